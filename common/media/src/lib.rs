@@ -6,6 +6,12 @@
 //! |---|---|
 //! | [`frame`] | frames, offsets, epochs, kinds and flags |
 //! | [`name`] | names of virtual hosts, applications, instances and streams |
+//! | [`window`] | the tail of a stream log, in memory |
+//! | [`inspect`] | what a payload says about itself: key frame, codec header, codec, track, metadata name |
+
+#![forbid(unsafe_code)]
 
 pub mod frame;
+pub mod inspect;
 pub mod name;
+pub mod window;

@@ -88,7 +88,9 @@ fn checked(part: &'static str, name: &str) -> Result<String, NameError> {
         });
     }
     let bad_character = name.chars().any(|c| c.is_control() || c == '\\');
-    let bad_segment = name.split('/').any(|s| s.is_empty() || s == "." || s == "..");
+    let bad_segment = name
+        .split('/')
+        .any(|s| s.is_empty() || s == "." || s == "..");
     if bad_character || bad_segment {
         return Err(NameError::Forbidden { part });
     }
