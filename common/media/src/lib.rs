@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`frame`] | frames, offsets, epochs, kinds and flags |
 //! | [`name`] | names of virtual hosts, applications, instances and streams |
+//! | [`timeline`] | from RTMP timestamps to the timeline of a stream |
 //! | [`window`] | the tail of a stream log, in memory |
 //! | [`inspect`] | what a payload says about itself: key frame, codec header, codec, track, metadata name |
 
@@ -14,4 +15,5 @@
 pub mod frame;
 pub mod inspect;
 pub mod name;
+pub mod timeline;
 pub mod window;
