@@ -4,6 +4,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`flv`] | FLV in and out |
 //! | [`frame`] | frames, offsets, epochs, kinds and flags |
 //! | [`name`] | names of virtual hosts, applications, instances and streams |
 //! | [`timeline`] | from RTMP timestamps to the timeline of a stream |
@@ -12,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod flv;
 pub mod frame;
 pub mod inspect;
 pub mod name;
