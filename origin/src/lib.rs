@@ -1,1 +1,3 @@
-//! To be written.
+//! The origin role.
+#![forbid(unsafe_code)]
+mod log;
