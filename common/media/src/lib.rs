@@ -6,10 +6,11 @@
 //! |---|---|
 //! | [`flv`] | FLV in and out |
 //! | [`frame`] | frames, offsets, epochs, kinds and flags |
+//! | [`inspect`] | what a payload says about itself: key frame, codec header, codec, track, metadata name |
 //! | [`name`] | names of virtual hosts, applications, instances and streams |
+//! | [`synthetic`] | an H.264 and AAC source for tests and the load harness |
 //! | [`timeline`] | from RTMP timestamps to the timeline of a stream |
 //! | [`window`] | the tail of a stream log, in memory |
-//! | [`inspect`] | what a payload says about itself: key frame, codec header, codec, track, metadata name |
 
 #![forbid(unsafe_code)]
 
@@ -17,5 +18,6 @@ pub mod flv;
 pub mod frame;
 pub mod inspect;
 pub mod name;
+pub mod synthetic;
 pub mod timeline;
 pub mod window;
