@@ -226,6 +226,18 @@ impl<F: WindowItem> Window<F> {
         }
     }
 
+    /// How much the window keeps.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
+    /// Keeps more or less from now on: what is too much goes at once.
+    pub fn set_retention(&mut self, retention: Retention) {
+        self.retention = retention;
+        self.retain();
+    }
+
     /// Appends a frame, and lets go of frames that retention does not ask for.
     pub fn push(&mut self, frame: F) -> Pushed {
         let offset = frame.offset();

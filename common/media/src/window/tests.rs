@@ -294,6 +294,22 @@ fn the_bounds_hold_within_one_gop() {
 }
 
 #[test]
+fn retention_may_change() {
+    let hold = Retention {
+        min_duration_ms: u64::MAX,
+        max_bytes: usize::MAX,
+        max_frames: usize::MAX,
+    };
+    let mut window = window(hold, (0..100).map(|n| key(1, n, n * 1_000)));
+    assert_eq!(window.len(), 100);
+    window.set_retention(SMALL);
+    assert_eq!(window.first_offset(), Some(at(1, 98)));
+    assert_eq!(window.retention(), SMALL);
+    assert!(matches!(window.read_from(at(1, 97), 1, 1), Read::Gap { to } if to == at(1, 98)));
+    Window::<Frame>::new(hold).set_retention(SMALL);
+}
+
+#[test]
 fn late_joiners_start_at_the_newest_key_frame() {
     let mut window = window(
         SMALL,
