@@ -16,6 +16,8 @@ mod print;
 mod secret;
 mod section;
 mod suggest;
+#[cfg(test)]
+mod tests;
 
 pub use error::{ConfigError, Problem};
 pub use load::{Loader, Override};

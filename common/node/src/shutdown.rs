@@ -10,6 +10,7 @@
 //! (certificates) and changes no phase. Phases only go forward.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -70,6 +71,8 @@ struct Inner {
     tracker: TaskTracker,
     grace: Duration,
     deadline: watch::Sender<Option<Instant>>,
+    /// How many tasks ran when the process was told to stop at once.
+    cut: AtomicUsize,
     reload: watch::Sender<u64>,
 }
 
@@ -83,6 +86,7 @@ impl Shutdown {
                 tracker: TaskTracker::new(),
                 grace,
                 deadline: watch::Sender::new(None),
+                cut: AtomicUsize::new(0),
                 reload: watch::Sender::new(0),
             }),
         }
@@ -156,6 +160,10 @@ impl Shutdown {
         self.begin(reason);
         if !self.inner.stopping.is_cancelled() {
             tracing::warn!(reason, "stopping at once");
+            // Counted before they hear of it: some end the moment they do.
+            self.inner
+                .cut
+                .store(self.inner.tracker.len(), Ordering::Relaxed);
             self.inner.stopping.cancel();
         }
     }
@@ -230,8 +238,10 @@ impl Shutdown {
         let deadline = self.deadline().unwrap_or_else(Instant::now);
         let outcome = tokio::select! {
             biased;
+            () = self.inner.stopping.cancelled() => {
+                Outcome::Immediate { cut: self.inner.cut.load(Ordering::Relaxed) }
+            }
             () = self.inner.tracker.wait() => Outcome::Clean,
-            () = self.inner.stopping.cancelled() => Outcome::Immediate { cut: self.inner.tracker.len() },
             () = tokio::time::sleep_until(deadline) => Outcome::GraceOver { cut: self.inner.tracker.len() },
         };
         self.inner.stopping.cancel();

@@ -168,7 +168,8 @@ impl Certificate {
                 }
             })?;
             let dates = parsed.validity();
-            validity.get_or_insert_with(|| (dates.not_before.timestamp(), dates.not_after.timestamp()));
+            validity
+                .get_or_insert_with(|| (dates.not_before.timestamp(), dates.not_after.timestamp()));
         }
         let Some((not_before, not_after)) = validity else {
             return Err(TlsError::NoCertificate {

@@ -86,7 +86,7 @@ impl Printer {
             let default = field
                 .default
                 .as_ref()
-                .map_or_else(|| "unset".to_owned(), Value::to_string);
+                .map_or_else(|| "unset".to_owned(), inline);
             facts.push(format!("Default: {default}."));
         }
         if !facts.is_empty() {
@@ -107,7 +107,7 @@ impl Printer {
                 let state = if set { "set, hidden" } else { "not set" };
                 self.line(&format!("# {} = …  ({state})", field.key));
             }
-            Some(value) => self.line(&format!("{} = {value}", field.key)),
+            Some(value) => self.line(&format!("{} = {}", field.key, inline(value))),
             None => self.line(&format!("# {} = …", field.key)),
         }
     }
@@ -152,7 +152,7 @@ impl Printer {
                             if matches!(element(plain), Shape::Secret) {
                                 self.line(&format!("# {} = …  (set, hidden)", quoted(name)));
                             } else {
-                                self.line(&format!("{} = {entry}", quoted(name)));
+                                self.line(&format!("{} = {}", quoted(name), inline(entry)));
                             }
                         }
                         self.line("");
@@ -211,7 +211,44 @@ fn quoted(key: &str) -> String {
     if !key.is_empty() && key.chars().all(bare) {
         return key.to_owned();
     }
-    let mut text = String::new();
-    let _ = write!(text, "{}", Value::String(key.to_owned()));
-    text
+    basic_string(key)
+}
+
+/// A value on one line, whatever it holds: it must also fit a comment. The `toml` crate would write texts with line
+/// breaks over several lines.
+fn inline(value: &Value) -> String {
+    let join = |parts: Vec<String>| parts.join(", ");
+    match value {
+        Value::String(text) => basic_string(text),
+        Value::Array(values) => format!("[{}]", join(values.iter().map(inline).collect())),
+        Value::Table(table) => {
+            let parts = table
+                .iter()
+                .map(|(key, value)| format!("{} = {}", quoted(key), inline(value)));
+            format!("{{ {} }}", join(parts.collect()))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A basic string of TOML 1.0.
+fn basic_string(text: &str) -> String {
+    let mut written = String::with_capacity(text.len() + 2);
+    written.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' => written.push_str("\\\""),
+            '\\' => written.push_str("\\\\"),
+            '\n' => written.push_str("\\n"),
+            '\r' => written.push_str("\\r"),
+            '\t' => written.push_str("\\t"),
+            control if control.is_control() => {
+                // Writing to a String cannot fail.
+                let _ = write!(written, "\\u{:04X}", u32::from(control));
+            }
+            other => written.push(other),
+        }
+    }
+    written.push('"');
+    written
 }
