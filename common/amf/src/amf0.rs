@@ -1,10 +1,13 @@
 //! AMF0 (*Action Message Format -- AMF 0*), with the switch to AMF3 (3.1, marker 0x11).
 //!
-//! References (2.9) count objects and arrays of one message, which is one [`Decoder`] or [`Encoder`]. Every AMF3 value behind a
-//! switch has tables of its own.
+//! References (2.9) count objects and arrays of one message, which is one [`Decoder`] or [`Encoder`]. The AMF3 values behind the
+//! switches of a message share one set of AMF3 tables, apart from that: the specification leaves it open, and the players and
+//! Adobe's servers continue the tables from one argument of a call to the next.
 
 mod decode;
 mod encode;
+#[cfg(test)]
+mod tests;
 
 pub use decode::{Decoder, decode_all};
 pub use encode::{Encoder, encode_all};

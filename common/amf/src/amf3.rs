@@ -1,14 +1,17 @@
 //! AMF3 (*Action Message Format -- AMF 3*, January 2013).
 //!
-//! The tables of strings, objects and traits (2.2) last for one [`Decoder`] or [`Encoder`], which is one message.
+//! The tables of strings, objects and traits (2.2) last for one [`Decoder`] or [`Encoder`], which is one message. AMF0
+//! keeps one set of them for what it switches to AMF3.
 
 mod decode;
 mod encode;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use decode::decode_switched;
 pub use decode::{Decoder, decode_all};
-pub(crate) use encode::encode_switched;
+pub(crate) use decode::{Tables, decode_switched};
 pub use encode::{Encoder, encode_all};
+pub(crate) use encode::{Mark as EncoderMark, Tables as EncoderTables, encode_switched};
 
 /// Type markers (3.1).
 mod marker {

@@ -30,6 +30,8 @@ pub mod amf3;
 mod error;
 mod limits;
 mod reader;
+#[cfg(test)]
+mod testing;
 mod text;
 mod value;
 

@@ -18,12 +18,22 @@ use crate::value::{Object, Properties, Value};
 pub struct Decoder {
     reader: Reader,
     budget: Budget,
-    /// Where the marker of each compound stands.
-    compounds: Vec<usize>,
+    compounds: Vec<Place>,
     /// While a compound is decoded again: the number of the next one in it.
     again: Option<usize>,
     open: Vec<Open>,
+    /// What the switched values of the message share.
+    switched: amf3::Tables,
     failure: Option<DecodeError>,
+}
+
+/// What it takes to decode a compound again.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Where its marker stands.
+    offset: usize,
+    /// How many complex values of AMF3 came before it.
+    switched: usize,
 }
 
 /// A compound that is being decoded.
@@ -57,6 +67,7 @@ impl Decoder {
             compounds: Vec::new(),
             again: None,
             open: Vec::new(),
+            switched: amf3::Tables::default(),
             failure: None,
         }
     }
@@ -87,7 +98,7 @@ impl Decoder {
         let start = self.reader.position();
         let marker = self.reader.u8("a value")?;
         if marker == marker::AVMPLUS {
-            return amf3::decode_switched(&mut self.reader, &mut self.budget);
+            return amf3::decode_switched(&mut self.reader, &mut self.budget, &mut self.switched);
         }
         if marker == marker::REFERENCE {
             return self.reference(start);
@@ -148,9 +159,11 @@ impl Decoder {
                 expected: "objects and arrays",
             });
         };
-        let back = self.reader.seek(place);
+        let back = self.reader.seek(place.offset);
         let again = self.again.replace(index);
+        let switched = self.switched.decode_again(Some(place.switched));
         let value = self.value();
+        self.switched.decode_again(switched);
         self.again = again;
         self.reader.seek(back);
         value
@@ -168,7 +181,10 @@ impl Decoder {
                 *next - 1
             }
             None => {
-                self.compounds.push(start);
+                self.compounds.push(Place {
+                    offset: start,
+                    switched: self.switched.objects(),
+                });
                 self.compounds.len() - 1
             }
         };

@@ -22,6 +22,8 @@ pub struct Encoder {
     compounds: usize,
     /// Numbers of the compounds that enclose the current value.
     open: Vec<usize>,
+    /// What the switched values of the message share.
+    switched: amf3::EncoderTables,
 }
 
 /// Encodes a whole message.
@@ -47,17 +49,17 @@ impl Encoder {
     /// # Errors
     /// [`EncodeError`] if neither format can say it. The message is then as it was before.
     pub fn encode(&mut self, value: &Value) -> Result<(), EncodeError> {
-        let (length, compounds) = (self.output.len(), self.compounds);
+        let (length, compounds, mark) = (self.output.len(), self.compounds, self.switched.mark());
         let mut result = self.value(value, &HashSet::new());
         if let Err(EncodeError::UnreachableAncestor { .. }) = result {
             // References do not reach out of a switched value: try again with the switch further out.
             let mut switched = HashSet::new();
             plan(value, 0, &mut switched);
-            self.rewind(length, compounds);
+            self.rewind(length, compounds, mark);
             result = self.value(value, &switched);
         }
         if result.is_err() {
-            self.rewind(length, compounds);
+            self.rewind(length, compounds, mark);
         }
         result
     }
@@ -67,9 +69,10 @@ impl Encoder {
         self.output.into()
     }
 
-    fn rewind(&mut self, length: usize, compounds: usize) {
+    fn rewind(&mut self, length: usize, compounds: usize, mark: amf3::EncoderMark) {
         self.output.truncate(length);
         self.compounds = compounds;
+        self.switched.rewind(mark);
         self.open.clear();
     }
 
@@ -80,7 +83,12 @@ impl Encoder {
     ) -> Result<(), EncodeError> {
         if is_amf3_only(value) || switched.contains(&std::ptr::from_ref(value)) {
             self.output.push(marker::AVMPLUS);
-            return amf3::encode_switched(&mut self.output, value, self.open.len());
+            return amf3::encode_switched(
+                &mut self.output,
+                &mut self.switched,
+                value,
+                self.open.len(),
+            );
         }
         match value {
             Value::Number(number) => self.number(*number),

@@ -36,15 +36,16 @@ pub fn decode_all(input: &Bytes, limits: Limits) -> Result<Vec<Value>, DecodeErr
     Ok(values)
 }
 
-/// Decodes the value behind the switch of AMF0, with tables of its own, and fits it to the AMF0 model.
+/// Decodes the value behind the switch of AMF0 and fits it to the AMF0 model.
 pub(crate) fn decode_switched(
     reader: &mut Reader,
     budget: &mut Budget,
+    tables: &mut Tables,
 ) -> Result<Value, DecodeError> {
     Session {
         reader,
         budget,
-        tables: &mut Tables::default(),
+        tables,
         fit: true,
     }
     .value()
@@ -92,7 +93,7 @@ impl Decoder {
 
 /// What references lead to (2.2), and the way from the root.
 #[derive(Debug, Default)]
-struct Tables {
+pub(crate) struct Tables {
     strings: Vec<AmfString>,
     /// Where the marker of each complex value stands.
     objects: Vec<usize>,
@@ -109,6 +110,18 @@ struct Open {
     reference: usize,
     /// Its number in the tree that comes out.
     number: usize,
+}
+
+impl Tables {
+    /// How many complex values there were so far.
+    pub(crate) fn objects(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Says whether input is decoded again, and if so the number of its first complex value. Gives what was said before.
+    pub(crate) fn decode_again(&mut self, first: Option<usize>) -> Option<usize> {
+        std::mem::replace(&mut self.again, first)
+    }
 }
 
 #[derive(Debug)]
@@ -235,9 +248,9 @@ impl Session<'_> {
             return Ok(Value::Ancestor(level as u32));
         }
         let back = self.reader.seek(place);
-        let again = self.tables.again.replace(index);
+        let again = self.tables.decode_again(Some(index));
         let value = self.value();
-        self.tables.again = again;
+        self.tables.decode_again(again);
         self.reader.seek(back);
         value
     }

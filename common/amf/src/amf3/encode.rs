@@ -37,15 +37,16 @@ pub fn encode_all(values: &[Value]) -> Result<Bytes, EncodeError> {
     Ok(encoder.finish())
 }
 
-/// Encodes a value behind the switch of AMF0, with tables of its own. `depth` compounds enclose it.
+/// Encodes a value behind the switch of AMF0. `depth` compounds enclose it.
 pub(crate) fn encode_switched(
     output: &mut Vec<u8>,
+    tables: &mut Tables,
     value: &Value,
     depth: usize,
 ) -> Result<(), EncodeError> {
     Session {
         output,
-        tables: &mut Tables::default(),
+        tables,
         depth,
     }
     .value(value)
@@ -85,7 +86,7 @@ impl Encoder {
 
 /// What was written and can be referred to.
 #[derive(Debug, Default)]
-struct Tables {
+pub(crate) struct Tables {
     strings: HashMap<AmfString, u32>,
     traits: HashMap<Traits, u32>,
     /// Complex values so far.
@@ -95,8 +96,8 @@ struct Tables {
 }
 
 /// The sizes of the tables at one time.
-#[derive(Clone, Copy)]
-struct Mark {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
     strings: usize,
     traits: usize,
     objects: usize,
@@ -111,7 +112,7 @@ struct Traits {
 }
 
 impl Tables {
-    fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark {
         Mark {
             strings: self.strings.len(),
             traits: self.traits.len(),
@@ -119,7 +120,8 @@ impl Tables {
         }
     }
 
-    fn rewind(&mut self, mark: Mark) {
+    /// Forgets what was written since.
+    pub(crate) fn rewind(&mut self, mark: Mark) {
         self.strings
             .retain(|_, index| (*index as usize) < mark.strings);
         self.traits

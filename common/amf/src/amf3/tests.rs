@@ -1,0 +1,614 @@
+use bytes::Bytes;
+
+use super::{Decoder, Encoder, decode_all, encode_all};
+use crate::testing::{hex, list};
+use crate::{
+    DecodeError, Dictionary, EncodeError, Externalized, Format, LimitKind, Limits, MAX_DEPTH,
+    Object, ObjectVector, Properties, Value, Vector,
+};
+
+fn decode(wire: &Bytes) -> Result<Vec<Value>, DecodeError> {
+    decode_all(wire, Limits::default())
+}
+
+fn decode_one(wire: &str) -> Value {
+    let mut values = decode(&hex(wire)).unwrap();
+    assert_eq!(values.len(), 1);
+    values.remove(0)
+}
+
+/// Every marker and every form of traits, as they are both read and written.
+fn vectors() -> Vec<(&'static str, Value)> {
+    let date = |milliseconds| Value::Date {
+        milliseconds,
+        timezone: 0,
+    };
+    let wrapped = |class, value| Value::Externalized(Box::new(Externalized { class, value }));
+    vec![
+        ("00", Value::Undefined),
+        ("01", Value::Null),
+        ("02", false.into()),
+        ("03", true.into()),
+        ("04 00", 0.into()),
+        ("04 7f", 127.into()),
+        ("04 8100", 128.into()),
+        ("04 ff7f", 16_383.into()),
+        ("04 818000", 16_384.into()),
+        ("04 ffff7f", 2_097_151.into()),
+        ("04 80c08000", 2_097_152.into()),
+        ("04 bfffffff", Value::MAX_INTEGER.into()),
+        ("04 c0808000", Value::MIN_INTEGER.into()),
+        ("04 ffffffff", (-1).into()),
+        ("05 3ff8000000000000", 1.5.into()),
+        ("06 01", "".into()),
+        ("06 09 'live'", "live".into()),
+        ("06 05 c3b1", "ñ".into()),
+        ("07 09 '<a/>'", Value::XmlDocument("<a/>".into())),
+        ("08 01 4059000000000000", date(100.0)),
+        ("09 01 01", list([])),
+        (
+            "09 05 01 04 01 09 03 01 02",
+            list([1.into(), list([false.into()])]),
+        ),
+        (
+            "09 01 03 'k' 04 01 01",
+            Properties::new().with("k", 1).into(),
+        ),
+        (
+            "09 05 03 'k' 01 01 02 03",
+            Properties::new()
+                .with("k", ())
+                .with("0", false)
+                .with("1", true)
+                .into(),
+        ),
+        ("09 01 03 '1' 01 01", Properties::new().with("1", ()).into()),
+        (
+            "09 03 03 '0' 02 01 03",
+            Properties::new().with("0", false).with("0", true).into(),
+        ),
+        ("0a 0b 01 01", Object::new().into()),
+        (
+            "0a 0b 01 03 'a' 04 01 01",
+            Object::new().with("a", 1).into(),
+        ),
+        (
+            "0a 0b 07 'a.B' 03 'x' 01 01",
+            Object::typed("a.B").with("x", ()).into(),
+        ),
+        (
+            "0a 23 07 'a.B' 03 'x' 03 'y' 02 03",
+            Object::new()
+                .with("x", false)
+                .with("y", true)
+                .with_traits("a.B", 2, false)
+                .into(),
+        ),
+        (
+            "0a 1b 07 'a.B' 03 'x' 02 03 'y' 03 01",
+            Object::new()
+                .with("x", false)
+                .with("y", true)
+                .with_traits("a.B", 1, true)
+                .into(),
+        ),
+        ("0a 03 01", Object::new().with_traits("", 0, false).into()),
+        (
+            "0a 13 01 01 02",
+            Object::new()
+                .with("", false)
+                .with_traits("", 1, false)
+                .into(),
+        ),
+        ("0b 09 '<a/>'", Value::Xml("<a/>".into())),
+        ("0c 01", Value::ByteArray(Bytes::new())),
+        (
+            "0c 05 00ff",
+            Value::ByteArray(Bytes::from_static(&[0, 255])),
+        ),
+        (
+            "0d 05 00 00000001 fffffffe",
+            Value::VectorInt(Vector {
+                fixed: false,
+                values: vec![1, -2],
+            }),
+        ),
+        (
+            "0e 03 01 ffffffff",
+            Value::VectorUint(Vector {
+                fixed: true,
+                values: vec![u32::MAX],
+            }),
+        ),
+        (
+            "0f 03 00 bff8000000000000",
+            Value::VectorDouble(Vector {
+                fixed: false,
+                values: vec![-1.5],
+            }),
+        ),
+        (
+            "10 05 01 0f 'flash.T' 01 06 00",
+            Value::VectorObject(Box::new(ObjectVector {
+                class: "flash.T".into(),
+                fixed: true,
+                values: vec![Value::Null, "flash.T".into()],
+            })),
+        ),
+        ("11 01 00", Value::Dictionary(Dictionary::default())),
+        (
+            "11 05 01 0a 0b 01 01 04 01 05 3ff8000000000000 06 03 'v'",
+            Value::Dictionary(Dictionary {
+                weak: true,
+                entries: vec![(Object::new().into(), 1.into()), (1.5.into(), "v".into())],
+            }),
+        ),
+        (
+            "0a 07 43 'flex.messaging.io.ArrayCollection' 09 01 01",
+            wrapped(Externalized::ARRAY_COLLECTION, list([])),
+        ),
+        (
+            "0a 07 37 'flex.messaging.io.ArrayList' 09 01 01",
+            wrapped(Externalized::ARRAY_LIST, list([])),
+        ),
+        (
+            "0a 07 3b 'flex.messaging.io.ObjectProxy' 0a 0b 01 01",
+            wrapped(Externalized::OBJECT_PROXY, Object::new().into()),
+        ),
+        (
+            "0a 07 49 'flex.messaging.io.SerializationProxy' 01",
+            wrapped(Externalized::SERIALIZATION_PROXY, Value::Null),
+        ),
+        // Cycles through each kind of compound.
+        (
+            "0a 0b 01 09 'self' 0a 00 01",
+            Object::new().with("self", Value::Ancestor(0)).into(),
+        ),
+        (
+            "09 03 01 09 03 01 09 00",
+            list([list([Value::Ancestor(1)])]),
+        ),
+        (
+            "09 01 03 'k' 09 00 01",
+            Properties::new().with("k", Value::Ancestor(0)).into(),
+        ),
+        (
+            "11 03 00 11 00 01",
+            Value::Dictionary(Dictionary {
+                weak: false,
+                entries: vec![(Value::Ancestor(0), Value::Null)],
+            }),
+        ),
+        (
+            "10 03 00 01 10 00",
+            Value::VectorObject(Box::new(ObjectVector {
+                values: vec![Value::Ancestor(0)],
+                ..ObjectVector::default()
+            })),
+        ),
+        (
+            "0a 07 43 'flex.messaging.io.ArrayCollection' 09 03 01 0a 00",
+            wrapped(Externalized::ARRAY_COLLECTION, list([Value::Ancestor(1)])),
+        ),
+        // Repeated strings and traits.
+        ("09 05 01 06 03 'a' 06 00", list(["a".into(), "a".into()])),
+        (
+            "09 07 01 0a 13 03 'C' 03 'x' 04 01 0a 01 04 02 0a 01 04 03",
+            list([1, 2, 3].map(|x| Object::new().with("x", x).with_traits("C", 1, false).into())),
+        ),
+        // Each complex value has a number, leaves included.
+        (
+            "09 07 01 0c 01 08 01 0000000000000000 0a 0b 01 03 'a' 0a 06 01",
+            list([
+                Value::ByteArray(Bytes::new()),
+                date(0.0),
+                Object::new().with("a", Value::Ancestor(0)).into(),
+            ]),
+        ),
+    ]
+}
+
+#[test]
+fn every_marker_in_both_directions() {
+    for (wire, value) in vectors() {
+        let wire = hex(wire);
+        assert_eq!(
+            decode(&wire).as_deref(),
+            Ok(std::slice::from_ref(&value)),
+            "{wire:?}"
+        );
+        assert_eq!(
+            encode_all(std::slice::from_ref(&value)),
+            Ok(wire),
+            "{value:?}"
+        );
+    }
+}
+
+#[test]
+fn truncation_at_every_offset_is_an_error() {
+    for (wire, _) in vectors() {
+        let wire = hex(wire);
+        for cut in 1..wire.len() {
+            let error = decode(&wire.slice(..cut)).unwrap_err();
+            assert!(
+                matches!(error, DecodeError::UnexpectedEnd { .. }),
+                "{wire:?} cut at {cut}: {error}"
+            );
+            assert!(error.offset() <= cut);
+        }
+    }
+}
+
+#[test]
+fn what_is_read_but_not_written() {
+    // Over-long integers, flags other than 0 and 1, dates with a header that means nothing.
+    assert_eq!(decode_one("04 80808005"), 5.into());
+    assert_eq!(
+        decode_one("0d 01 07"),
+        Value::VectorInt(Vector {
+            fixed: true,
+            values: vec![]
+        })
+    );
+    assert_eq!(
+        decode_one("08 0d 4059000000000000"),
+        Value::Date {
+            milliseconds: 100.0,
+            timezone: 0
+        }
+    );
+    // Names in the associative portion that belong to the dense one.
+    assert_eq!(decode_one("09 03 03 '0' 02 03 '1' 03 01 01"), {
+        Properties::new()
+            .with("0", false)
+            .with("1", true)
+            .with("0", ())
+            .into()
+    });
+    assert_eq!(
+        decode_one("09 01 03 '0' 02 03 '1' 03 01"),
+        list([false.into(), true.into()])
+    );
+}
+
+#[test]
+fn what_is_written_differently_than_given() {
+    let table = [
+        (Value::Unsupported, "00"),
+        (Value::Integer(1 << 28), "05 41b0000000000000"),
+        (Value::Integer(i32::MIN), "05 c1e0000000000000"),
+        (
+            Value::Date {
+                milliseconds: 0.0,
+                timezone: 60,
+            },
+            "08 01 0000000000000000",
+        ),
+        (Properties::new().into(), "09 01 01"),
+        (
+            Properties::new().with("0", 1).with("1", 2).into(),
+            "09 05 01 04 01 04 02",
+        ),
+        // A nameless property has to be a sealed member, and those before it with it.
+        (
+            Object::new().with("a", 1).with("", 2).with("b", 3).into(),
+            "0a 2b 01 03 'a' 01 04 01 04 02 03 'b' 04 03 01",
+        ),
+    ];
+    for (value, wire) in table {
+        assert_eq!(
+            encode_all(std::slice::from_ref(&value)),
+            Ok(hex(wire)),
+            "{value:?}"
+        );
+    }
+}
+
+#[test]
+fn references_to_complete_values_become_copies() {
+    let leaves = [
+        "07 09 '<a/>'",
+        "08 01 4059000000000000",
+        "0b 09 '<a/>'",
+        "0c 05 0102",
+        "0d 03 00 00000001",
+        "0e 03 00 00000001",
+        "0f 03 00 3ff8000000000000",
+        "10 03 00 03 'T' 01",
+        "11 03 00 01 01",
+        "09 03 01 01",
+        "0a 1b 05 'TT' 03 'x' 02 03 'y' 03 01",
+    ];
+    for leaf in leaves {
+        let marker = &leaf[..2];
+        let values = decode(&hex(&format!("{leaf} {marker} 00 {marker} 00"))).unwrap();
+        assert_eq!(values.len(), 3);
+        assert!(
+            values
+                .iter()
+                .all(|value| *value == values[0] && !value.is_nullish()),
+            "{leaf}"
+        );
+        // The wrong marker in front.
+        let other = if marker == "0c" { "0b" } else { "0c" };
+        let error = decode(&hex(&format!("{leaf} {other} 00"))).unwrap_err();
+        assert!(
+            matches!(error, DecodeError::MismatchedReference { index: 0, .. }),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn decoding_again_disturbs_no_table() {
+    // 0: array [ 1: object C with a string, 2: its copy by reference to traits ], then a copy of all, then uses of every table.
+    let object = |text: &str| Value::from(Object::new().with("x", text).with_traits("C", 1, false));
+    let array = list([object("s"), object("t")]);
+    let wire = "09 05 01 0a 13 03 'C' 03 'x' 06 03 's' 0a 01 06 03 't' 09 00 09 01 01 0a 04 06 06 09 06 0a 01 06 04";
+    assert_eq!(
+        decode(&hex(wire)).unwrap(),
+        [
+            array.clone(),
+            array,
+            list([]),
+            object("t"),
+            "t".into(),
+            list([]),
+            object("s")
+        ]
+    );
+}
+
+#[test]
+fn a_reference_into_a_complete_cycle_is_unrolled_until_it_meets_itself() {
+    // [ a = { b: { a: a } }, reference to b ]
+    let wire = hex("09 05 01 0a 0b 01 03 'b' 0a 01 03 'a' 0a 02 01 01 0a 04");
+    let values = decode(&wire).unwrap();
+    let in_a = Object::new().with("b", Object::new().with("a", Value::Ancestor(1)));
+    let in_b = Object::new().with("a", in_a.clone());
+    assert_eq!(values, [list([in_a.into(), in_b.into()])]);
+    let again = encode_all(&values).unwrap();
+    assert_eq!(decode(&again), Ok(values));
+}
+
+#[test]
+fn tables_last_for_the_message() {
+    let wire = hex("06 03 'a' 06 00 0a 13 03 'C' 00 02 0a 01 03");
+    let mut decoder = Decoder::new(&wire, Limits::default());
+    let object = |x: bool| Value::from(Object::new().with("a", x).with_traits("C", 1, false));
+    for value in ["a".into(), "a".into(), object(false), object(true)] {
+        assert_eq!(decoder.decode(), Ok(value));
+    }
+    assert!(decoder.is_empty());
+    assert_eq!(decoder.position(), wire.len());
+    assert_eq!(
+        encode_all(&["a".into(), "a".into(), object(false), object(true)]),
+        Ok(wire)
+    );
+}
+
+#[test]
+fn text_that_is_not_utf8_survives() {
+    let wire = hex("0a 0b 01 05 'a'f1 06 05 fffe 01");
+    let values = decode(&wire).unwrap();
+    assert_eq!(
+        values[0]
+            .as_object()
+            .unwrap()
+            .iter()
+            .next()
+            .unwrap()
+            .0
+            .as_bytes(),
+        b"a\xf1"
+    );
+    assert_eq!(encode_all(&values), Ok(wire));
+}
+
+#[test]
+fn errors_name_the_place() {
+    let end = |offset, expected, missing| DecodeError::UnexpectedEnd {
+        offset,
+        expected,
+        missing,
+    };
+    let unknown = |offset, index, known, expected| DecodeError::UnknownReference {
+        offset,
+        index,
+        known,
+        expected,
+    };
+    let table = [
+        (
+            "01 12",
+            DecodeError::UnexpectedMarker {
+                offset: 1,
+                marker: 0x12,
+                format: Format::Amf3,
+                expected: "a value",
+            },
+        ),
+        ("06 0b 'live'", end(2, "a string", 1)),
+        ("0c 05 01", end(2, "text or binary data", 1)),
+        ("09 05 01 01", end(3, "the dense portion of an array", 1)),
+        ("11 03 00 01", end(3, "the entries of a dictionary", 1)),
+        ("0a a3", end(2, "an object", 1)),
+        ("06 00", unknown(1, 0, 0, "strings")),
+        ("06 03 'a' 06 02", unknown(4, 1, 1, "strings")),
+        ("09 00", unknown(0, 0, 0, "objects")),
+        ("0a 01", unknown(0, 0, 0, "traits")),
+        (
+            "0c 01 09 00",
+            DecodeError::MismatchedReference {
+                offset: 2,
+                index: 0,
+                found: 0x0c,
+                expected: "an array",
+            },
+        ),
+        (
+            "01 0a 07 07 'DSK' 00",
+            DecodeError::UnknownExternalizable {
+                offset: 1,
+                class: "DSK".into(),
+            },
+        ),
+    ];
+    for (wire, error) in table {
+        let found = decode(&hex(wire)).unwrap_err();
+        assert_eq!(found, error, "{wire}");
+    }
+}
+
+#[test]
+fn a_failed_decoder_stays_failed() {
+    let mut decoder = Decoder::new(&hex("12 01 01"), Limits::default());
+    let error = decoder.decode().unwrap_err();
+    assert_eq!(decoder.decode(), Err(error));
+}
+
+#[test]
+fn counts_without_data_allocate_nothing() {
+    // The largest count there is: 2^28 - 1.
+    for wire in [
+        "0d ffffffff 00",
+        "0e ffffffff 00",
+        "0f ffffffff 00",
+        "10 ffffffff 00 01",
+        "11 ffffffff 00",
+        "09 ffffffff 01",
+    ] {
+        let error = decode(&hex(wire)).unwrap_err();
+        let DecodeError::UnexpectedEnd { missing, .. } = error else {
+            panic!("{error}")
+        };
+        assert!(missing >= (1 << 28) - 1, "{wire}: {error}");
+    }
+    // Sealed members: 2^25 - 1 names.
+    assert!(matches!(
+        decode(&hex("0a fffffff3 01")),
+        Err(DecodeError::UnexpectedEnd { .. })
+    ));
+}
+
+#[test]
+fn depth_bombs_are_refused() {
+    let limits = Limits::default();
+    let table = [
+        "09 03 01",
+        "0a 13 01 03 'a'",
+        "11 03 00 01",
+        "10 03 00 01",
+        "09 03 03 'k'",
+    ];
+    for level in table {
+        let wire = hex(&level.repeat(100_000));
+        let error = decode_all(&wire, limits).unwrap_err();
+        let refused = matches!(
+            error,
+            DecodeError::LimitExceeded {
+                limit: LimitKind::Depth,
+                maximum: 64,
+                ..
+            }
+        );
+        assert!(refused, "{level}: {error}");
+    }
+    let endless = Limits {
+        depth: usize::MAX,
+        ..limits
+    };
+    let nested = |levels: usize| hex(&("09 03 01".repeat(levels) + "01"));
+    assert!(decode_all(&nested(MAX_DEPTH), endless).is_ok());
+    assert!(decode_all(&nested(MAX_DEPTH + 1), endless).is_err());
+}
+
+#[test]
+fn reference_bombs_cost_no_more_than_the_limits() {
+    // Objects: each array holds the one before it ten times.
+    let mut wire = String::from("09 15 01") + &"01".repeat(10);
+    for level in 0..8 {
+        wire += "09 15 01";
+        wire += &format!("09 {:02x}", level * 2).repeat(10);
+    }
+    let error = decode(&hex(&wire)).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            DecodeError::LimitExceeded {
+                limit: LimitKind::Values,
+                ..
+            }
+        ),
+        "{error}"
+    );
+
+    // Strings: 60,000 bytes once, and references of two bytes to it.
+    let text = format!("06 {} '{}'", "87a941", "x".repeat(60_000));
+    let wire = hex(&(text + &"06 00".repeat(1000)));
+    assert!(matches!(
+        decode(&wire),
+        Err(DecodeError::LimitExceeded {
+            limit: LimitKind::Bytes,
+            ..
+        })
+    ));
+
+    // Traits: a thousand members, and objects of them by reference that hold nothing but references to the first.
+    let names: String = (0..1000).map(|index| format!("09 '{index:04}'")).collect();
+    let object = format!("0a fd03 01 {names} {}", "01".repeat(1000));
+    let wire = hex(&(object + &"0a 00".repeat(1000)));
+    assert!(matches!(
+        decode(&wire),
+        Err(DecodeError::LimitExceeded { .. })
+    ));
+
+    // Binary data.
+    let bytes = format!("0c {} {}", "87a941", "00".repeat(60_000));
+    let wire = hex(&(bytes + &"0c 00".repeat(1000)));
+    assert!(matches!(
+        decode(&wire),
+        Err(DecodeError::LimitExceeded {
+            limit: LimitKind::Bytes,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn the_encoder_refuses_what_cannot_be_said_and_forgets_it() {
+    let mut encoder = Encoder::new();
+    encoder.encode(&"kept".into()).unwrap();
+    let nameless = list(["lost".into(), Properties::new().with("", ()).into()]);
+    let error = encoder.encode(&nameless).unwrap_err();
+    assert_eq!(error, EncodeError::EmptyName { offset: 17 });
+    assert_eq!(
+        error.to_string(),
+        "array property for byte 17 has no name: expected one in AMF3"
+    );
+    let wrapper = Externalized {
+        class: "my.Class".into(),
+        value: Value::Null,
+    };
+    let error = encoder
+        .encode(&Value::Externalized(Box::new(wrapper)))
+        .unwrap_err();
+    assert!(matches!(error, EncodeError::UnknownExternalizable { .. }));
+    assert!(matches!(
+        encoder.encode(&Value::Ancestor(0)),
+        Err(EncodeError::UnreachableAncestor { .. })
+    ));
+    let deep = (0..=MAX_DEPTH).fold(Value::Null, |inner, _| list([inner]));
+    assert!(matches!(
+        encoder.encode(&deep),
+        Err(EncodeError::TooDeep { .. })
+    ));
+    encoder
+        .encode(&list(["kept".into(), "lost".into(), Value::Ancestor(0)]))
+        .unwrap();
+    assert_eq!(
+        encoder.finish(),
+        hex("06 09 'kept' 09 07 01 06 00 06 09 'lost' 09 00")
+    );
+}
