@@ -1,15 +1,21 @@
 //! Putting the layers together.
 
+mod file;
+mod path;
+mod variable;
+
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 use toml::{Table, Value};
 
+use self::file::File;
+use self::path::find_path;
+use self::variable::{find_variable, is_service_link, variables};
 use super::suggest::nearest;
-use super::{ConfigError, Documented, ENVIRONMENT_PREFIX, FieldDoc, Problems, SectionDoc, Shape};
+use super::{ConfigError, Documented, ENVIRONMENT_PREFIX, Problems, SectionDoc, Shape};
 
 /// A value for a dotted key from the command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,11 +90,14 @@ impl Loader {
         self
     }
 
-    /// Adds the environment of the process. Variables that are not Unicode are not looked at.
+    /// Adds the environment of the process. What is not Unicode in a value is replaced, as it cannot be right.
     #[must_use]
     pub fn process_environment(self) -> Self {
         self.environment(std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
+            Some((
+                name.into_string().ok()?,
+                value.to_string_lossy().into_owned(),
+            ))
         }))
     }
 
@@ -205,7 +214,7 @@ impl Merged {
         let place = format!("environment {name}");
         let rest = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or(name);
         let Some((path, shape)) = find_variable(&schema.fields, rest, Some(&self.table)) else {
-            if is_service_link(rest) {
+            if is_service_link(rest, text) {
                 return Ok(());
             }
             let known = variables(&schema.fields, ENVIRONMENT_PREFIX);
@@ -259,313 +268,6 @@ impl Merged {
         Ok(())
     }
 }
-
-/// The file while it is read: finds unknown keys and remembers the place of every value.
-struct File<'a> {
-    path: &'a Path,
-    text: &'a str,
-    sources: BTreeMap<String, String>,
-    values: Vec<(Range<usize>, String)>,
-}
-
-impl File<'_> {
-    fn walk(
-        &mut self,
-        fields: &[FieldDoc],
-        root: &SectionDoc,
-        table: &DeTable<'_>,
-        path: &mut Vec<String>,
-    ) -> Result<(), ConfigError> {
-        for (key, value) in table {
-            path.push(key.get_ref().to_string());
-            let Some(field) = fields
-                .iter()
-                .find(|field| field.key == key.get_ref().as_ref())
-            else {
-                let unknown = Unknown {
-                    segment: key.get_ref().to_string(),
-                    parent: path[..path.len() - 1].to_vec(),
-                    siblings: names(fields),
-                };
-                return Err(ConfigError::UnknownKey {
-                    place: self.place(key.span().start),
-                    key: path.join("."),
-                    suggestion: unknown.suggest(root),
-                });
-            };
-            self.value(
-                field.shape.required(),
-                root,
-                (key.span(), value.span()),
-                value.get_ref(),
-                path,
-            )?;
-            path.pop();
-        }
-        Ok(())
-    }
-
-    fn value(
-        &mut self,
-        shape: &Shape,
-        root: &SectionDoc,
-        (key_span, span): (Range<usize>, Range<usize>),
-        value: &DeValue<'_>,
-        path: &mut Vec<String>,
-    ) -> Result<(), ConfigError> {
-        let dotted = path.join(".");
-        self.sources
-            .insert(dotted.clone(), self.place(key_span.start));
-        self.values.push((span, dotted));
-        match (shape, value) {
-            (Shape::Section(section), DeValue::Table(table)) => {
-                self.walk(&section().fields, root, table, path)?
-            }
-            (Shape::Map(inner), DeValue::Table(table)) => {
-                for (name, entry) in table {
-                    path.push(name.get_ref().to_string());
-                    self.value(
-                        inner.required(),
-                        root,
-                        (name.span(), entry.span()),
-                        entry.get_ref(),
-                        path,
-                    )?;
-                    path.pop();
-                }
-            }
-            (Shape::List(inner), DeValue::Array(entries)) if shape.is_table() => {
-                for (index, entry) in entries.iter().enumerate() {
-                    path.push(index.to_string());
-                    self.value(
-                        inner.required(),
-                        root,
-                        (entry.span(), entry.span()),
-                        entry.get_ref(),
-                        path,
-                    )?;
-                    path.pop();
-                }
-            }
-            // A value of the wrong type is found when the whole file is typed.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn place(&self, offset: usize) -> String {
-        let (line, column) = position(self.text, offset);
-        format!("{}:{line}:{column}", self.path.display())
-    }
-
-    fn syntax(&self, error: &toml::de::Error) -> ConfigError {
-        let offset = error.span().map_or(0, |span| span.start);
-        let (line, column) = position(self.text, offset);
-        let key = self
-            .values
-            .iter()
-            .filter(|(span, _)| span.contains(&offset))
-            .min_by_key(|(span, _)| span.len())
-            .map(|(_, key)| key.clone());
-        // The first lines only: what follows may quote the file, and with it a secret.
-        ConfigError::Syntax {
-            path: self.path.to_owned(),
-            line,
-            column,
-            message: error.message().trim_end().replace('\n', ", "),
-            key,
-        }
-    }
-}
-
-/// Line and column, both from 1, of a byte offset.
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .map_or(0, |line| line.chars().count())
-        + 1;
-    (line, column)
-}
-
-/// A key that nobody knows, and what stands around it.
-struct Unknown {
-    segment: String,
-    parent: Vec<String>,
-    siblings: Vec<&'static str>,
-}
-
-impl Unknown {
-    /// First a sibling with a similar name, then the same name in another section.
-    fn suggest(&self, root: &SectionDoc) -> Option<String> {
-        if let Some(sibling) = nearest(&self.segment, self.siblings.iter().copied()) {
-            let mut path = self.parent.clone();
-            path.push(sibling.to_owned());
-            return Some(path.join("."));
-        }
-        let mut elsewhere = Vec::new();
-        collect_paths(&root.fields, &mut Vec::new(), &mut elsewhere);
-        elsewhere
-            .into_iter()
-            .find(|path| path.last() == Some(&self.segment))
-            .map(|path| path.join("."))
-    }
-}
-
-fn names(fields: &[FieldDoc]) -> Vec<&'static str> {
-    fields.iter().map(|field| field.key).collect()
-}
-
-/// Every key path; the name of a map entry is shown as `NAME`.
-fn collect_paths(fields: &[FieldDoc], path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
-    for field in fields {
-        path.push(field.key.to_owned());
-        found.push(path.clone());
-        match field.shape.required() {
-            Shape::Section(section) => collect_paths(&section().fields, path, found),
-            Shape::Map(inner) => {
-                if let Shape::Section(section) = inner.required() {
-                    path.push("NAME".to_owned());
-                    collect_paths(&section().fields, path, found);
-                    path.pop();
-                }
-            }
-            _ => {}
-        }
-        path.pop();
-    }
-}
-
-/// The shape of the value at a path, or what stands around the segment that is unknown.
-fn find_path(fields: &[FieldDoc], path: &[String]) -> Result<Shape, Unknown> {
-    fn step(fields: &[FieldDoc], path: &[String], at: usize) -> Result<Shape, Unknown> {
-        let unknown = || Unknown {
-            segment: path.get(at).cloned().unwrap_or_default(),
-            parent: path.get(..at).unwrap_or_default().to_vec(),
-            siblings: names(fields),
-        };
-        let segment = path.get(at).ok_or_else(unknown)?;
-        let field = fields
-            .iter()
-            .find(|field| field.key == segment)
-            .ok_or_else(unknown)?;
-        below(&field.shape, path, at + 1)
-    }
-    fn below(shape: &Shape, path: &[String], at: usize) -> Result<Shape, Unknown> {
-        if at == path.len() {
-            return Ok(shape.clone());
-        }
-        match shape.required() {
-            Shape::Section(section) => step(&section().fields, path, at),
-            Shape::Map(inner) => below(inner, path, at + 1),
-            _ => Err(Unknown {
-                segment: path.get(at).cloned().unwrap_or_default(),
-                parent: path.get(..at).unwrap_or_default().to_vec(),
-                siblings: Vec::new(),
-            }),
-        }
-    }
-    step(fields, path, 0)
-}
-
-/// The key that a variable (without the prefix) means, and its shape. `table` holds the map entries known so far.
-fn find_variable(
-    fields: &[FieldDoc],
-    rest: &str,
-    table: Option<&Table>,
-) -> Option<(Vec<String>, Shape)> {
-    fields.iter().find_map(|field| {
-        let after = rest.strip_prefix(&field.key.to_ascii_uppercase())?;
-        let inside = table
-            .and_then(|table| table.get(field.key))
-            .and_then(Value::as_table);
-        let (mut path, shape) = match (after.strip_prefix('_'), field.shape.required()) {
-            (None, _) if after.is_empty() && !field.shape.is_table() => {
-                (Vec::new(), field.shape.clone())
-            }
-            (Some(after), Shape::Section(section)) => {
-                find_variable(&section().fields, after, inside)?
-            }
-            (Some(after), Shape::Map(inner)) => find_entry(inner, after, inside)?,
-            _ => return None,
-        };
-        path.insert(0, field.key.to_owned());
-        Some((path, shape))
-    })
-}
-
-/// As [`find_variable`], for what follows the key of a map: the name of an entry, then a key of its section.
-fn find_entry(inner: &Shape, rest: &str, entries: Option<&Table>) -> Option<(Vec<String>, Shape)> {
-    let known = |wanted: &str| {
-        let name =
-            entries.and_then(|entries| entries.keys().find(|name| variable_name(name) == wanted));
-        name.cloned().unwrap_or_else(|| wanted.to_ascii_lowercase())
-    };
-    let Shape::Section(section) = inner.required() else {
-        return (!rest.is_empty() && !inner.is_table()).then(|| (vec![known(rest)], inner.clone()));
-    };
-    let fields = section().fields;
-    // A name and a key may both hold `_`: the longest key that fits wins.
-    rest.match_indices('_').find_map(|(at, _)| {
-        let (name, key) = (rest.get(..at)?, rest.get(at + 1..)?);
-        let name = (!name.is_empty()).then(|| known(name))?;
-        let inside = entries
-            .and_then(|entries| entries.get(&name))
-            .and_then(Value::as_table);
-        let (mut path, shape) = find_variable(&fields, key, inside)?;
-        path.insert(0, name);
-        Some((path, shape))
-    })
-}
-
-/// How the name of a map entry is written in a variable.
-fn variable_name(name: &str) -> String {
-    name.chars()
-        .map(|letter| {
-            if letter.is_ascii_alphanumeric() {
-                letter.to_ascii_uppercase()
-            } else {
-                '_'
-            }
-        })
-        .collect()
-}
-
-/// Every variable that can be set without knowing the names of map entries.
-fn variables(fields: &[FieldDoc], prefix: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for field in fields {
-        let name = format!("{prefix}{}", field.key.to_ascii_uppercase());
-        match field.shape.required() {
-            Shape::Section(section) => {
-                found.extend(variables(&section().fields, &format!("{name}_")))
-            }
-            _ if !field.shape.is_table() => found.push(name),
-            _ => {}
-        }
-    }
-    found
-}
-
-/// Whether Kubernetes sets such a variable for a service: `X_SERVICE_HOST`, `X_SERVICE_PORT[_NAME]`, `X_PORT`,
-/// `X_PORT_1935_TCP[_ADDR|_PORT|_PROTO]`. For the service `headwater` there is no `X_` after our prefix.
-fn is_service_link(rest: &str) -> bool {
-    let rest = format!("_{rest}");
-    let port_link = || {
-        rest.match_indices("_PORT_").any(|(at, mark)| {
-            let mut parts = rest.get(at + mark.len()..).unwrap_or_default().split('_');
-            parts.next().is_some_and(|port| port.parse::<u16>().is_ok())
-                && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
-        })
-    };
-    rest.ends_with("_SERVICE_HOST")
-        || rest.contains("_SERVICE_PORT")
-        || rest.ends_with("_PORT")
-        || port_link()
-}
-
 /// Reads a text as a value of a shape; `None` unsets an optional value.
 fn from_text(shape: &Shape, text: &str) -> Result<Option<Value>, String> {
     let trimmed = text.trim();
@@ -663,7 +365,7 @@ fn merge(table: &mut Table, over: Table) {
 fn built_in_maps(schema: &SectionDoc) -> Table {
     fn plain(shape: &Shape, value: &Value) -> Option<Value> {
         match (shape.required(), value) {
-            (Shape::Secret, _) => None,
+            (shape, _) if matches!(shape.element(), Shape::Secret) => None,
             (Shape::Section(section), Value::Table(table)) => Some(Value::Table(
                 section()
                     .fields

@@ -78,10 +78,10 @@ impl Printer {
         if let Some(range) = &field.range {
             facts.push(format!("Range: {range}."));
         }
-        if let Shape::Choice(words) = element(field.shape.required()) {
+        if let Shape::Choice(words) = field.shape.element() {
             facts.push(format!("One of: {}.", words.join(", ")));
         }
-        let is_secret = matches!(element(field.shape.required()), Shape::Secret);
+        let is_secret = matches!(field.shape.element(), Shape::Secret);
         if !self.template && !is_secret && value != field.default.as_ref() {
             let default = field
                 .default
@@ -96,7 +96,7 @@ impl Printer {
 
     fn value(&mut self, field: &FieldDoc, table: Option<&Table>) {
         let value = table.map_or(field.default.as_ref(), |table| table.get(field.key));
-        let is_secret = matches!(element(field.shape.required()), Shape::Secret);
+        let is_secret = matches!(field.shape.element(), Shape::Secret);
         match value {
             Some(value) if is_secret => {
                 let set = match value {
@@ -149,7 +149,7 @@ impl Printer {
                         self.documentation(doc);
                         self.line(&format!("[{}]", dotted(path)));
                         for (name, entry) in entries.into_iter().flatten() {
-                            if matches!(element(plain), Shape::Secret) {
+                            if matches!(plain.element(), Shape::Secret) {
                                 self.line(&format!("# {} = …  (set, hidden)", quoted(name)));
                             } else {
                                 self.line(&format!("{} = {}", quoted(name), inline(entry)));
@@ -187,14 +187,6 @@ impl Printer {
     fn header(&mut self, doc: &[&str], section: &SectionDoc, header: &str) {
         self.documentation(if doc.is_empty() { section.doc } else { doc });
         self.line(header);
-    }
-}
-
-/// What a list holds, or the shape itself.
-fn element(shape: &Shape) -> &Shape {
-    match shape {
-        Shape::List(inner) | Shape::Map(inner) | Shape::Optional(inner) => element(inner),
-        other => other,
     }
 }
 

@@ -44,6 +44,14 @@ impl Shape {
         }
     }
 
+    /// What it holds once lists, maps and `Optional` are taken away.
+    pub fn element(&self) -> &Self {
+        match self {
+            Self::List(inner) | Self::Map(inner) | Self::Optional(inner) => inner.element(),
+            other => other,
+        }
+    }
+
     /// Whether TOML writes it as a table of its own (`[key]`, `[key.name]`, `[[key]]`) instead of `key = value`.
     pub fn is_table(&self) -> bool {
         match self.required() {
@@ -257,7 +265,8 @@ pub fn default_of<T: serde::Serialize>(value: &T) -> Option<toml::Value> {
 /// refused), `Default`, [`Field`](crate::config::Field) and [`Documented`](crate::config::Documented). Types of fields:
 /// `bool`, integers, floats, `String`, `PathBuf`, [`Secret`](crate::config::Secret),
 /// [`ListenAddress`](crate::address::ListenAddress), words made by [`choice!`](crate::choice), other sections, and
-/// `Option<T>`, `Vec<T>`, `BTreeMap<String, T>` of these. Times are integers whose name ends in `_ms` or `_s`, sizes are
+/// `Option<T>`, `Vec<T>`, `BTreeMap<String, T>` of these. The default of an `Option` must be `None`, because TOML cannot
+/// write an unset value; integers must fit TOML's 64 bits with a sign. Times are integers whose name ends in `_ms` or `_s`, sizes are
 /// bytes whose name ends in `_bytes`.
 ///
 /// ```
@@ -320,6 +329,8 @@ macro_rules! section {
             }
 
             fn check(&self, problems: &mut $crate::config::Problems) {
+                // For a section without keys.
+                let _ = &problems;
                 $(
                     problems.within($crate::section!(@key $field), |problems| {
                         $crate::config::Field::check(&self.$field, problems);
@@ -343,6 +354,7 @@ macro_rules! section {
         impl $crate::config::Documented for $name {
             fn section() -> $crate::config::SectionDoc {
                 let defaults = <Self as ::core::default::Default>::default();
+                let _ = &defaults;
                 $crate::config::SectionDoc {
                     doc: &[$($section_doc),*],
                     fields: ::std::vec![

@@ -91,6 +91,8 @@ crate::section! {
             BTreeMap::from([("live".to_owned(), Application { max_clients: 500, ..Application::default() })]),
         /// The other origins.
         peers: Vec<Peer> = Vec::new(),
+        /// Where to go when all else fails.
+        fallback: Option<Peer> = None,
         /// Labels.
         labels: BTreeMap<String, String> = BTreeMap::new(),
     }
@@ -298,6 +300,8 @@ fn unknown_variables_and_flags_are_errors_too() {
         shown,
         "flag: unknown key `rtmp.listn`, did you mean `rtmp.listen`?"
     );
+    // Looks like a variable of Kubernetes by its name, but not by its value.
+    assert!(environment(&[("HEADWATER_RTMP_PORT", "1935")]).is_err());
     for key in [
         "",
         "rtmp.listen.port",
@@ -478,6 +482,7 @@ chunk_bytes = 4096
         "# One of: shallow, deep.\ndepth = \"shallow\"\n",
         "type = \"\"\n",
         "## The other origins.\n# [[peers]]\n## Where it is.\n# url = \"\"\n",
+        "## Where to go when all else fails.\n# [fallback]\n## Where it is.\n# url = \"\"\n",
         "# Labels.\n[labels]\n",
     ] {
         assert!(printed.contains(part), "{part} is not in\n{printed}");
@@ -504,6 +509,7 @@ prop_compose! {
         allow in proptest::collection::vec(any::<String>(), 0..4),
         applications in proptest::collection::btree_map("[^\u{0}]{0,8}", (any::<bool>(), 0u32..=1000), 0..3),
         peers in proptest::collection::vec((any::<String>(), 0.0f64..=100.0), 0..3),
+        fallback in proptest::option::of(any::<String>()),
         labels in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3),
     ) -> Node {
         let mut node = Node { name, labels, ..Node::default() };
@@ -511,6 +517,7 @@ prop_compose! {
         node.applications.extend(applications.into_iter().map(|(name, (record, max_clients))| {
             (name, Application { record, max_clients, depth: Depth::Deep, r#type: String::new() })
         }));
+        node.fallback = fallback.map(|url| Peer { url, ..Peer::default() });
         node.peers = peers.into_iter().map(|(url, weight)| Peer { url, weight }).collect();
         node
     }

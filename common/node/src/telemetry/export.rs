@@ -103,3 +103,65 @@ impl<E: SpanExporter> SpanExporter for Reporting<E> {
         self.inner.set_resource(resource);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use opentelemetry_sdk::error::OTelSdkError;
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::{Context, SubscriberExt};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Switch {
+        up: Arc<AtomicBool>,
+    }
+
+    impl SpanExporter for Switch {
+        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+            if self.up.load(Ordering::Relaxed) {
+                Ok(())
+            } else {
+                Err(OTelSdkError::InternalFailure("down".to_owned()))
+            }
+        }
+    }
+
+    /// Counts log lines.
+    struct Lines(Arc<AtomicUsize>);
+
+    impl<S: tracing::Subscriber> Layer<S> for Lines {
+        fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_log_has_one_line_when_the_collector_goes_and_one_when_it_is_back() {
+        let (up, lines) = (
+            Arc::new(AtomicBool::new(true)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let exporter = Reporting {
+            inner: Switch {
+                up: Arc::clone(&up),
+            },
+            endpoint: String::new(),
+            failing: AtomicBool::new(false),
+            exported: Exported::default(),
+        };
+        let _guard = tracing::subscriber::set_default(
+            tracing_subscriber::registry().with(Lines(Arc::clone(&lines))),
+        );
+        for (is_up, expected) in [(true, 0), (false, 1), (true, 2), (false, 3)] {
+            up.store(is_up, Ordering::Relaxed);
+            for _ in 0..50 {
+                assert_eq!(exporter.export(Vec::new()).await.is_ok(), is_up);
+            }
+            assert_eq!(lines.load(Ordering::Relaxed), expected);
+        }
+    }
+}
