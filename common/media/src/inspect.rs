@@ -9,15 +9,17 @@
 //! Inspection never fails: what it does not understand has no flags, and is relayed like the rest.
 //!
 //! # What it does not do
-//! It does not parse the bit stream of a codec, and does not check that a payload is whole.
+//! It does not parse coded frames (of codec headers see [`configuration`]), and does not check that a payload is whole.
 
 use bytes::Bytes;
 
 mod codec;
+mod configuration;
 mod data;
 mod tag;
 
 pub use codec::{Codec, FourCc};
+pub use configuration::{Configuration, configuration};
 pub use data::{DataMessage, DataRole, data_message, metadata_name};
 
 use crate::frame::{FrameFlags, FrameKind};

@@ -25,8 +25,7 @@ use std::sync::Arc;
 
 mod preface;
 
-use preface::Preface;
-pub use preface::{HeaderPart, MAX_PREFACE_BYTES, MAX_PREFACE_SLOTS, Slot};
+pub use preface::{HeaderPart, MAX_PREFACE_BYTES, MAX_PREFACE_SLOTS, Preface, Slot};
 
 use crate::frame::{Epoch, Frame, FrameFlags, FrameKind, Offset};
 

@@ -74,17 +74,26 @@ impl Slot {
     }
 }
 
-/// The frames in force at one place of the log, all of one epoch.
+/// The frames in force at one place of the log, all of one epoch. A [`Window`](super::Window) keeps its own; a reader that
+/// holds frames in another way can keep one beside them.
 #[derive(Clone, Debug)]
-pub(super) struct Preface<F> {
+pub struct Preface<F> {
     epoch: Epoch,
     /// In the order in which the slots were first filled.
     entries: Vec<(Slot, F)>,
     bytes: usize,
 }
 
+impl<F: WindowItem> Default for Preface<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<F: WindowItem> Preface<F> {
-    pub(super) fn new() -> Self {
+    /// Nothing is in force.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             epoch: Epoch::default(),
             entries: Vec::new(),
@@ -92,12 +101,15 @@ impl<F: WindowItem> Preface<F> {
         }
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    /// Payload bytes in force.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Goes past one frame of the log that has a slot.
-    pub(super) fn apply(&mut self, slot: &Slot, frame: &F) {
+    /// Goes past one frame of the log. Only for frames that have a slot: those with the flag `HEADER`, `METADATA` or
+    /// `CLEAR_METADATA`. A frame of another epoch than the one before takes everything else out of force.
+    pub fn apply(&mut self, slot: &Slot, frame: &F) {
         let epoch = frame.offset().epoch;
         if epoch != self.epoch {
             *self = Self {
@@ -113,7 +125,8 @@ impl<F: WindowItem> Preface<F> {
     }
 
     /// The frames in force for a frame of `epoch`: metadata, then video, then audio headers.
-    pub(super) fn frames(self, epoch: Epoch) -> Vec<F> {
+    #[must_use]
+    pub fn frames(self, epoch: Epoch) -> Vec<F> {
         if epoch != self.epoch {
             return Vec::new();
         }

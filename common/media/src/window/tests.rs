@@ -409,6 +409,29 @@ fn the_preface_is_what_is_in_force() {
 }
 
 #[test]
+fn a_preface_can_be_kept_without_a_window() {
+    let mut preface = Preface::new();
+    for frame in [
+        header(1, 0, FrameKind::Video, 1),
+        metadata(1, 1, "onMetaData", 1),
+        header(1, 2, FrameKind::Video, 2),
+    ] {
+        preface.apply(&frame.slot(), &frame);
+    }
+    let in_force = [
+        metadata(1, 1, "onMetaData", 1),
+        header(1, 2, FrameKind::Video, 2),
+    ];
+    let bytes: usize = in_force.iter().map(WindowItem::size).sum();
+    assert_eq!(preface.bytes(), bytes);
+    assert_eq!(preface.clone().frames(Epoch(1)), in_force);
+    assert!(preface.clone().frames(Epoch(2)).is_empty());
+    let next = header(2, 0, FrameKind::Audio, 1);
+    preface.apply(&next.slot(), &next);
+    assert_eq!(preface.frames(Epoch(2)), [next]);
+}
+
+#[test]
 fn a_new_owner_is_told_the_preface() {
     let preface = [
         metadata(3, 0, "onMetaData", 1),
