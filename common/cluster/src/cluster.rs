@@ -85,6 +85,8 @@ struct Inner {
     ring: Arc<Ring>,
     peers: BTreeMap<NodeId, Peer>,
     local_connectors: BTreeMap<NodeId, LocalConnector>,
+    /// The membership source has given its first list.
+    listed: bool,
 }
 
 /// What is held for a member, this node included.
@@ -133,6 +135,7 @@ impl Cluster {
                 ring,
                 peers: BTreeMap::new(),
                 local_connectors: BTreeMap::new(),
+                listed: matches!(source, Source::Static(_)),
             }),
             tasks: TaskTracker::new(),
             runtime,
@@ -176,22 +179,17 @@ impl Cluster {
         self.shared.generation.subscribe()
     }
 
-    /// Waits until every member was either reached or found unreachable once. Bounded by the connect timeout and the silence
-    /// of the configuration. Before that a node takes others for unreachable because it has not yet asked: an origin that
+    /// Waits until there is a list of members, and every member was either reached or found unreachable once. With `static`
+    /// this takes no longer than the connect timeout and the silence of the configuration, with `dns` as long as the first
+    /// answer of a resolver. Before that a node takes others for unreachable because it has not yet asked: an origin that
     /// serves too early takes streams that are not its own.
     pub async fn ready(&self) {
         let mut changes = self.changes();
-        // Cannot fail: this handle holds the sender.
-        let _ = changes
-            .wait_for(|_| {
-                self.shared
-                    .inner
-                    .lock()
-                    .peers
-                    .values()
-                    .all(|peer| peer.judged)
-            })
-            .await;
+        // Not `wait_for`: its closure runs under the lock that publishing takes.
+        while !self.shared.inner.lock().is_judged() {
+            // This handle holds the sender: it is not gone.
+            let _ = changes.changed().await;
+        }
     }
 
     /// A channel to a member. Streams are spread over its connections by `hash`: take [`crate::ring::stream_hash`]. Connects
@@ -310,12 +308,16 @@ impl Cluster {
 }
 
 impl Shared {
-    /// Takes changes of the member list.
+    /// Takes changes of the member list. The first call, also without changes, says that the source has given a list.
     pub(crate) fn apply(self: &Arc<Self>, changes: Vec<Change>) {
+        let mut inner = self.inner.lock();
         if changes.is_empty() {
+            if !std::mem::replace(&mut inner.listed, true) {
+                self.publish(&inner);
+            }
             return;
         }
-        let mut inner = self.inner.lock();
+        inner.listed = true;
         for change in changes {
             match change {
                 Change::Added(member) | Change::Changed(member) => {
@@ -364,6 +366,10 @@ impl Shared {
         peer.judged = true;
         peer.status = verdict.status;
         self.publish(&inner);
+    }
+
+    pub(crate) fn is_reachable(&self, id: &NodeId) -> bool {
+        self.view.load().availability(id) != Availability::Unreachable
     }
 
     pub(crate) fn is_self(&self, id: &NodeId) -> bool {
@@ -502,6 +508,12 @@ impl Shared {
             generation,
         )));
         self.generation.send_replace(generation);
+    }
+}
+
+impl Inner {
+    fn is_judged(&self) -> bool {
+        self.listed && self.peers.values().all(|peer| peer.judged)
     }
 }
 

@@ -340,3 +340,100 @@ pub(crate) fn alone(id: &NodeId, advertise: Option<&str>) -> Arc<Member> {
         weight: 1,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(entries: &[&str]) -> Vec<String> {
+        entries.iter().map(|entry| (*entry).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_default_is_valid() {
+        assert_eq!(ClusterConfig::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        type Edit = fn(&mut ClusterConfig);
+        let cases: [(&str, Edit); 14] = [
+            ("cluster.partitions is 0", |c| c.partitions = 0),
+            ("cluster.partitions is 4097", |c| c.partitions = 4_097),
+            ("cluster.liveness.heartbeat_ms is 49", |c| {
+                c.liveness.heartbeat_ms = 49
+            }),
+            (
+                "cluster.liveness.silence_ms is 399, it has to be from 400",
+                |c| c.liveness.silence_ms = 399,
+            ),
+            ("cluster.liveness.redial_max_ms is 40", |c| {
+                c.liveness.redial_max_ms = 40
+            }),
+            ("cluster.channel.connections is 0", |c| {
+                c.channel.connections = 0
+            }),
+            ("cluster.channel.connection_window is 65536", |c| {
+                c.channel.connection_window = 1 << 16
+            }),
+            ("cluster.members: member \"o1\"", |c| {
+                c.members = members(&["o1"])
+            }),
+            ("the node id o1 stands there twice", |c| {
+                c.members = members(&["o1=127.0.0.1:1", "o1=127.0.0.1:2"]);
+            }),
+            ("257 members", |c| {
+                c.members = (0..257).map(|n| format!("o{n}=127.0.0.1:1")).collect()
+            }),
+            ("cluster.dns_name is missing", |c| {
+                c.membership = MembershipKind::Dns
+            }),
+            ("cluster.dns_name: address", |c| {
+                c.membership = MembershipKind::Dns;
+                c.dns_name = Some("origins".to_owned());
+            }),
+            ("cluster.advertise: address", |c| {
+                c.advertise = Some("here".to_owned())
+            }),
+            ("10.0.0.1:7400 is not on the loopback interface", |c| {
+                c.members = members(&["o1=10.0.0.1:7400"]);
+            }),
+        ];
+        for (expected, edit) in cases {
+            let mut config = ClusterConfig::default();
+            edit(&mut config);
+            let error = config.validate().expect_err(expected).to_string();
+            assert!(error.contains(expected), "{expected:?} is not in {error:?}");
+        }
+    }
+
+    #[test]
+    fn plain_text_needs_loopback_or_a_word() {
+        let mut config = ClusterConfig {
+            members: members(&["o1=127.0.0.1:1", "o2=localhost:2", "o3=[::1]:3"]),
+            ..ClusterConfig::default()
+        };
+        assert_eq!(config.validate(), Ok(()));
+        config.members.push("o4=origin.example:4".to_owned());
+        let error = config.validate().expect_err("plain text to a network");
+        assert!(
+            error.to_string().contains("cluster.insecure = true"),
+            "{error}"
+        );
+        assert!(config.source(true).is_ok(), "with certificates");
+        config.insecure = true;
+        assert_eq!(config.validate(), Ok(()));
+        config.insecure = false;
+        let listener =
+            |address: &str| config.allow_plain_listener(address.parse().expect("address"));
+        assert!(listener("127.0.0.1:7400").is_ok());
+        assert!(listener("[::1]:7400").is_ok());
+        assert!(listener("0.0.0.0:7400").is_err());
+        let dns = ClusterConfig {
+            membership: MembershipKind::Dns,
+            dns_name: Some("origins.default.svc:7400".to_owned()),
+            ..ClusterConfig::default()
+        };
+        assert!(matches!(dns.validate(), Err(ConfigError::PlainText { .. })));
+    }
+}

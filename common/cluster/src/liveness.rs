@@ -189,3 +189,160 @@ impl Backoff {
         wait.mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn monitor(now: Instant) -> Monitor {
+        Monitor::new(LivenessConfig::default(), now)
+    }
+
+    /// Heartbeats every 200 ms from `from` to `to`, in milliseconds after `start`.
+    fn beat(monitor: &mut Monitor, start: Instant, from: u64, to: u64) {
+        let mut at = from;
+        while at <= to {
+            monitor.handle_heartbeat(start + ms(at));
+            at += 200;
+        }
+    }
+
+    #[test]
+    fn the_first_contact_is_trusted_at_once() {
+        let start = Instant::now();
+        let mut monitor = monitor(start);
+        monitor.handle_dial(start);
+        assert!(!monitor.is_reachable());
+        monitor.handle_heartbeat(start + ms(1));
+        assert!(monitor.is_reachable());
+    }
+
+    #[test]
+    fn silence_is_a_hang_after_its_limit() {
+        let start = Instant::now();
+        let mut monitor = monitor(start);
+        monitor.handle_heartbeat(start);
+        assert!(!monitor.handle_tick(start + ms(700), ms(0)));
+        assert!(monitor.is_reachable());
+        assert!(monitor.handle_tick(start + ms(701), ms(0)));
+        assert!(!monitor.is_reachable());
+        assert!(!monitor.is_connected());
+    }
+
+    #[test]
+    fn a_break_is_a_loss_at_once() {
+        let start = Instant::now();
+        let mut monitor = monitor(start);
+        monitor.handle_heartbeat(start);
+        monitor.handle_broken();
+        assert!(!monitor.is_reachable());
+    }
+
+    #[test]
+    fn a_starved_watcher_does_not_blame_the_peer() {
+        let start = Instant::now();
+        let mut monitor = monitor(start);
+        monitor.handle_heartbeat(start);
+        // Woken 800 ms after it wanted: the peer gets that time.
+        assert!(!monitor.handle_tick(start + ms(890), ms(800)));
+        assert!(!monitor.handle_tick(start + ms(1_500), ms(0)));
+        assert!(monitor.handle_tick(start + ms(1_501), ms(0)));
+    }
+
+    #[test]
+    fn starvation_gives_no_more_than_its_bound() {
+        let start = Instant::now();
+        let mut monitor = monitor(start);
+        monitor.handle_heartbeat(start);
+        let mut lost_at = None;
+        for at in (100..5_000).step_by(100) {
+            if monitor.handle_tick(start + ms(at), ms(90)) {
+                lost_at = Some(at);
+                break;
+            }
+        }
+        assert_eq!(
+            lost_at,
+            Some(1_800),
+            "700 ms of silence, 1,000 ms of slack, noticed at the next tick"
+        );
+    }
+
+    #[test]
+    fn a_heartbeat_takes_the_slack_back() {
+        let start = Instant::now();
+        let mut monitor = monitor(start);
+        monitor.handle_heartbeat(start);
+        assert!(!monitor.handle_tick(start + ms(890), ms(800)));
+        monitor.handle_heartbeat(start + ms(900));
+        assert!(monitor.handle_tick(start + ms(1_601), ms(0)));
+    }
+
+    #[test]
+    fn jitter_of_timers_is_no_starvation() {
+        let start = Instant::now();
+        let mut monitor = monitor(start);
+        monitor.handle_heartbeat(start);
+        for at in (0..700).step_by(100) {
+            assert!(!monitor.handle_tick(start + ms(at), ms(10)));
+        }
+        assert!(monitor.handle_tick(start + ms(701), ms(1)));
+    }
+
+    #[test]
+    fn a_returned_peer_has_to_settle() {
+        let start = Instant::now();
+        let mut monitor = monitor(start);
+        monitor.handle_heartbeat(start);
+        monitor.handle_broken();
+        beat(&mut monitor, start, 1_000, 1_400);
+        assert!(!monitor.is_reachable());
+        assert!(
+            monitor.is_connected(),
+            "it answers, it is only not trusted yet"
+        );
+        monitor.handle_heartbeat(start + ms(1_600));
+        assert!(monitor.is_reachable(), "600 ms of heartbeats");
+    }
+
+    #[test]
+    fn a_gap_starts_the_settling_anew() {
+        let start = Instant::now();
+        let mut monitor = monitor(start);
+        monitor.handle_broken();
+        beat(&mut monitor, start, 1_000, 1_400);
+        // 450 ms of nothing: not silent enough for a loss, but not steady.
+        beat(&mut monitor, start, 1_850, 2_250);
+        assert!(!monitor.is_reachable());
+        monitor.handle_heartbeat(start + ms(2_450));
+        assert!(monitor.is_reachable());
+    }
+
+    #[test]
+    fn a_break_while_settling_is_a_loss() {
+        let start = Instant::now();
+        let mut monitor = monitor(start);
+        monitor.handle_broken();
+        beat(&mut monitor, start, 1_000, 1_200);
+        monitor.handle_broken();
+        beat(&mut monitor, start, 1_400, 1_600);
+        assert!(
+            !monitor.is_reachable(),
+            "the time before the break does not count"
+        );
+    }
+
+    #[test]
+    fn waits_grow_to_their_bound() {
+        let mut backoff = Backoff::new(&LivenessConfig::default());
+        let waits: Vec<_> = (0..7).map(|_| backoff.wait(0.0)).collect();
+        assert_eq!(waits, [50, 100, 200, 400, 800, 1_000, 1_000].map(ms));
+        assert_eq!(backoff.wait(1.0), ms(500), "jitter takes up to half");
+        backoff.reset();
+        assert_eq!(backoff.wait(0.0), ms(50));
+    }
+}

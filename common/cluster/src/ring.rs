@@ -239,3 +239,221 @@ fn version(members: &[Arc<Member>], partitions: u32) -> u64 {
     }
     state.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn member(id: &str, weight: u32) -> Arc<Member> {
+        Arc::new(Member {
+            id: NodeId::new(id).expect("id"),
+            address: format!("{id}:7400"),
+            weight,
+        })
+    }
+
+    fn ring(nodes: usize) -> Ring {
+        Ring::new(
+            (0..nodes).map(|n| member(&format!("o{n}"), 1)),
+            DEFAULT_PARTITIONS,
+        )
+    }
+
+    fn name(stream: &str) -> StreamName {
+        StreamName::new("_defaultVHost_", "live", "_definst_", stream).expect("name")
+    }
+
+    fn ids(ring: &Ring, partition: u32) -> Vec<&str> {
+        ring.candidates(partition)
+            .map(|member| member.id.as_str())
+            .collect()
+    }
+
+    /// These values are a contract between nodes of all versions: a change breaks every rolling upgrade.
+    #[test]
+    fn golden_values_do_not_change() {
+        let ring = ring(3);
+        assert_eq!(ring.version(), 0x92a0_82ff_0d46_afda);
+        for (stream, hash, partition, candidates) in [
+            ("camera", 0x2675_05f0_e7a4_1376, 118, ["o1", "o0", "o2"]),
+            ("camera2", 0x180c_11d1_b422_17f8, 248, ["o1", "o2", "o0"]),
+            ("a/b", 0x3369_5c3a_287e_fccc, 204, ["o1", "o0", "o2"]),
+            (
+                "mp4:show.f4v",
+                0xdeca_f5e0_abc5_ea88,
+                136,
+                ["o1", "o0", "o2"],
+            ),
+            ("größe", 0xf8eb_3276_d542_f2cf, 207, ["o1", "o0", "o2"]),
+        ] {
+            let name = name(stream);
+            assert_eq!(stream_hash(&name), hash, "{stream}");
+            assert_eq!(ring.partition(&name), partition, "{stream}");
+            assert_eq!(ids(&ring, partition), candidates, "{stream}");
+        }
+        // Owners of the first partitions among five nodes of different weights.
+        let weighted = Ring::new((1..=5).map(|n| member(&format!("origin-{n}"), n)), 256);
+        let owners: Vec<&str> = (0..8)
+            .map(|partition| ids(&weighted, partition)[0])
+            .collect();
+        let expected = [3, 5, 3, 5, 5, 4, 3, 3].map(|n| format!("origin-{n}"));
+        assert_eq!(owners, expected);
+    }
+
+    #[test]
+    fn parts_of_a_name_do_not_run_together() {
+        let made = |app: &str, instance: &str, stream: &str| {
+            stream_hash(&StreamName::new("v", app, instance, stream).expect("name"))
+        };
+        assert_ne!(made("ab", "c", "d"), made("a", "bc", "d"));
+        assert_ne!(made("a", "b/c", "d"), made("a", "b", "c/d"));
+    }
+
+    /// Keys per unit of weight, looked up as partitions are, but enough of them to measure the points of the ring.
+    fn shares(members: &[Arc<Member>], keys: u32) -> Vec<f64> {
+        let points = points(members);
+        let mut counts = vec![0.0_f64; members.len()];
+        for partition in 0..keys {
+            let point = points
+                .get(&Lookup {
+                    partition,
+                    attempt: 0,
+                })
+                .expect("point");
+            counts[usize::from(point.index)] += 1.0;
+        }
+        counts
+            .iter()
+            .zip(members)
+            .map(|(count, member)| count / f64::from(member.weight))
+            .collect()
+    }
+
+    fn max_over_mean(shares: &[f64]) -> f64 {
+        let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+        shares.iter().copied().fold(0.0, f64::max) / mean
+    }
+
+    /// A share of 160 points scatters by a twelfth of itself, so the fullest of some nodes is a matter of their names: judged
+    /// over many clusters.
+    #[test]
+    fn load_is_balanced() {
+        for nodes in [3, 10] {
+            let ratios: Vec<f64> = (0..20)
+                .map(|cluster| {
+                    let members: Vec<_> = (0..nodes)
+                        .map(|n| member(&format!("origin-{n}.c{cluster}"), 1))
+                        .collect();
+                    max_over_mean(&shares(&members, 10_000))
+                })
+                .collect();
+            let mean = ratios.iter().sum::<f64>() / 20.0;
+            assert!(mean < 1.15, "{nodes} nodes: {ratios:?}");
+            assert!(
+                ratios.iter().all(|ratio| *ratio < 1.3),
+                "{nodes} nodes: {ratios:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn weights_count() {
+        let members = [member("big", 4), member("middle", 2), member("small", 1)];
+        let ratio = max_over_mean(&shares(&members, 100_000));
+        assert!(ratio < 1.15, "fullest has {ratio} of its weighted share");
+    }
+
+    #[test]
+    fn a_new_node_takes_its_share_and_no_more() {
+        let (before, after) = (ring(10), ring(11));
+        let mut moved = 0;
+        for partition in 0..before.partitions() {
+            let (old, new) = (ids(&before, partition)[0], ids(&after, partition)[0]);
+            if old != new {
+                assert_eq!(new, "o10", "partition {partition} moved between old nodes");
+                moved += 1;
+            }
+        }
+        // 256 / 11 is 23.
+        assert!(
+            (10..=40).contains(&moved),
+            "{moved} of 256 partitions moved"
+        );
+    }
+
+    #[test]
+    fn keys_of_a_lost_node_spread_over_all_others() {
+        let ring = ring(5);
+        let mut heirs = BTreeMap::new();
+        for partition in 0..ring.partitions() {
+            let order = ids(&ring, partition);
+            if order[0] == "o0" {
+                *heirs.entry(order[1]).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(heirs.len(), 4, "{heirs:?}");
+    }
+
+    #[test]
+    fn every_node_is_a_candidate_once() {
+        for nodes in [1, 2, 3, 50] {
+            let ring = ring(nodes);
+            for partition in 0..ring.partitions() {
+                let mut order = ids(&ring, partition);
+                order.sort_unstable();
+                order.dedup();
+                assert_eq!(order.len(), nodes, "{nodes} nodes, partition {partition}");
+            }
+        }
+        // A light node beside heavy ones is met late or never: it is appended.
+        let mut members = vec![member("light", 1)];
+        members.extend((0..6).map(|n| member(&format!("heavy{n}"), 16)));
+        let ring = Ring::new(members, 64);
+        assert!((0..64).all(|partition| ids(&ring, partition).len() == 7));
+        assert!((0..64).all(|partition| ids(&ring, partition).contains(&"light")));
+    }
+
+    #[test]
+    fn the_order_of_the_list_does_not_matter() {
+        let members = ["c", "a", "b"].map(|id| member(id, 1));
+        let one = Ring::new(members.clone(), 256);
+        let other = Ring::new(members.into_iter().rev(), 256);
+        assert_eq!(one.version(), other.version());
+        assert!((0..256).all(|partition| ids(&one, partition) == ids(&other, partition)));
+    }
+
+    #[test]
+    fn the_version_tells_lists_apart() {
+        let base = Ring::new([member("a", 1), member("b", 1)], 256).version();
+        for (what, ring) in [
+            ("a node less", Ring::new([member("a", 1)], 256)),
+            (
+                "another weight",
+                Ring::new([member("a", 2), member("b", 1)], 256),
+            ),
+            (
+                "other partitions",
+                Ring::new([member("a", 1), member("b", 1)], 128),
+            ),
+            (
+                "another id",
+                Ring::new([member("a", 1), member("c", 1)], 256),
+            ),
+        ] {
+            assert_ne!(ring.version(), base, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_empty_ring_has_no_candidates() {
+        let ring = Ring::new([], 256);
+        assert_eq!(ring.candidates(ring.partition(&name("camera"))).count(), 0);
+        assert_eq!(
+            Ring::new([member("a", 1)], 4).candidates(4).count(),
+            0,
+            "partition out of range"
+        );
+    }
+}

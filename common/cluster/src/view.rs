@@ -225,3 +225,173 @@ fn index_of(members: &[Arc<Member>], id: &str) -> Option<u16> {
         .ok()?;
     u16::try_from(index).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::Availability::{Available, Draining, Unreachable};
+
+    fn id(id: &str) -> NodeId {
+        NodeId::new(id).expect("id")
+    }
+
+    fn name() -> StreamName {
+        StreamName::new("v", "live", "i", "camera").expect("name")
+    }
+
+    /// A view over as many nodes as there are availabilities, which stand in the order of the candidates for [`name`].
+    /// `this` is a position in that order.
+    fn view(availabilities: &[Availability], this: Option<usize>) -> View {
+        let members = (0..availabilities.len()).map(|n| {
+            Arc::new(Member {
+                id: id(&format!("o{n}")),
+                address: format!("10.0.0.{n}:7400"),
+                weight: 1,
+            })
+        });
+        let ring = Arc::new(Ring::new(members, 256));
+        let order: Vec<NodeId> = ring
+            .candidates(ring.partition(&name()))
+            .map(|member| member.id.clone())
+            .collect();
+        let statuses = order
+            .iter()
+            .zip(availabilities)
+            .map(|(id, availability)| {
+                let status = PeerStatus {
+                    availability: *availability,
+                    incarnation: 1,
+                    ring_version: 0,
+                };
+                (id.clone(), status)
+            })
+            .collect();
+        let this = this.map_or_else(|| id("edge"), |position| order[position].clone());
+        View::new(ring, &statuses, &this, 1)
+    }
+
+    /// The position of a node in the order of candidates.
+    fn position(view: &View, node: &NodeId) -> usize {
+        view.candidates(&name())
+            .iter()
+            .position(|member| member.id == *node)
+            .expect("a candidate")
+    }
+
+    #[test]
+    fn routes() {
+        for (availabilities, expected) in [
+            (&[][..], None),
+            (&[Available], Some((0, 0))),
+            (&[Available, Available, Available], Some((0, 0))),
+            (&[Unreachable, Available, Available], Some((1, 1))),
+            (&[Unreachable, Unreachable, Available], Some((2, 2))),
+            (&[Draining, Unreachable, Available], Some((2, 2))),
+            (&[Unreachable, Draining, Unreachable], Some((1, 1))),
+            (&[Unreachable, Unreachable], None),
+        ] {
+            let view = view(availabilities, None);
+            let route = view.route(&name());
+            let found = route
+                .as_ref()
+                .map(|route| (position(&view, &route.node), route.unreachable.len()));
+            assert_eq!(found, expected, "{availabilities:?}");
+            for (index, node) in route
+                .iter()
+                .flat_map(|route| &route.unreachable)
+                .enumerate()
+            {
+                assert_eq!(
+                    position(&view, node),
+                    index,
+                    "the unreachable ones stand in the order of the ring"
+                );
+            }
+        }
+    }
+
+    #[derive(Debug, PartialEq)]
+    enum Place {
+        Own,
+        Elsewhere(usize),
+        Relay(usize),
+    }
+
+    #[test]
+    fn placements() {
+        // Availability of the candidates in order, position of this node, positions that the caller cannot reach.
+        for (availabilities, this, caller, expected) in [
+            (&[Available][..], 0, &[][..], Place::Own),
+            (&[Available, Available], 0, &[], Place::Own),
+            // Not the owner, and the owner lives.
+            (&[Available, Available], 1, &[], Place::Elsewhere(0)),
+            (&[Available, Available], 1, &[0], Place::Relay(0)),
+            // The owner is lost in this view: taken, whatever the caller thinks.
+            (&[Unreachable, Available], 1, &[], Place::Own),
+            (&[Unreachable, Available], 1, &[0], Place::Own),
+            // The next after a lost owner.
+            (
+                &[Unreachable, Available, Available],
+                2,
+                &[0],
+                Place::Elsewhere(1),
+            ),
+            (
+                &[Unreachable, Available, Available],
+                2,
+                &[0, 1],
+                Place::Relay(1),
+            ),
+            (
+                &[Unreachable, Unreachable, Available],
+                2,
+                &[0, 1],
+                Place::Own,
+            ),
+            // A draining owner takes nothing new.
+            (&[Draining, Available], 1, &[], Place::Own),
+            // What the caller says of nodes behind this one does not matter.
+            (&[Available, Available], 0, &[1], Place::Own),
+            // This node drains.
+            (
+                &[Draining, Available, Available],
+                0,
+                &[],
+                Place::Elsewhere(1),
+            ),
+            (
+                &[Draining, Unreachable, Available],
+                0,
+                &[],
+                Place::Elsewhere(2),
+            ),
+            (&[Draining, Available], 0, &[1], Place::Relay(1)),
+            (&[Available, Draining], 1, &[], Place::Elsewhere(0)),
+            (&[Draining, Unreachable], 0, &[], Place::Own),
+            (&[Draining, Draining], 0, &[], Place::Own),
+        ] {
+            let view = view(availabilities, Some(this));
+            let caller_names: Vec<String> = caller
+                .iter()
+                .map(|position: &usize| view.candidates(&name())[*position].id.to_string())
+                .collect();
+            let found = match view.placement(&name(), &caller_names) {
+                Placement::Own => Place::Own,
+                Placement::Elsewhere(member) => Place::Elsewhere(position(&view, &member.id)),
+                Placement::Relay(member) => Place::Relay(position(&view, &member.id)),
+            };
+            assert_eq!(
+                found, expected,
+                "{availabilities:?} at {this}, caller without {caller:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_node_of_no_list_is_unreachable() {
+        let view = view(&[Available], None);
+        assert_eq!(view.availability(&id("stranger")), Unreachable);
+        assert!(view.member("stranger").is_none());
+        assert!(view.member("o0").is_some());
+    }
+}

@@ -3,7 +3,7 @@
 //! Addresses are not names: a pod that restarts has a new one, and a ring over addresses would move its streams. So a node is
 //! asked for its id (`Node.Status`) when its address is first seen, and becomes a member when it answers; from then on it stays
 //! one as long as its address is listed, reachable or not. An address that answers with an id already known replaces the old
-//! address. With TLS the certificate of each origin has to hold the looked-up name (for the question) and the node id (for
+//! address. The address of a member that cannot be reached is asked again: another node may have come to live there. With TLS the certificate of each origin has to hold the looked-up name (for the question) and the node id (for
 //! everything after it).
 //!
 //! A resolver that fails, or has no answer at all, changes nothing: the last good answer is kept. All members weigh 1.
@@ -34,6 +34,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 pub(crate) trait Lookup: Send + Sync {
     fn resolve(&self) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
     fn identify(&self, address: SocketAddr) -> impl Future<Output = Result<NodeId, String>> + Send;
+    fn is_reachable(&self, node: &NodeId) -> bool;
 }
 
 /// Looks up and asks until the cluster stops.
@@ -46,7 +47,10 @@ pub(crate) async fn run(shared: Arc<Shared>, name: Address, interval: Duration) 
     let watching = async {
         loop {
             let next_lookup = tokio::time::Instant::now() + interval;
-            shared.apply(source.look_up(&lookup).await);
+            let changes = source.look_up(&lookup).await;
+            if source.answered {
+                shared.apply(changes);
+            }
             loop {
                 let wait = tokio::time::Instant::now() + ASK_AGAIN;
                 if source.waiting.is_empty() || wait >= next_lookup {
@@ -86,6 +90,10 @@ impl Lookup for Network {
         let status = ask(dialer, &self.shared.config.channel, ASK_LIMIT).await?;
         NodeId::new(&status.node).map_err(|error| error.to_string())
     }
+
+    fn is_reachable(&self, node: &NodeId) -> bool {
+        self.shared.is_reachable(node)
+    }
 }
 
 /// What is known of the addresses behind the name. Pure but for the [`Lookup`].
@@ -97,6 +105,8 @@ struct Source {
     waiting: BTreeSet<SocketAddr>,
     /// The address that counts for each member.
     members: BTreeMap<NodeId, SocketAddr>,
+    /// The resolver has answered once.
+    answered: bool,
 }
 
 impl Source {
@@ -106,6 +116,7 @@ impl Source {
             known: BTreeMap::new(),
             waiting: BTreeSet::new(),
             members: BTreeMap::new(),
+            answered: false,
         }
     }
 
@@ -122,17 +133,22 @@ impl Source {
                 return self.ask(lookup).await;
             }
         };
+        self.answered = true;
         self.known.retain(|address, _| listed.contains(address));
+        // Those of lost members too: who is there now?
         self.waiting = listed
             .into_iter()
-            .filter(|address| !self.known.contains_key(address))
+            .filter(|address| match self.known.get(address) {
+                None => true,
+                Some(id) => *id != self.this && !lookup.is_reachable(id),
+            })
             .collect();
         let mut changes = self.ask(lookup).await;
         // Removed after new answers are in: a node that moved is a change of its address and no more.
         let gone: Vec<NodeId> = self
             .members
             .iter()
-            .filter(|(_, address)| !self.known.contains_key(address))
+            .filter(|(id, address)| self.known.get(address) != Some(id))
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
@@ -174,5 +190,164 @@ impl Source {
             }
         }
         changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// What the network says, as a test wants it.
+    #[derive(Default)]
+    struct Fake {
+        /// None: the resolver fails.
+        listed: Mutex<Option<Vec<SocketAddr>>>,
+        nodes: Mutex<BTreeMap<SocketAddr, NodeId>>,
+        unreachable: Mutex<BTreeSet<NodeId>>,
+        questions: Mutex<usize>,
+    }
+
+    impl Lookup for Fake {
+        async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+            self.listed
+                .lock()
+                .clone()
+                .ok_or_else(|| io::Error::other("no resolver"))
+        }
+
+        async fn identify(&self, address: SocketAddr) -> Result<NodeId, String> {
+            *self.questions.lock() += 1;
+            self.nodes
+                .lock()
+                .get(&address)
+                .cloned()
+                .ok_or_else(|| "refused".to_owned())
+        }
+
+        fn is_reachable(&self, node: &NodeId) -> bool {
+            !self.unreachable.lock().contains(node)
+        }
+    }
+
+    impl Fake {
+        fn list(&self, hosts: &[u8]) {
+            *self.listed.lock() = Some(hosts.iter().map(|host| address(*host)).collect());
+        }
+
+        fn put(&self, host: u8, node: &str) {
+            self.nodes.lock().insert(address(host), id(node));
+        }
+    }
+
+    fn address(host: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, host], 7400))
+    }
+
+    fn id(id: &str) -> NodeId {
+        NodeId::new(id).expect("id")
+    }
+
+    fn member(node: &str, host: u8) -> Member {
+        Member {
+            id: id(node),
+            address: address(host).to_string(),
+            weight: 1,
+        }
+    }
+
+    fn added(node: &str, host: u8) -> Change {
+        Change::Added(member(node, host))
+    }
+
+    fn source() -> Source {
+        Source::new(id("me"))
+    }
+
+    #[tokio::test]
+    async fn members_come_and_go_with_the_answers() {
+        let (fake, mut source) = (Fake::default(), source());
+        fake.put(1, "a");
+        fake.put(2, "b");
+        fake.list(&[1, 2]);
+        assert_eq!(source.look_up(&fake).await, [added("a", 1), added("b", 2)]);
+        assert_eq!(source.look_up(&fake).await, []);
+        assert_eq!(
+            *fake.questions.lock(),
+            2,
+            "known addresses are not asked again"
+        );
+        fake.list(&[2]);
+        assert_eq!(source.look_up(&fake).await, [Change::Removed(id("a"))]);
+        fake.list(&[1, 2]);
+        assert_eq!(source.look_up(&fake).await, [added("a", 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_failing_resolver_changes_nothing() {
+        let (fake, mut source) = (Fake::default(), source());
+        assert_eq!(source.look_up(&fake).await, []);
+        assert!(!source.answered);
+        fake.put(1, "a");
+        fake.list(&[1]);
+        assert_eq!(source.look_up(&fake).await, [added("a", 1)]);
+        *fake.listed.lock() = None;
+        assert_eq!(source.look_up(&fake).await, []);
+        fake.list(&[]);
+        assert_eq!(
+            source.look_up(&fake).await,
+            [],
+            "an empty answer is no answer"
+        );
+        assert!(source.members.contains_key(&id("a")));
+    }
+
+    #[tokio::test]
+    async fn an_address_is_no_member_until_it_says_who_it_is() {
+        let (fake, mut source) = (Fake::default(), source());
+        fake.list(&[1]);
+        assert_eq!(source.look_up(&fake).await, []);
+        assert_eq!(source.ask(&fake).await, []);
+        fake.put(1, "a");
+        assert_eq!(source.ask(&fake).await, [added("a", 1)]);
+    }
+
+    #[tokio::test]
+    async fn this_node_is_not_its_own_member() {
+        let (fake, mut source) = (Fake::default(), source());
+        fake.put(1, "me");
+        fake.list(&[1]);
+        assert_eq!(source.look_up(&fake).await, []);
+        assert!(source.waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_moved_is_a_change() {
+        let (fake, mut source) = (Fake::default(), source());
+        fake.put(1, "a");
+        fake.list(&[1]);
+        source.look_up(&fake).await;
+        fake.put(2, "a");
+        fake.list(&[2]);
+        assert_eq!(
+            source.look_up(&fake).await,
+            [Change::Changed(member("a", 2))]
+        );
+    }
+
+    #[tokio::test]
+    async fn another_node_at_the_address_of_a_lost_one_is_found() {
+        let (fake, mut source) = (Fake::default(), source());
+        fake.put(1, "a");
+        fake.list(&[1]);
+        source.look_up(&fake).await;
+        fake.put(1, "b");
+        assert_eq!(source.look_up(&fake).await, [], "reachable: nobody asks");
+        fake.unreachable.lock().insert(id("a"));
+        assert_eq!(
+            source.look_up(&fake).await,
+            [added("b", 1), Change::Removed(id("a"))]
+        );
     }
 }
