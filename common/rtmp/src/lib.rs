@@ -15,6 +15,12 @@
 
 pub mod aggregate;
 pub mod chunk;
+pub mod client;
+pub mod command;
 pub mod control;
 pub mod handshake;
 pub mod message;
+pub mod server;
+pub mod session;
+pub mod status;
+pub mod url;

@@ -1,0 +1,112 @@
+//! The message streams of one connection, and what each is used for.
+
+use std::collections::BTreeMap;
+
+/// What a message stream is used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// Nothing yet, or nothing any more.
+    Idle,
+    /// The client publishes, or waits for the answer to its `publish`.
+    Publishing {
+        /// The name it publishes, without the query.
+        name: String,
+        /// Whether the caller has accepted it.
+        accepted: bool,
+    },
+    /// The client plays, or waits for a stream to appear.
+    Playing,
+}
+
+/// All message streams of a connection.
+#[derive(Debug)]
+pub(super) struct Streams {
+    streams: BTreeMap<u32, Activity>,
+    limit: usize,
+}
+
+impl Streams {
+    pub(super) const fn new(limit: usize) -> Self {
+        Self {
+            streams: BTreeMap::new(),
+            limit,
+        }
+    }
+
+    /// Makes a stream with the lowest free id from 1 (0 is the connection itself). `None` if there are enough.
+    ///
+    /// An id is used again after `deleteStream`: the client's messages come in order, so none of the old stream can follow.
+    pub(super) fn create(&mut self) -> Option<u32> {
+        if self.streams.len() >= self.limit {
+            return None;
+        }
+        let id = (1..=u32::MAX).find(|id| !self.streams.contains_key(id))?;
+        self.streams.insert(id, Activity::Idle);
+        Some(id)
+    }
+
+    pub(super) fn get(&self, id: u32) -> Option<&Activity> {
+        self.streams.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Activity> {
+        self.streams.get_mut(&id)
+    }
+
+    pub(super) fn delete(&mut self, id: u32) {
+        self.streams.remove(&id);
+    }
+
+    pub(super) fn is_playing(&self, id: u32) -> bool {
+        self.get(id) == Some(&Activity::Playing)
+    }
+
+    /// Ids of the streams that publish this name.
+    pub(super) fn publishing(&self, name: &str) -> Vec<u32> {
+        self.streams
+            .iter()
+            .filter(|(_, activity)| {
+                matches!(activity, Activity::Publishing { name: published, .. } if published == name)
+            })
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Ids of all streams.
+    pub(super) fn ids(&self) -> Vec<u32> {
+        self.streams.keys().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_begin_at_one_and_are_used_again() {
+        let mut streams = Streams::new(3);
+        assert_eq!(
+            [streams.create(), streams.create(), streams.create()],
+            [Some(1), Some(2), Some(3)]
+        );
+        assert_eq!(streams.create(), None);
+        streams.delete(2);
+        assert_eq!(streams.get(2), None);
+        assert_eq!(streams.create(), Some(2));
+        assert_eq!(streams.ids(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn publishers_are_found_by_name() {
+        let mut streams = Streams::new(3);
+        for name in ["a", "b", "a"] {
+            let id = streams.create().unwrap();
+            *streams.get_mut(id).unwrap() = Activity::Publishing {
+                name: name.to_owned(),
+                accepted: false,
+            };
+        }
+        assert_eq!(streams.publishing("a"), [1, 3]);
+        assert!(streams.publishing("c").is_empty());
+    }
+}
