@@ -1,0 +1,136 @@
+//! The edge's part of the configuration.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use headwater_node::address::ListenAddress;
+use headwater_node::section;
+use headwater_node::tls::TlsSection;
+
+section! {
+    /// Clients over plain RTMP, and what holds for RTMP whatever carries it.
+    pub struct RtmpSection {
+        /// Addresses to listen on: a port (both IPv4 and IPv6), `host:port` or `[address]:port`. Empty: no plain RTMP.
+        pub listen: Vec<ListenAddress> = vec![ListenAddress::Port(1935)],
+        /// Chunk size of what is sent to clients, in bytes. Large, so that most frames are one chunk.
+        pub chunk_bytes: u32 = 65_536 => 128..=16_777_215,
+        /// How long a client may take for the handshake, and again for its connect command, in milliseconds.
+        pub handshake_timeout_ms: u64 = 10_000 => 100..=600_000,
+        /// A client that was silent for this long is pinged, in milliseconds. Viewers are silent by nature: the ping finds the
+        /// dead ones.
+        pub ping_interval_ms: u64 = 15_000 => 1_000..=3_600_000,
+        /// A client that does not answer a ping for this long is closed, in milliseconds.
+        pub ping_timeout_ms: u64 = 15_000 => 1_000..=3_600_000,
+        /// Largest message taken from a client, in bytes. Key frames of high-rate video are the largest honest ones.
+        pub message_bytes: usize = 16_777_215 => 65_536..=16_777_215,
+        /// Connections of clients at once, all transports together. More are closed as they arrive.
+        pub max_connections: usize = 100_000 => 1..=10_000_000,
+    }
+}
+
+section! {
+    /// Clients over RTMPS: RTMP within TLS 1.2 or 1.3. Listens only if a certificate is set.
+    pub struct RtmpsSection {
+        /// Addresses to listen on, as in `[rtmp]`.
+        pub listen: Vec<ListenAddress> = vec![ListenAddress::Port(443)],
+        /// Its certificate. Without one there is no RTMPS.
+        pub tls: TlsSection = TlsSection::default(),
+    }
+}
+
+section! {
+    /// How the edge serves viewers.
+    pub struct FanoutSection {
+        /// Worker threads, each with its own sockets. 0: one per processor.
+        pub workers: usize = 0 => 0..=1024,
+        /// Media time that is kept of each stream beyond its newest key frame, in milliseconds: how far behind a viewer may be
+        /// before it jumps to a newer key frame.
+        pub window_ms: u64 = 4_000 => 0..=60_000,
+        /// Most bytes kept of each stream.
+        pub window_bytes: usize = 33_554_432 => 1_048_576..=1_073_741_824,
+        /// A viewer whose socket takes nothing for this long is closed, in milliseconds.
+        pub stuck_timeout_ms: u64 = 20_000 => 1_000..=600_000,
+    }
+}
+
+section! {
+    /// How the edge talks to origins.
+    pub struct UpstreamSection {
+        /// Media time that a publishing edge keeps of each stream although the owner has it, in milliseconds: what the next
+        /// owner is given after a failover. Longer than it takes to notice a silent origin.
+        pub window_ms: u64 = 4_000 => 1_000..=60_000,
+        /// Most bytes kept of each published stream. Also what a publisher may send while no origin answers.
+        pub window_bytes: usize = 33_554_432 => 1_048_576..=1_073_741_824,
+        /// How long a stream that nobody watches any more is still read, in milliseconds: a viewer that comes back starts at once.
+        pub linger_ms: u64 = 3_000 => 0..=600_000,
+        /// How long a client that connects waits for an origin to answer, in milliseconds, before it is told
+        /// NetConnection.Proxy.NotResponding.
+        pub connect_wait_ms: u64 = 2_000 => 0..=60_000,
+    }
+}
+
+section! {
+    /// What an application allows.
+    pub struct ApplicationSection {
+        /// Whether clients may publish.
+        pub publish: bool = true,
+        /// Whether clients may play.
+        pub play: bool = true,
+    }
+}
+
+section! {
+    /// What runs on the edge.
+    pub struct EdgeSection {
+        /// Viewers.
+        pub fanout: FanoutSection = FanoutSection::default(),
+        /// Origins.
+        pub upstream: UpstreamSection = UpstreamSection::default(),
+    }
+}
+
+/// Everything the edge is configured by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EdgeConfig {
+    /// `[rtmp]`
+    pub rtmp: RtmpSection,
+    /// `[rtmps]`
+    pub rtmps: RtmpsSection,
+    /// `[edge]`
+    pub edge: EdgeSection,
+    /// `[applications]`, by name.
+    pub applications: BTreeMap<String, ApplicationSection>,
+}
+
+/// The applications of a node that configures none: one, called `live`, that everybody may use.
+#[must_use]
+pub fn default_applications() -> BTreeMap<String, ApplicationSection> {
+    BTreeMap::from([("live".to_owned(), ApplicationSection::default())])
+}
+
+impl Default for EdgeConfig {
+    fn default() -> Self {
+        Self {
+            rtmp: RtmpSection::default(),
+            rtmps: RtmpsSection::default(),
+            edge: EdgeSection::default(),
+            applications: default_applications(),
+        }
+    }
+}
+
+impl UpstreamSection {
+    pub(crate) fn linger(&self) -> Duration {
+        Duration::from_millis(self.linger_ms)
+    }
+}
+
+impl FanoutSection {
+    /// The number of workers to start.
+    pub(crate) fn worker_count(&self) -> usize {
+        if self.workers > 0 {
+            return self.workers;
+        }
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+}

@@ -1,0 +1,219 @@
+//! The edge as a whole.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use headwater_cluster::{Availability, Cluster};
+use headwater_node::address::AddressError;
+use headwater_node::metrics::Metrics;
+use headwater_node::readiness::Readiness;
+use headwater_node::shutdown::Shutdown;
+use headwater_node::tls::TlsError;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::config::{ApplicationSection, EdgeConfig};
+use crate::hub::{HubTable, RingLimits};
+use crate::listen::{Listener, bind};
+use crate::metrics::EdgeMetrics;
+use crate::upstream::Upstream;
+use crate::worker;
+
+/// Most entries of a hub's ring, whatever their size: ten minutes of a stream with 100 messages a second.
+const RING_ENTRIES: usize = 65_536;
+/// How long before the end of the grace period clients that stayed are told to go.
+const LAST_CALL: Duration = Duration::from_secs(2);
+
+/// What the process gives the edge.
+pub struct EdgeNode {
+    /// The node's id.
+    pub id: String,
+    /// The cluster as this node sees it.
+    pub cluster: Cluster,
+    /// Where the edge registers its metrics.
+    pub metrics: Metrics,
+    /// Where the edge says whether it can serve.
+    pub readiness: Readiness,
+    /// When to stop.
+    pub shutdown: Shutdown,
+}
+
+/// A bound listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// `rtmp` or `rtmps`.
+    pub protocol: &'static str,
+    /// The address, with the real port.
+    pub address: SocketAddr,
+}
+
+/// Why an edge did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EdgeError {
+    /// A listen address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Certificate or key of RTMPS.
+    #[error("[rtmps]: {0}")]
+    Tls(#[from] TlsError),
+    /// Nothing to listen on.
+    #[error("`rtmp.listen` is empty and there is no RTMPS: the edge would serve nobody")]
+    NoListener,
+    /// A thread or a socket could not be made.
+    #[error("cannot start the edge: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A running edge. It stops when its [`Shutdown`] does.
+pub struct Edge {
+    listening: Vec<Listening>,
+}
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub(crate) config: EdgeConfig,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) metrics: EdgeMetrics,
+    pub(crate) tasks: Tasks,
+    pub(crate) shutdown: Shutdown,
+    /// Clients that have not left by now are told to.
+    pub(crate) last_call: CancellationToken,
+    /// Open connections, against the limit.
+    pub(crate) connections: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn applications(&self) -> &BTreeMap<String, ApplicationSection> {
+        &self.config.applications
+    }
+}
+
+/// Tasks on the process's shared runtime, started from the workers.
+pub(crate) struct Tasks {
+    runtime: Handle,
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs a task until it ends or the process stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping.clone();
+        let task = async move {
+            stopping.run_until_cancelled_owned(task).await;
+        };
+        self.runtime.spawn(self.tracker.track_future(task));
+    }
+}
+
+impl Edge {
+    /// Binds every address, then starts the workers. Must be called within the process's runtime.
+    ///
+    /// # Errors
+    /// [`EdgeError`], before anything runs.
+    pub fn start(config: EdgeConfig, node: EdgeNode) -> Result<Self, EdgeError> {
+        let workers = config.edge.fanout.worker_count();
+        let listeners = bind(&config, workers, &node.shutdown)?;
+        let listening: Vec<Listening> = listeners
+            .first()
+            .map(|sockets| sockets.iter().map(Listener::describe).collect())
+            .unwrap_or_default();
+        if listening.is_empty() {
+            return Err(EdgeError::NoListener);
+        }
+        let metrics = EdgeMetrics::new(&node.metrics);
+        let fanout = &config.edge.fanout;
+        let upstream = Arc::new(Upstream {
+            cluster: node.cluster.clone(),
+            config: config.edge.upstream.clone(),
+            hubs: HubTable::new(RingLimits {
+                duration_ms: fanout.window_ms,
+                bytes: fanout.window_bytes,
+                entries: RING_ENTRIES,
+            }),
+            metrics: metrics.clone(),
+            chunk_size: config.rtmp.chunk_bytes,
+            node: node.id,
+        });
+        let shared = Arc::new(Shared {
+            config,
+            upstream,
+            metrics,
+            tasks: Tasks {
+                runtime: Handle::current(),
+                tracker: TaskTracker::new(),
+                stopping: node.shutdown.stopping(),
+            },
+            shutdown: node.shutdown.clone(),
+            last_call: node.shutdown.stopping().child_token(),
+            connections: AtomicUsize::new(0),
+        });
+        let mut ends = Vec::with_capacity(workers);
+        for (number, sockets) in listeners.into_iter().enumerate() {
+            ends.push(worker::start(number, sockets, Arc::clone(&shared))?);
+        }
+        tokio::spawn(last_call(Arc::clone(&shared)));
+        node.shutdown.spawn(async move {
+            for end in ends {
+                // An error means that the worker's thread is gone: that is its end, too.
+                let _ = end.await;
+            }
+            // Streams that ended with their clients still tell their owners.
+            shared.tasks.tracker.close();
+            shared.tasks.tracker.wait().await;
+        });
+        tokio::spawn(watch_origins(node.cluster, node.readiness, node.shutdown));
+        Ok(Self { listening })
+    }
+
+    /// What it listens on.
+    #[must_use]
+    pub fn listening(&self) -> &[Listening] {
+        &self.listening
+    }
+}
+
+/// Tells the clients that stayed to go, a little before the grace period ends.
+async fn last_call(shared: Arc<Shared>) {
+    shared.shutdown.draining().cancelled().await;
+    let deadline = shared.shutdown.deadline();
+    let now = tokio::time::Instant::now();
+    let left = deadline.map_or(Duration::ZERO, |deadline| {
+        deadline.saturating_duration_since(now)
+    });
+    // Half of a short grace period, all but the last two seconds of a long one.
+    tokio::time::sleep(left.saturating_sub(LAST_CALL).max(left / 2)).await;
+    shared.last_call.cancel();
+}
+
+/// Ready while at least one origin can be reached.
+async fn watch_origins(cluster: Cluster, readiness: Readiness, shutdown: Shutdown) {
+    let check = readiness.check("origins");
+    let mut changes = cluster.changes();
+    let stopping = shutdown.stopping();
+    loop {
+        let view = cluster.view();
+        let members = view.members();
+        let available = members
+            .iter()
+            .filter(|member| view.availability(&member.id) == Availability::Available)
+            .count();
+        check.set(
+            available > 0,
+            format!("{available} of {} origins can be reached", members.len()),
+        );
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = stopping.cancelled() => {
+                info!("the edge has stopped");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The writing side of a client's connection.
+//!
+//! Bytes leave in this order: what is already committed (the rest of a message that the socket took half of, control
+//! messages), then entries of the streams it plays, taken in small portions only when everything before them is out.
+//! So a connection holds at most one portion of shared slices, whatever its socket does, and messages never interleave.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::play::Play;
+use crate::metrics::ConnectionMeters;
+use crate::transport::Transport;
+
+/// Bytes taken from the streams at once: a few video frames, one or two `writev` calls.
+const PORTION: usize = 128 * 1024;
+/// Slices of one `writev` call; Linux allows 1,024.
+const SLICES: usize = 64;
+/// Control bytes that may wait for a client that does not read. Beyond this it is not coming back.
+const MAX_CONTROL_BYTES: usize = 512 * 1024;
+
+/// A client's socket and what waits for it.
+pub(crate) struct Connection {
+    transport: Transport,
+    /// The session's task: woken when a full socket has room again.
+    waker: Option<Waker>,
+    pending: VecDeque<Bytes>,
+    pending_bytes: usize,
+    needs_flush: bool,
+    plays: Vec<Play>,
+    /// Since when the socket has taken nothing although something waits.
+    stuck_since: Option<Instant>,
+    failure: Option<io::Error>,
+    meters: ConnectionMeters,
+}
+
+impl Connection {
+    pub(crate) fn new(transport: Transport, meters: ConnectionMeters) -> Self {
+        Self {
+            transport,
+            waker: None,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            needs_flush: false,
+            plays: Vec::new(),
+            stuck_since: None,
+            failure: None,
+            meters,
+        }
+    }
+
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Err(failure));
+        }
+        self.transport.poll_read(cx, buffer)
+    }
+
+    /// Queues control bytes: whole messages, which leave after what is committed already. A client for which too much waits
+    /// does not read, and the connection fails.
+    pub(crate) fn send(&mut self, bytes: Bytes) {
+        if self.pending_bytes + bytes.len() > MAX_CONTROL_BYTES {
+            self.failure = Some(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the client does not read its control messages",
+            ));
+            return;
+        }
+        self.pending_bytes += bytes.len();
+        self.pending.push_back(bytes);
+    }
+
+    pub(crate) fn plays(&mut self) -> &mut Vec<Play> {
+        &mut self.plays
+    }
+
+    /// Whether everything that was queued has left. Streams that play do not count.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.pending.is_empty() && !self.needs_flush
+    }
+
+    /// How long the socket has taken nothing although something waits.
+    pub(crate) fn stuck_for(&self, now: Instant) -> Duration {
+        self.stuck_since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// Writes from the session's own task.
+    pub(crate) fn pump(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let known = self.waker.as_ref();
+        if !known.is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+        self.write_out(cx)
+    }
+
+    /// Writes from the worker's walk, on behalf of the session. A failure is kept for the session and wakes it.
+    pub(crate) fn pump_from_walk(&mut self) {
+        // A socket that is full wakes the session by itself: nothing to try here.
+        if self.stuck_since.is_some() || self.failure.is_some() {
+            return;
+        }
+        let Some(waker) = self.waker.clone() else {
+            return;
+        };
+        let mut cx = Context::from_waker(&waker);
+        if let Poll::Ready(Err(failure)) = self.write_out(&mut cx) {
+            self.failure = Some(failure);
+            waker.wake();
+        }
+    }
+
+    fn write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.pending.is_empty() {
+                self.take_portion();
+            }
+            if self.pending.is_empty() {
+                break;
+            }
+            let written = {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let mut count = 0;
+                for (slice, bytes) in slices.iter_mut().zip(&self.pending) {
+                    *slice = IoSlice::new(bytes);
+                    count += 1;
+                }
+                self.transport.poll_write(cx, &slices[..count])
+            };
+            match written {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => {
+                    self.stuck_since = None;
+                    self.needs_flush = true;
+                    self.meters.sent(count);
+                    self.advance(count);
+                }
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending => {
+                    self.stuck_since.get_or_insert_with(Instant::now);
+                    return Poll::Pending;
+                }
+            }
+        }
+        // A queue that was needed once is not kept: most viewers never need one again.
+        if self.pending.capacity() > 16 {
+            self.pending = VecDeque::new();
+        }
+        if self.needs_flush {
+            match self.transport.poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.needs_flush = false,
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending => {
+                    self.stuck_since.get_or_insert_with(Instant::now);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.stuck_since = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn take_portion(&mut self) {
+        for play in &mut self.plays {
+            if play.is_behind() {
+                let selected = play.select(&mut self.pending, PORTION);
+                self.pending_bytes += selected.bytes;
+                self.meters.played(&selected);
+            }
+        }
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.pending_bytes = self.pending_bytes.saturating_sub(count);
+        while let Some(first) = self.pending.front_mut() {
+            if count < first.len() {
+                first.advance(count);
+                return;
+            }
+            count -= first.len();
+            self.pending.pop_front();
+        }
+        // Header forms differ by a few bytes from what was counted: an empty queue holds nothing.
+        self.pending_bytes = 0;
+    }
+
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport.poll_shutdown(cx)
+    }
+}

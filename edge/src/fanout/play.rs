@@ -1,0 +1,278 @@
+//! One viewer of one stream: which entries it gets, and what it loses when it is slow.
+//!
+//! A viewer that falls behind loses, in this order: disposable video frames; all video up to a newer key frame, with audio
+//! going on; and, when it is so far behind that the ring has moved past it or its audio is old too, everything up to the
+//! newest key frame. Codec headers and metadata are never lost. How far behind a viewer is counts from the least that it
+//! ever was: a viewer that starts at a key frame ten seconds old is not slow.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use headwater_media::frame::{FrameFlags, FrameKind};
+use headwater_rtmp::chunk;
+use headwater_rtmp::command::ObjectEncoding;
+use headwater_rtmp::status::{Status, StatusCode, on_status_message};
+
+use super::{Membership, Mirror};
+use crate::hub::{Entry, SHARED_STREAM_ID, StreamEntry, WireFrame};
+use crate::metrics::ViewerMeter;
+
+/// Chunk stream of statuses that stand between frames: the session's own writer never uses it, so its header compression
+/// is not disturbed.
+const STATUS_CHUNK_STREAM: u32 = 8;
+
+/// Behind by this much media time, a viewer loses disposable frames.
+const DROP_DISPOSABLE_AFTER_MS: u64 = 500;
+/// Behind by this much, it loses video up to a newer key frame.
+const DROP_VIDEO_AFTER_MS: u64 = 1_500;
+/// Behind by this much, it loses audio as well.
+const DROP_ALL_AFTER_MS: u64 = 4_000;
+
+/// What [`Play::select`] did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Selected {
+    pub(crate) frames: u64,
+    pub(crate) bytes: usize,
+    pub(crate) dropped: u64,
+    /// How often the viewer had to go on at a later key frame.
+    pub(crate) jumps: u64,
+}
+
+/// How a client's connection writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WireSettings {
+    /// Bytes of a chunk.
+    pub(crate) chunk_size: u32,
+    pub(crate) encoding: ObjectEncoding,
+}
+
+/// A NetStream that plays.
+pub(crate) struct Play {
+    pub(crate) stream_id: u32,
+    pub(crate) name: String,
+    membership: Membership,
+    /// Number of the next entry.
+    next: u64,
+    /// The next frame needs codec headers and metadata first.
+    fresh: bool,
+    /// Video is left out until this entry, a key frame.
+    skip_video_until: Option<u64>,
+    /// Video is left out until any key frame.
+    await_key: bool,
+    /// The least this viewer was ever behind, in milliseconds.
+    least_behind: u64,
+    audio: bool,
+    video: bool,
+    paused: bool,
+    chunk_size: u32,
+    encoding: ObjectEncoding,
+    _meter: ViewerMeter,
+}
+
+impl Play {
+    pub(crate) fn new(
+        stream_id: u32,
+        name: String,
+        membership: Membership,
+        meter: ViewerMeter,
+        wire: WireSettings,
+    ) -> Self {
+        let next = membership.hub().mirror().live_start();
+        Self {
+            stream_id,
+            name,
+            membership,
+            next,
+            fresh: true,
+            skip_video_until: None,
+            await_key: false,
+            least_behind: u64::MAX,
+            audio: true,
+            video: true,
+            paused: false,
+            chunk_size: wire.chunk_size,
+            encoding: wire.encoding,
+            _meter: meter,
+        }
+    }
+
+    /// Stops a live stream for this viewer, or goes on with it at the newest key frame.
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        if self.paused && !paused {
+            self.rejoin();
+        }
+        self.paused = paused;
+    }
+
+    pub(crate) fn set_audio(&mut self, audio: bool) {
+        self.audio = audio;
+    }
+
+    /// Video again, after the viewer had asked for none: from the next key frame on.
+    pub(crate) fn set_video(&mut self, video: bool) {
+        if video && !self.video {
+            self.await_key = true;
+        }
+        self.video = video;
+    }
+
+    fn rejoin(&mut self) {
+        let start = self.membership.hub().mirror().live_start();
+        self.next = self.next.max(start);
+        self.fresh = true;
+        self.skip_video_until = None;
+        self.least_behind = u64::MAX;
+    }
+
+    /// Whether entries wait for this viewer.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.paused && self.next < self.membership.hub().mirror().next_number()
+    }
+
+    /// Moves what comes next to `out`, about `budget` bytes of it.
+    pub(crate) fn select(&mut self, out: &mut VecDeque<Bytes>, budget: usize) -> Selected {
+        let mut selected = Selected::default();
+        if self.paused {
+            return selected;
+        }
+        let hub = Rc::clone(self.membership.hub());
+        let mirror = hub.mirror();
+        if self.next < mirror.base() {
+            self.jump(&mirror, &mut selected);
+        }
+        while selected.bytes < budget {
+            let Some(entry) = mirror.entry(self.next) else {
+                break;
+            };
+            match entry {
+                Entry::Published => {
+                    self.tell(
+                        out,
+                        &mut selected,
+                        StatusCode::PlayPublishNotify,
+                        "is now published",
+                    );
+                }
+                Entry::Unpublished => {
+                    self.tell(
+                        out,
+                        &mut selected,
+                        StatusCode::PlayUnpublishNotify,
+                        "is now unpublished",
+                    );
+                }
+                Entry::Frame(entry) => {
+                    let behind = mirror.newest_time().saturating_sub(entry.frame.timestamp);
+                    self.least_behind = self.least_behind.min(behind);
+                    let behind = behind - self.least_behind;
+                    if behind > DROP_ALL_AFTER_MS && mirror.live_start() > self.next {
+                        self.jump(&mirror, &mut selected);
+                        continue;
+                    }
+                    if self.wants(entry, behind, &mirror, &mut selected) {
+                        self.emit(entry, out, &mut selected);
+                    }
+                }
+            }
+            self.next += 1;
+        }
+        selected
+    }
+
+    fn jump(&mut self, mirror: &Mirror, selected: &mut Selected) {
+        let start = mirror.live_start();
+        selected.dropped += start.saturating_sub(self.next);
+        selected.jumps += 1;
+        self.next = start;
+        self.fresh = true;
+        self.skip_video_until = None;
+        self.least_behind = u64::MAX;
+    }
+
+    fn wants(
+        &mut self,
+        entry: &StreamEntry,
+        behind: u64,
+        mirror: &Mirror,
+        selected: &mut Selected,
+    ) -> bool {
+        let frame = &entry.frame;
+        if frame.is_header() {
+            return true;
+        }
+        match frame.kind {
+            FrameKind::Audio => self.audio,
+            FrameKind::Data => true,
+            FrameKind::Video if !self.video => false,
+            FrameKind::Video => {
+                if behind > DROP_VIDEO_AFTER_MS
+                    && self.skip_video_until.is_none()
+                    && mirror.live_start() > self.next
+                {
+                    self.skip_video_until = Some(mirror.live_start());
+                    selected.jumps += 1;
+                }
+                if self.skip_video_until.is_some_and(|until| self.next < until) {
+                    selected.dropped += 1;
+                    return false;
+                }
+                self.skip_video_until = None;
+                if self.await_key && !frame.is_key() {
+                    return false;
+                }
+                self.await_key = false;
+                let disposable = frame.flags.contains(FrameFlags::DISPOSABLE);
+                if disposable && behind > DROP_DISPOSABLE_AFTER_MS {
+                    selected.dropped += 1;
+                    return false;
+                }
+                true
+            }
+        }
+    }
+
+    fn emit(&mut self, entry: &StreamEntry, out: &mut VecDeque<Bytes>, selected: &mut Selected) {
+        if self.fresh {
+            self.fresh = false;
+            for header in entry.preface.iter() {
+                let (first, rest) = header.at_time(self.stream_id, entry.frame.timestamp);
+                out.push_back(first);
+                out.push_back(rest);
+                selected.bytes += header.wire_length();
+            }
+        }
+        self.push(&entry.frame, out);
+        selected.bytes += entry.frame.wire_length();
+        selected.frames += 1;
+    }
+
+    fn push(&self, frame: &WireFrame, out: &mut VecDeque<Bytes>) {
+        if self.stream_id == SHARED_STREAM_ID {
+            out.push_back(frame.shared().clone());
+        } else {
+            let (first, rest) = frame.for_stream(self.stream_id);
+            out.push_back(first);
+            out.push_back(rest);
+        }
+    }
+
+    fn tell(
+        &self,
+        out: &mut VecDeque<Bytes>,
+        selected: &mut Selected,
+        code: StatusCode,
+        what: &str,
+    ) {
+        let status = Status::new(code)
+            .describe(format!("{} {what}.", self.name))
+            .with("details", self.name.as_str());
+        // Text and numbers only: that can always be written.
+        let Ok(message) = on_status_message(self.stream_id, &status, self.encoding) else {
+            return;
+        };
+        let bytes = chunk::shared_wire_form(STATUS_CHUNK_STREAM, &message, self.chunk_size).bytes;
+        selected.bytes += bytes.len();
+        out.push_back(bytes);
+    }
+}

@@ -1,0 +1,490 @@
+//! The entries of a hub: frames in wire form and, between them, what happened to the stream.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use headwater_media::frame::{Epoch, Frame, FrameFlags, FrameKind, Offset};
+use headwater_media::window::{Preface as InForce, WindowItem as _};
+
+use super::{Preface, WireFrame};
+
+/// What a ring may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RingLimits {
+    /// Media time that is kept beyond the newest key frame, in milliseconds: how far a viewer may be behind.
+    pub(crate) duration_ms: u64,
+    /// Most bytes of wire forms.
+    pub(crate) bytes: usize,
+    /// Most entries.
+    pub(crate) entries: usize,
+}
+
+/// One step of a stream, in the order in which every viewer sees it.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    Frame(StreamEntry),
+    /// A publisher began: `NetStream.Play.PublishNotify`.
+    Published,
+    /// The publisher left: `NetStream.Play.UnpublishNotify`.
+    Unpublished,
+}
+
+/// A frame, and what a decoder that starts here needs first.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamEntry {
+    pub(crate) frame: Arc<WireFrame>,
+    pub(crate) preface: Preface,
+}
+
+/// The result of [`Ring::pull`].
+#[derive(Debug)]
+pub(crate) struct Pulled {
+    /// Number of the oldest entry that the ring still holds.
+    pub(crate) base: u64,
+    /// Number of the first entry in `entries`.
+    pub(crate) first: u64,
+    pub(crate) entries: Vec<Entry>,
+}
+
+struct Slot {
+    /// Media time of the entry; a status has that of the frame before it.
+    time: u64,
+    entry: Entry,
+}
+
+/// The bounded tail of a stream's log in wire form.
+pub(crate) struct Ring {
+    limits: RingLimits,
+    entries: VecDeque<Slot>,
+    base: u64,
+    bytes: usize,
+    /// Media time of the newest frame, in milliseconds.
+    newest_time: u64,
+    /// Numbers of the key frames held, oldest first.
+    keys: VecDeque<u64>,
+    has_video: bool,
+    in_force: InForce<Arc<WireFrame>>,
+    preface: Preface,
+    /// The next offset to ask the origin for. None before the first frame.
+    next_offset: Option<Offset>,
+    publishing: bool,
+    /// Whether the origin ever answered.
+    opened: bool,
+}
+
+impl Ring {
+    pub(crate) fn new(limits: RingLimits) -> Self {
+        Self {
+            limits,
+            entries: VecDeque::new(),
+            base: 0,
+            bytes: 0,
+            newest_time: 0,
+            keys: VecDeque::new(),
+            has_video: false,
+            in_force: InForce::new(),
+            preface: Preface::default(),
+            next_offset: None,
+            publishing: false,
+            opened: false,
+        }
+    }
+
+    pub(crate) fn next_number(&self) -> u64 {
+        self.base + self.entries.len() as u64
+    }
+
+    pub(crate) fn next_offset(&self) -> Option<Offset> {
+        self.next_offset
+    }
+
+    pub(crate) fn publishing(&self) -> bool {
+        self.publishing
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.opened
+    }
+
+    /// Where a viewer that joins now starts: the newest key frame; without video the newest frame; else the tail.
+    pub(crate) fn live_start(&self) -> u64 {
+        if !self.publishing {
+            return self.next_number();
+        }
+        if let Some(&key) = self.keys.back() {
+            return key;
+        }
+        if self.has_video {
+            return self.next_number();
+        }
+        let newest = self
+            .entries
+            .iter()
+            .rposition(|slot| matches!(slot.entry, Entry::Frame(_)));
+        newest.map_or_else(|| self.next_number(), |index| self.base + index as u64)
+    }
+
+    /// The origin answered a read: whether somebody publishes, in which epoch, and the codec headers and metadata from
+    /// before the first frame that will follow (none where the read goes on without a gap).
+    pub(crate) fn open(
+        &mut self,
+        publishing: bool,
+        epoch: Epoch,
+        preface: &[Frame],
+        chunk_size: u32,
+    ) {
+        let first = !self.opened;
+        self.opened = true;
+        if publishing && first {
+            // Viewers asked for a stream that is there: nothing happened that they need to be told.
+            self.publishing = true;
+            self.next_offset = Some(Offset { epoch, sequence: 0 });
+        } else if publishing {
+            self.set_published(epoch);
+        }
+        // Nobody publishing says nothing: after a failover the publisher may be about to come back, and the origin tells
+        // when it gave up waiting.
+        if !preface.is_empty() {
+            self.install_preface(preface, chunk_size);
+        }
+    }
+
+    /// Frames up to `to` are lost to this edge; `to` is a key frame and needs these headers.
+    pub(crate) fn skip_to(&mut self, to: Offset, preface: &[Frame], chunk_size: u32) {
+        if self.next_offset.is_none_or(|next| next.epoch != to.epoch) {
+            self.set_published(to.epoch);
+        }
+        if self.next_offset.is_none_or(|next| next < to) {
+            self.next_offset = Some(to);
+        }
+        self.install_preface(preface, chunk_size);
+    }
+
+    fn install_preface(&mut self, frames: &[Frame], chunk_size: u32) {
+        self.in_force = InForce::new();
+        self.preface = Preface::default();
+        for frame in frames {
+            self.learn(&Arc::new(WireFrame::new(frame, chunk_size)));
+        }
+    }
+
+    /// Appends a frame. A frame that is already here is dropped: a read may begin a little early after a break.
+    ///
+    /// Returns whether it was new.
+    pub(crate) fn push(&mut self, frame: &Frame, chunk_size: u32) -> bool {
+        if self.next_offset.is_some_and(|next| frame.offset < next) {
+            return false;
+        }
+        if self
+            .next_offset
+            .is_some_and(|next| next.epoch != frame.offset.epoch)
+        {
+            self.begin_epoch();
+        }
+        self.next_offset = Some(frame.offset.next());
+        let wire = Arc::new(WireFrame::new(frame, chunk_size));
+        // Taken before the frame itself is learnt: a viewer that starts here gets the frame anyway.
+        let preface = Arc::clone(&self.preface);
+        self.learn(&wire);
+        if frame.kind == FrameKind::Video {
+            self.has_video = true;
+        }
+        if wire.is_key() && !frame.flags.contains(FrameFlags::HEADER) {
+            self.keys.push_back(self.next_number());
+        }
+        self.append(Entry::Frame(StreamEntry {
+            frame: wire,
+            preface,
+        }));
+        true
+    }
+
+    /// A publisher is there. Viewers are told if they were not.
+    pub(crate) fn set_published(&mut self, epoch: Epoch) {
+        if self.next_offset.is_none_or(|next| next.epoch < epoch) {
+            self.next_offset = Some(Offset { epoch, sequence: 0 });
+            self.begin_epoch();
+        } else if !self.publishing {
+            self.publishing = true;
+            self.append(Entry::Published);
+        }
+    }
+
+    /// The publisher is gone.
+    pub(crate) fn set_unpublished(&mut self) {
+        if self.publishing {
+            self.publishing = false;
+            self.append(Entry::Unpublished);
+        }
+    }
+
+    /// Copies what came since `from`.
+    pub(crate) fn pull(&self, from: u64) -> Pulled {
+        let first = from.clamp(self.base, self.next_number());
+        let skip = usize::try_from(first - self.base).unwrap_or(usize::MAX);
+        Pulled {
+            base: self.base,
+            first,
+            entries: self
+                .entries
+                .iter()
+                .skip(skip)
+                .map(|slot| slot.entry.clone())
+                .collect(),
+        }
+    }
+
+    fn begin_epoch(&mut self) {
+        // Another publisher brings codec headers of its own; a late joiner must not get the old ones.
+        self.in_force = InForce::new();
+        self.preface = Preface::default();
+        self.keys.clear();
+        self.has_video = false;
+        if self.publishing {
+            self.append(Entry::Unpublished);
+        }
+        self.publishing = true;
+        self.append(Entry::Published);
+    }
+
+    fn learn(&mut self, wire: &Arc<WireFrame>) {
+        if let Some(slot) = wire.own_slot() {
+            self.in_force.apply(slot, wire);
+            self.preface = Arc::new(self.in_force.clone().frames(wire.offset.epoch));
+        }
+    }
+
+    fn append(&mut self, entry: Entry) {
+        if let Entry::Frame(entry) = &entry {
+            self.bytes += entry.frame.size();
+            self.newest_time = entry.frame.timestamp;
+        }
+        self.entries.push_back(Slot {
+            time: self.newest_time,
+            entry,
+        });
+        self.evict();
+    }
+
+    /// Drops the oldest entries that nobody may ask for any more.
+    fn evict(&mut self) {
+        while let Some(oldest) = self.entries.front() {
+            let over = self.bytes > self.limits.bytes || self.entries.len() > self.limits.entries;
+            let key = self.keys.back().is_some_and(|&key| key <= self.base);
+            let young = self.newest_time.saturating_sub(oldest.time) <= self.limits.duration_ms;
+            if !over && (key || young) {
+                break;
+            }
+            if let Some(Entry::Frame(entry)) = self.entries.pop_front().map(|slot| slot.entry) {
+                self.bytes = self.bytes.saturating_sub(entry.frame.size());
+            }
+            if self.keys.front() == Some(&self.base) {
+                self.keys.pop_front();
+            }
+            self.base += 1;
+        }
+        if self.entries.capacity() > 256 && self.entries.len() * 4 < self.entries.capacity() {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const CHUNK: u32 = 4096;
+
+    fn ring() -> Ring {
+        Ring::new(RingLimits {
+            duration_ms: 1_000,
+            bytes: 1 << 20,
+            entries: 1_000,
+        })
+    }
+
+    fn frame(
+        epoch: u64,
+        sequence: u64,
+        timestamp: u64,
+        kind: FrameKind,
+        flags: FrameFlags,
+    ) -> Frame {
+        Frame {
+            offset: Offset {
+                epoch: Epoch(epoch),
+                sequence,
+            },
+            timestamp,
+            kind,
+            flags,
+            payload: Bytes::from_static(&[0x17, 1, 0, 0, 0, 1, 2, 3]),
+        }
+    }
+
+    fn video(epoch: u64, sequence: u64, key: bool) -> Frame {
+        let flags = if key {
+            FrameFlags::KEY
+        } else {
+            FrameFlags::empty()
+        };
+        frame(epoch, sequence, sequence * 40, FrameKind::Video, flags)
+    }
+
+    /// The ring's entries in short: K and f for frames, H for headers, P and U for the publisher's coming and going.
+    fn sketch(ring: &Ring) -> String {
+        let letter = |entry: &Entry| match entry {
+            Entry::Published => 'P',
+            Entry::Unpublished => 'U',
+            Entry::Frame(entry) if entry.frame.is_header() => 'H',
+            Entry::Frame(entry) if entry.frame.is_key() => 'K',
+            Entry::Frame(_) => 'f',
+        };
+        ring.pull(0).entries.iter().map(letter).collect()
+    }
+
+    #[test]
+    fn a_stream_that_is_there_announces_nothing() {
+        let mut ring = ring();
+        ring.open(true, Epoch(1), &[], CHUNK);
+        for n in 0..3 {
+            assert!(ring.push(&video(1, n, n == 0), CHUNK));
+        }
+        assert_eq!(sketch(&ring), "Kff");
+        assert_eq!(ring.next_offset().map(|o| o.sequence), Some(3));
+    }
+
+    #[test]
+    fn a_stream_that_was_waited_for_is_announced() {
+        let mut ring = ring();
+        ring.open(false, Epoch(0), &[], CHUNK);
+        assert!(!ring.publishing());
+        ring.set_published(Epoch(1));
+        ring.push(&video(1, 0, true), CHUNK);
+        ring.set_unpublished();
+        ring.set_published(Epoch(2));
+        ring.push(&video(2, 0, true), CHUNK);
+        assert_eq!(sketch(&ring), "PKUPK");
+    }
+
+    #[test]
+    fn a_failover_repeats_and_announces_nothing() {
+        let mut ring = ring();
+        ring.open(true, Epoch(1), &[], CHUNK);
+        for n in 0..5 {
+            ring.push(&video(1, n, n == 0), CHUNK);
+        }
+        // The next owner: first without the publisher, then with it, from a little before where we were.
+        ring.open(false, Epoch(0), &[], CHUNK);
+        ring.open(true, Epoch(1), &[], CHUNK);
+        for n in 3..7 {
+            assert_eq!(ring.push(&video(1, n, false), CHUNK), n >= 5);
+        }
+        assert_eq!(sketch(&ring), "Kffffff");
+    }
+
+    #[test]
+    fn a_publisher_that_comes_back_is_a_new_epoch() {
+        let mut ring = ring();
+        ring.open(true, Epoch(1), &[], CHUNK);
+        let header = frame(1, 0, 0, FrameKind::Video, FrameFlags::HEADER);
+        ring.push(&header, CHUNK);
+        ring.push(&video(1, 1, true), CHUNK);
+        ring.push(&video(2, 0, true), CHUNK);
+        assert_eq!(
+            sketch(&ring),
+            "HKUPK",
+            "told even if the status itself was lost in a failover"
+        );
+        let newest = ring.pull(ring.live_start()).entries.remove(0);
+        let Entry::Frame(entry) = newest else {
+            panic!("{newest:?}");
+        };
+        assert!(
+            entry.preface.is_empty(),
+            "headers of the publisher before are not for this one"
+        );
+    }
+
+    #[test]
+    fn a_late_joiner_starts_at_the_newest_key_frame_with_its_headers() {
+        let mut ring = ring();
+        let header = frame(1, 0, 0, FrameKind::Video, FrameFlags::HEADER);
+        ring.open(true, Epoch(1), &[header], CHUNK);
+        for n in 10..40 {
+            ring.push(&video(1, n, n % 10 == 0), CHUNK);
+        }
+        let pulled = ring.pull(ring.live_start());
+        let Some(Entry::Frame(first)) = pulled.entries.first() else {
+            panic!("no frame");
+        };
+        assert!(first.frame.is_key());
+        assert_eq!(first.frame.offset.sequence, 30);
+        assert_eq!(first.preface.len(), 1);
+    }
+
+    #[test]
+    fn without_video_a_late_joiner_starts_at_the_newest_frame() {
+        let mut ring = ring();
+        ring.open(true, Epoch(1), &[], CHUNK);
+        for n in 0..10 {
+            let audio = frame(1, n, n * 20, FrameKind::Audio, FrameFlags::empty());
+            ring.push(&audio, CHUNK);
+        }
+        assert_eq!(ring.live_start(), 9);
+        ring.set_unpublished();
+        assert_eq!(
+            ring.live_start(),
+            ring.next_number(),
+            "nothing to see any more"
+        );
+    }
+
+    #[test]
+    fn the_ring_is_bounded_in_time_bytes_and_entries() {
+        let mut ring = ring();
+        ring.open(true, Epoch(1), &[], CHUNK);
+        for n in 0..500 {
+            ring.push(&video(1, n, n % 10 == 0), CHUNK);
+        }
+        // A second of 25 frames, and back to a key frame at most.
+        assert!(ring.entries.len() <= 37, "{}", ring.entries.len());
+        let mut small = Ring::new(RingLimits {
+            duration_ms: 1_000_000,
+            bytes: 2_000,
+            entries: 5,
+        });
+        small.open(true, Epoch(1), &[], CHUNK);
+        for n in 0..500 {
+            small.push(&video(1, n, n == 0), CHUNK);
+            assert!(small.entries.len() <= 5);
+            assert!(small.bytes <= 2_000);
+        }
+        assert_eq!(
+            small.keys.len(),
+            0,
+            "the key frame went, and is not offered to late joiners"
+        );
+        assert_eq!(small.live_start(), small.next_number());
+    }
+
+    #[test]
+    fn numbers_have_no_holes() {
+        let mut ring = ring();
+        ring.open(true, Epoch(1), &[], CHUNK);
+        let mut seen = 0;
+        for n in 0..200 {
+            ring.push(&video(1, n, n % 25 == 0), CHUNK);
+            let pulled = ring.pull(seen);
+            assert_eq!(pulled.first, seen, "a worker that keeps up misses nothing");
+            seen += pulled.entries.len() as u64;
+        }
+        let late = ring.pull(0);
+        assert_eq!(
+            late.first, late.base,
+            "a worker that fell out goes on at the oldest"
+        );
+    }
+}

@@ -1,0 +1,166 @@
+//! A frame in the form in which viewers get it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headwater_media::frame::{Frame, FrameFlags, FrameKind, Offset};
+use headwater_media::window::{Slot, WindowItem};
+use headwater_rtmp::chunk::{self, SharedWire};
+use headwater_rtmp::command::chunk_streams;
+use headwater_rtmp::message::{Message, MessageType};
+
+/// The NetStream message stream id that the shared header carries: what nearly every client gets for its first stream.
+pub(crate) const SHARED_STREAM_ID: u32 = 1;
+
+/// From this timestamp on a chunk header needs the extended field (RTMP 1.0, section 5.3.1.3).
+const EXTENDED_TIMESTAMP: u32 = 0x00FF_FFFF;
+
+/// A frame as RTMP bytes, made once and shared.
+#[derive(Clone, Debug)]
+pub(crate) struct WireFrame {
+    pub(crate) offset: Offset,
+    pub(crate) timestamp: u64,
+    pub(crate) kind: FrameKind,
+    pub(crate) flags: FrameFlags,
+    /// Chunk header, payload, and continuation headers between the chunks of a large one; contiguous.
+    wire: Bytes,
+    header_length: usize,
+    payload_length: u32,
+    /// What a codec header or metadata frame is about.
+    slot: Option<Box<Slot>>,
+}
+
+/// Codec headers and metadata that a decoder needs before a frame. Shared by all frames between two changes.
+pub(crate) type Preface = Arc<Vec<Arc<WireFrame>>>;
+
+impl WireFrame {
+    pub(crate) fn new(frame: &Frame, chunk_size: u32) -> Self {
+        let message = Message {
+            kind: message_type(frame.kind),
+            timestamp: wrapped(frame.timestamp),
+            stream_id: SHARED_STREAM_ID,
+            payload: frame.payload.clone(),
+        };
+        let SharedWire {
+            bytes,
+            header_length,
+        } = chunk::shared_wire_form(chunk_stream(frame.kind), &message, chunk_size);
+        Self {
+            offset: frame.offset,
+            timestamp: frame.timestamp,
+            kind: frame.kind,
+            flags: frame.flags,
+            payload_length: u32::try_from(frame.payload.len()).unwrap_or(u32::MAX),
+            slot: is_header(frame.flags).then(|| Box::new(Slot::of(frame.kind, &frame.payload))),
+            wire: bytes,
+            header_length,
+        }
+    }
+
+    pub(crate) fn own_slot(&self) -> Option<&Slot> {
+        self.slot.as_deref()
+    }
+
+    /// Bytes for a viewer whose NetStream has the shared stream id.
+    pub(crate) fn shared(&self) -> &Bytes {
+        &self.wire
+    }
+
+    /// Bytes for a viewer whose NetStream has another stream id: a header of its own, then the shared rest.
+    pub(crate) fn for_stream(&self, stream_id: u32) -> (Bytes, Bytes) {
+        self.rewritten(stream_id, wrapped(self.timestamp))
+    }
+
+    /// As [`Self::for_stream`], for a codec header that a late joiner gets at the time of its first frame, so that time
+    /// never runs backwards for it.
+    pub(crate) fn at_time(&self, stream_id: u32, timestamp: u64) -> (Bytes, Bytes) {
+        let own = wrapped(self.timestamp);
+        let wanted = wrapped(timestamp);
+        // The continuation headers in the shared bytes repeat an extended timestamp: those of a large message cannot be
+        // given another time.
+        let one_chunk = self.wire.len() == self.header_length + self.payload_length as usize;
+        let plain = own < EXTENDED_TIMESTAMP && wanted < EXTENDED_TIMESTAMP;
+        self.rewritten(stream_id, if one_chunk || plain { wanted } else { own })
+    }
+
+    fn rewritten(&self, stream_id: u32, timestamp: u32) -> (Bytes, Bytes) {
+        let header = chunk::header(
+            chunk_stream(self.kind),
+            timestamp,
+            self.payload_length,
+            message_type(self.kind),
+            stream_id,
+        );
+        (
+            Bytes::copy_from_slice(&header),
+            self.wire.slice(self.header_length..),
+        )
+    }
+
+    pub(crate) fn is_key(&self) -> bool {
+        self.flags.contains(FrameFlags::KEY)
+    }
+
+    pub(crate) fn is_header(&self) -> bool {
+        is_header(self.flags)
+    }
+
+    pub(crate) fn wire_length(&self) -> usize {
+        self.wire.len()
+    }
+}
+
+fn is_header(flags: FrameFlags) -> bool {
+    flags.intersects(FrameFlags::HEADER | FrameFlags::METADATA | FrameFlags::CLEAR_METADATA)
+}
+
+impl WindowItem for WireFrame {
+    fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    fn timestamp(&self) -> u64 {
+        self.timestamp
+    }
+
+    fn kind(&self) -> FrameKind {
+        self.kind
+    }
+
+    fn flags(&self) -> FrameFlags {
+        self.flags
+    }
+
+    fn size(&self) -> usize {
+        self.wire.len() + size_of::<Self>()
+    }
+
+    fn slot(&self) -> Slot {
+        self.slot
+            .as_deref()
+            .cloned()
+            .unwrap_or_else(|| Slot::Metadata(Bytes::new()))
+    }
+}
+
+/// RTMP timestamps are the low 32 bits.
+fn wrapped(timestamp: u64) -> u32 {
+    (timestamp & u64::from(u32::MAX)) as u32
+}
+
+fn message_type(kind: FrameKind) -> MessageType {
+    match kind {
+        FrameKind::Audio => MessageType::AUDIO,
+        FrameKind::Video => MessageType::VIDEO,
+        FrameKind::Data => MessageType::DATA_AMF0,
+    }
+}
+
+/// Chunk streams that only shared frames use, so that no writer's header compression is disturbed.
+fn chunk_stream(kind: FrameKind) -> u32 {
+    match kind {
+        FrameKind::Audio => chunk_streams::AUDIO,
+        FrameKind::Video => chunk_streams::VIDEO,
+        FrameKind::Data => chunk_streams::DATA,
+    }
+}

@@ -1,0 +1,144 @@
+//! What the edge counts.
+
+use headwater_media::name::StreamName;
+use headwater_node::metrics::{Metrics, StreamFamily, StreamMetric};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::fanout::play::Selected;
+
+/// The metrics of one edge; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct EdgeMetrics {
+    pub(crate) connections: Gauge,
+    pub(crate) accepted: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) handshake_failures: Counter,
+    pub(crate) sessions_ended_by_error: Counter,
+    pub(crate) bytes_received: Counter,
+    pub(crate) bytes_sent: Counter,
+    pub(crate) publishers: Gauge,
+    pub(crate) viewers: Gauge,
+    pub(crate) hubs: Gauge,
+    pub(crate) frames_published: Counter,
+    pub(crate) frames_lost: Counter,
+    pub(crate) frames_read: Counter,
+    pub(crate) frames_sent: Counter,
+    pub(crate) frames_dropped: Counter,
+    pub(crate) viewer_jumps: Counter,
+    pub(crate) viewers_stuck: Counter,
+    pub(crate) upstream_gaps: Counter,
+    pub(crate) resumptions: Counter,
+    pub(crate) stream_viewers: StreamFamily<Gauge>,
+}
+
+impl EdgeMetrics {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        let room = metrics.room("edge");
+        Self {
+            connections: room.gauge("connections", "Client connections that are open"),
+            accepted: room.counter("connections_accepted", "Client connections accepted"),
+            refused: room.counter(
+                "connections_refused",
+                "Client connections closed at once because of the limit",
+            ),
+            handshake_failures: room.counter(
+                "handshake_failures",
+                "Clients that failed before they were connected",
+            ),
+            sessions_ended_by_error: room.counter(
+                "session_errors",
+                "Sessions ended because the client broke the protocol or fell silent",
+            ),
+            bytes_received: room.counter("received_bytes", "Bytes received from clients"),
+            bytes_sent: room.counter("sent_bytes", "Bytes sent to clients"),
+            publishers: room.gauge("publishers", "Streams published through this edge"),
+            viewers: room.gauge("viewers", "Streams played by clients of this edge"),
+            hubs: room.gauge("hubs", "Streams read from origins"),
+            frames_published: room.counter("frames_published", "Frames taken from publishers"),
+            frames_lost: room.counter(
+                "frames_lost",
+                "Frames of publishers that left the window before an origin took them",
+            ),
+            frames_read: room.counter("frames_read", "Frames read from origins"),
+            frames_sent: room.counter("frames_sent", "Frames sent to viewers"),
+            frames_dropped: room.counter("frames_dropped", "Frames that slow viewers did not get"),
+            viewer_jumps: room.counter(
+                "viewer_jumps",
+                "Times a slow viewer went on at a later key frame",
+            ),
+            viewers_stuck: room.counter(
+                "viewers_stuck",
+                "Viewers closed because their socket took nothing",
+            ),
+            upstream_gaps: room.counter(
+                "upstream_gaps",
+                "Times frames were lost between an origin and this edge",
+            ),
+            resumptions: room.counter(
+                "publish_resumptions",
+                "Times a published stream went on at an origin after a break",
+            ),
+            stream_viewers: room
+                .stream_family("stream_viewers", "Viewers of a stream on this edge"),
+        }
+    }
+
+    /// Counts one viewer of a stream for as long as the result lives.
+    pub(crate) fn viewer(&self, stream: &StreamName) -> ViewerMeter {
+        self.viewers.inc();
+        let of_stream = self.stream_viewers.stream(&stream.to_string());
+        of_stream.inc();
+        ViewerMeter {
+            viewers: self.viewers.clone(),
+            of_stream,
+        }
+    }
+
+    pub(crate) fn connection(&self) -> ConnectionMeters {
+        ConnectionMeters {
+            bytes_sent: self.bytes_sent.clone(),
+            frames_sent: self.frames_sent.clone(),
+            frames_dropped: self.frames_dropped.clone(),
+            viewer_jumps: self.viewer_jumps.clone(),
+        }
+    }
+}
+
+/// A viewer as it is counted.
+pub(crate) struct ViewerMeter {
+    viewers: Gauge,
+    of_stream: StreamMetric<Gauge>,
+}
+
+impl Drop for ViewerMeter {
+    fn drop(&mut self) {
+        self.viewers.dec();
+        self.of_stream.dec();
+    }
+}
+
+/// What a connection's writing side counts.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionMeters {
+    bytes_sent: Counter,
+    frames_sent: Counter,
+    frames_dropped: Counter,
+    viewer_jumps: Counter,
+}
+
+impl ConnectionMeters {
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.bytes_sent.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn played(&self, selected: &Selected) {
+        self.frames_sent.inc_by(selected.frames);
+        if selected.dropped > 0 {
+            self.frames_dropped.inc_by(selected.dropped);
+        }
+        if selected.jumps > 0 {
+            self.viewer_jumps.inc_by(selected.jumps);
+        }
+    }
+}

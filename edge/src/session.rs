@@ -1,0 +1,444 @@
+//! One client: its NetConnection and NetStreams, whatever carries them.
+//!
+//! A session is one task on its worker. It waits for the socket, for what its publications and the cluster tell it, and for
+//! deadlines; it feeds the protocol core of `headwater-rtmp`, acts on the core's events, and hands the core's bytes to the
+//! connection. Policy is here: which application exists, who may publish and play, and what a client is told when an origin
+//! does not answer.
+//!
+//! The end is always orderly: the last words are written, the socket is shut down for writing, and what the client still
+//! sends is read for a moment, because a reset would destroy the words on their way.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use headwater_cluster::Availability;
+use headwater_media::name::{DEFAULT_VHOST, StreamName};
+use headwater_rtmp::server::{ServerConfig, ServerEvent, ServerSession};
+use headwater_rtmp::session::{SessionError, SessionLimits};
+use headwater_rtmp::status::{Status, StatusCode};
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tracing::{debug, info};
+
+use crate::config::{ApplicationSection, RtmpSection};
+use crate::fanout::SharedConnection;
+use crate::fanout::connection::Connection;
+use crate::transport::Transport;
+use crate::upstream::append::PublishEvent;
+use crate::worker::Worker;
+
+mod connect;
+mod play;
+mod publish;
+
+use play::Waiting;
+use publish::{Probe, Publishing};
+
+/// How long a client may take to read its last words and close.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// A timer that is far enough away to mean never.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
+
+/// The application that a client is connected to.
+#[derive(Clone, Debug)]
+struct Application {
+    vhost: String,
+    name: String,
+    instance: String,
+    policy: ApplicationSection,
+}
+
+impl Application {
+    fn stream(&self, name: &str) -> Result<StreamName, headwater_media::name::NameError> {
+        StreamName::new(&self.vhost, &self.name, &self.instance, name)
+    }
+}
+
+/// What helpers of a session tell it later.
+enum Note {
+    /// An origin can be reached, or none was within the time.
+    Connect { reachable: bool },
+    /// Whether a stream that a client wants to play from its start is published now.
+    Found {
+        stream_id: u32,
+        number: u64,
+        live: bool,
+    },
+}
+
+/// What woke the session.
+enum Wake {
+    Input(usize),
+    Eof,
+    Failed(io::Error),
+    /// A closing connection has written everything.
+    Drained,
+    Timer,
+    Note(Note),
+    Publishing(usize, PublishEvent),
+    Drain,
+    LastCall,
+}
+
+struct Session {
+    worker: Rc<Worker>,
+    core: ServerSession,
+    connection: SharedConnection,
+    peer: SocketAddr,
+    started: Instant,
+    input: BytesMut,
+    application: Option<Application>,
+    connecting: Option<Application>,
+    publishing: Vec<Publishing>,
+    waiting: Vec<Waiting>,
+    probes: Vec<Probe>,
+    /// Numbers the plays that wait, so that a late answer is not taken for a later play.
+    play_number: u64,
+    notes: (mpsc::UnboundedSender<Note>, mpsc::UnboundedReceiver<Note>),
+    timer: Pin<Box<Sleep>>,
+    drain: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    last_call: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    closing: bool,
+}
+
+/// Serves a client until it leaves.
+pub(crate) async fn run(worker: Rc<Worker>, transport: Transport, peer: SocketAddr) {
+    let meters = worker.shared.metrics.connection();
+    let connection = Rc::new(RefCell::new(Connection::new(transport, meters)));
+    let core = ServerSession::new(
+        core_config(&worker.shared.config.rtmp),
+        rand::random(),
+        Duration::ZERO,
+    );
+    let shutdown = &worker.shared.shutdown;
+    let session = Session {
+        drain: Some(Box::pin(shutdown.draining().cancelled_owned())),
+        last_call: Some(Box::pin(worker.shared.last_call.clone().cancelled_owned())),
+        core,
+        connection,
+        peer,
+        started: Instant::now(),
+        input: BytesMut::new(),
+        application: None,
+        connecting: None,
+        publishing: Vec::new(),
+        waiting: Vec::new(),
+        probes: Vec::new(),
+        play_number: 0,
+        notes: mpsc::unbounded_channel(),
+        timer: Box::pin(tokio::time::sleep(NEVER)),
+        closing: false,
+        worker,
+    };
+    session.serve().await;
+}
+
+fn core_config(rtmp: &RtmpSection) -> ServerConfig {
+    let handshake = Duration::from_millis(rtmp.handshake_timeout_ms);
+    ServerConfig {
+        chunk_size: rtmp.chunk_bytes,
+        handshake_timeout: handshake,
+        connect_timeout: handshake,
+        ping_interval: Some(Duration::from_millis(rtmp.ping_interval_ms)),
+        ping_timeout: Duration::from_millis(rtmp.ping_timeout_ms),
+        limits: SessionLimits {
+            message_size: rtmp.message_bytes,
+            ..SessionLimits::default()
+        },
+        ..ServerConfig::default()
+    }
+}
+
+impl Session {
+    async fn serve(mut self) {
+        debug!("accepted");
+        loop {
+            self.act().await;
+            self.set_timer();
+            let wake = poll_fn(|cx| self.poll(cx)).await;
+            match wake {
+                Wake::Input(count) => {
+                    self.worker
+                        .shared
+                        .metrics
+                        .bytes_received
+                        .inc_by(count as u64);
+                    if self.closing {
+                        self.input.clear();
+                    } else {
+                        self.feed();
+                        self.answer_probes();
+                    }
+                }
+                Wake::Eof => {
+                    debug!("the client closed the connection");
+                    break;
+                }
+                Wake::Failed(error) => {
+                    debug!(%error, "the connection failed");
+                    break;
+                }
+                Wake::Drained => {
+                    self.farewell().await;
+                    break;
+                }
+                Wake::Timer => {
+                    if self.is_stuck() {
+                        info!("the viewer takes nothing");
+                        self.worker.shared.metrics.viewers_stuck.inc();
+                        break;
+                    }
+                    self.answer_probes();
+                    let now = self.now();
+                    let outcome = self.core.handle_timeout(now);
+                    self.note_failure(outcome);
+                }
+                Wake::Note(Note::Connect { reachable }) => self.finish_connect(reachable),
+                Wake::Note(Note::Found {
+                    stream_id,
+                    number,
+                    live,
+                }) => self.play_found(stream_id, number, live),
+                Wake::Publishing(index, event) => self.publish_event(index, event),
+                Wake::Drain => self.ask_to_reconnect(),
+                Wake::LastCall => self.shut_down(),
+            }
+        }
+        self.core.handle_disconnect();
+        self.act().await;
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn feed(&mut self) {
+        let now = self.now();
+        let outcome = self.core.handle_input(now, &mut self.input);
+        self.note_failure(outcome);
+    }
+
+    fn note_failure(&mut self, outcome: Result<(), SessionError>) {
+        let Err(error) = outcome else {
+            return;
+        };
+        let metrics = &self.worker.shared.metrics;
+        if self.application.is_some() {
+            metrics.sessions_ended_by_error.inc();
+            info!(%error, "the session ends");
+        } else {
+            metrics.handshake_failures.inc();
+            debug!(%error, "the client did not get connected");
+        }
+    }
+
+    /// Does what the core's events ask for, and moves the core's bytes to the connection.
+    async fn act(&mut self) {
+        loop {
+            self.transmit();
+            let Some(event) = self.core.poll_event() else {
+                if self.core.has_more_input() && !self.closing {
+                    self.feed();
+                    continue;
+                }
+                break;
+            };
+            self.handle(event).await;
+        }
+        self.transmit();
+        if self.core.should_close() {
+            self.closing = true;
+            self.connection.borrow_mut().plays().clear();
+        }
+        if self.input.is_empty() {
+            // A silent viewer keeps no buffer.
+            self.input = BytesMut::new();
+        }
+    }
+
+    fn transmit(&mut self) {
+        let mut connection = self.connection.borrow_mut();
+        while let Some(bytes) = self.core.poll_transmit() {
+            connection.send(bytes);
+        }
+    }
+
+    async fn handle(&mut self, event: ServerEvent) {
+        match event {
+            ServerEvent::Connect(request) => self.connect(&request),
+            ServerEvent::Publish(request) => self.publish(request),
+            ServerEvent::Unpublish { stream_id } => self.unpublish(stream_id),
+            ServerEvent::Media { stream_id, frame } => self.media(stream_id, frame).await,
+            ServerEvent::Play(request) => self.play(request),
+            ServerEvent::PlayStopped { stream_id } => self.stop_playing(stream_id),
+            ServerEvent::Play2 {
+                stream_id,
+                parameters,
+            } => self.play2(stream_id, parameters),
+            ServerEvent::Pause {
+                stream_id, paused, ..
+            } => self.pause(stream_id, paused),
+            ServerEvent::Seek { stream_id, .. } => self.seek(stream_id),
+            ServerEvent::ReceiveAudio { stream_id, wanted } => {
+                self.with_play(stream_id, |play| play.set_audio(wanted));
+            }
+            ServerEvent::ReceiveVideo {
+                stream_id, wanted, ..
+            } => self.with_play(stream_id, |play| play.set_video(wanted)),
+            ServerEvent::Call {
+                name, transaction, ..
+            } => {
+                debug!(name, "a call of an unknown method");
+                let outcome = self
+                    .core
+                    .reject_call(transaction, &format!("Method not found ({name})."));
+                self.note_failure(outcome);
+            }
+            ServerEvent::GetStreamLength { transaction, .. } => {
+                // A live stream has no length.
+                let outcome = self
+                    .core
+                    .answer_call(transaction, headwater_amf::Value::Number(0.0));
+                self.note_failure(outcome);
+            }
+            ServerEvent::PingLatency { round_trip } => {
+                debug!(round_trip_ms = round_trip.as_millis() as u64, "ping");
+            }
+            // Answered by the core, or of no meaning to an application without a script.
+            _ => {}
+        }
+    }
+
+    /// Waits for the next thing to do. Writes whatever the socket takes on the way.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        let mut connection = self.connection.borrow_mut();
+        match connection.pump(cx) {
+            Poll::Ready(Err(error)) => return Poll::Ready(Wake::Failed(error)),
+            Poll::Ready(Ok(())) if self.closing && connection.is_drained() => {
+                return Poll::Ready(Wake::Drained);
+            }
+            _ => {}
+        }
+        match connection.poll_read(cx, &mut self.input) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Wake::Eof),
+            Poll::Ready(Ok(count)) => return Poll::Ready(Wake::Input(count)),
+            Poll::Ready(Err(error)) => return Poll::Ready(Wake::Failed(error)),
+            Poll::Pending => {}
+        }
+        drop(connection);
+        if let Poll::Ready(Some(note)) = self.notes.1.poll_recv(cx) {
+            return Poll::Ready(Wake::Note(note));
+        }
+        for (index, publishing) in self.publishing.iter_mut().enumerate() {
+            if let Poll::Ready(Some(event)) = publishing.events.poll_recv(cx) {
+                return Poll::Ready(Wake::Publishing(index, event));
+            }
+        }
+        if poll_once(&mut self.last_call, cx) {
+            return Poll::Ready(Wake::LastCall);
+        }
+        if poll_once(&mut self.drain, cx) {
+            return Poll::Ready(Wake::Drain);
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Wake::Timer);
+        }
+        Poll::Pending
+    }
+
+    fn set_timer(&mut self) {
+        let now = self.now();
+        let core = self.core.poll_timeout().map(|at| at.saturating_sub(now));
+        let stuck = self.connection.borrow().stuck_for(Instant::now());
+        let stuck = (stuck > Duration::ZERO).then(|| self.stuck_timeout().saturating_sub(stuck));
+        let closing = self.closing.then_some(FAREWELL);
+        let probe = self
+            .probes
+            .iter()
+            .map(|probe| probe.until.saturating_sub(now))
+            .min();
+        let wait = [core, stuck, closing, probe].into_iter().flatten().min();
+        // A little late rather than early: the core does nothing before its time.
+        let at = tokio::time::Instant::now() + wait.unwrap_or(NEVER) + Duration::from_millis(1);
+        // Moving the timer costs more than waking a little early or late.
+        let difference = if at > self.timer.deadline() {
+            at - self.timer.deadline()
+        } else {
+            self.timer.deadline() - at
+        };
+        if difference > Duration::from_millis(20) || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(at);
+        }
+    }
+
+    fn stuck_timeout(&self) -> Duration {
+        Duration::from_millis(self.worker.shared.config.edge.fanout.stuck_timeout_ms)
+    }
+
+    fn is_stuck(&self) -> bool {
+        let limit = if self.closing {
+            FAREWELL
+        } else {
+            self.stuck_timeout()
+        };
+        self.connection.borrow().stuck_for(Instant::now()) >= limit
+    }
+
+    /// Shuts the socket down for writing and reads what still comes until the client closes, too.
+    async fn farewell(&mut self) {
+        let closing = async {
+            poll_fn(|cx| self.connection.borrow_mut().poll_shutdown(cx)).await?;
+            loop {
+                self.input.clear();
+                let read =
+                    poll_fn(|cx| self.connection.borrow_mut().poll_read(cx, &mut self.input));
+                if read.await? == 0 {
+                    return Ok::<_, io::Error>(());
+                }
+            }
+        };
+        if tokio::time::timeout(FAREWELL, closing).await.is_err() {
+            debug!("the client did not close");
+        }
+    }
+
+    /// The node will stop: a client that can is asked to connect again, through the load balancer to another edge.
+    fn ask_to_reconnect(&mut self) {
+        let outcome = self
+            .core
+            .reconnect_request(None, Some("The server is going out of service."));
+        match outcome {
+            Ok(true) => debug!("asked the client to reconnect"),
+            Ok(false) => {}
+            Err(error) => self.note_failure(Err(error)),
+        }
+    }
+
+    /// The node stops now.
+    fn shut_down(&mut self) {
+        let status = Status::new(StatusCode::ConnectAppShutdown);
+        let outcome = self.core.close(&status);
+        self.note_failure(outcome);
+    }
+}
+
+fn poll_once(
+    signal: &mut Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    cx: &mut Context<'_>,
+) -> bool {
+    let ready = signal
+        .as_mut()
+        .is_some_and(|signal| signal.as_mut().poll(cx).is_ready());
+    if ready {
+        *signal = None;
+    }
+    ready
+}

@@ -1,0 +1,186 @@
+//! A NetStream that publishes.
+
+use super::*;
+
+use headwater_media::frame::{FrameFlags, FrameKind};
+use headwater_media::inspect;
+use headwater_proto::v1;
+use headwater_rtmp::command::{DataKind, PublishMode, PublishRequest};
+use headwater_rtmp::server::MediaFrame;
+use tokio::sync::oneshot;
+
+use crate::upstream::append::{self, Refusal};
+use crate::upstream::publication::MediaMessage;
+
+/// Media messages between the session and its appender. When they are that many the socket is not read: the appender has not
+/// even taken them into its window.
+const MEDIA_QUEUE: usize = 256;
+
+/// A publication of this client.
+pub(super) struct Publishing {
+    stream_id: u32,
+    name: String,
+    /// Dropped to unpublish.
+    media: Option<mpsc::Sender<MediaMessage>>,
+    pub(super) events: mpsc::UnboundedReceiver<PublishEvent>,
+}
+
+impl Session {
+    pub(super) fn publish(&mut self, request: PublishRequest) {
+        let Some(application) = &self.application else {
+            return;
+        };
+        let refusal = if application.policy.publish {
+            application.stream(&request.name).map_err(|error| {
+                (
+                    StatusCode::PublishBadName,
+                    format!("{}: {error}.", request.name),
+                )
+            })
+        } else {
+            let description = format!("The application {} takes no publishers.", application.name);
+            Err((StatusCode::PublishDenied, description))
+        };
+        let name = match refusal {
+            Ok(name) => name,
+            Err((code, description)) => {
+                info!(stream = request.name, %code, "publishing was refused");
+                let outcome = self
+                    .core
+                    .reject_publish(request.stream_id, code, &description);
+                self.note_failure(outcome);
+                return;
+            }
+        };
+        let (media, media_receiver) = mpsc::channel(MEDIA_QUEUE);
+        let (events_sender, events) = mpsc::unbounded_channel();
+        self.publishing.push(Publishing {
+            stream_id: request.stream_id,
+            name: request.name,
+            media: Some(media),
+            events,
+        });
+        let ask = append::PublishRequest {
+            name,
+            mode: mode(request.mode),
+            client: self.peer.to_string(),
+        };
+        let shared = &self.worker.shared;
+        let upstream = std::sync::Arc::clone(&shared.upstream);
+        shared
+            .tasks
+            .spawn(append::run(upstream, ask, media_receiver, events_sender));
+    }
+
+    pub(super) fn unpublish(&mut self, stream_id: u32) {
+        // Dropping the sender ends the append, which tells the owner after the last frame.
+        self.publishing
+            .retain(|publishing| publishing.stream_id != stream_id);
+    }
+
+    pub(super) async fn media(&mut self, stream_id: u32, frame: MediaFrame) {
+        let publishing = self
+            .publishing
+            .iter()
+            .find(|publishing| publishing.stream_id == stream_id);
+        let Some(media) = publishing.and_then(|publishing| publishing.media.as_ref()) else {
+            return;
+        };
+        let flags = flags(&frame);
+        let message = MediaMessage {
+            kind: frame.kind,
+            timestamp: frame.timestamp,
+            flags,
+            payload: frame.payload,
+        };
+        // Waits only until the owner has answered the publish: from then on the appender takes everything at once. An
+        // error means that publishing has ended; its event tells.
+        let _ = media.send(message).await;
+    }
+
+    pub(super) fn publish_event(&mut self, index: usize, event: PublishEvent) {
+        let Some(publishing) = self.publishing.get_mut(index) else {
+            return;
+        };
+        let stream_id = publishing.stream_id;
+        match event {
+            PublishEvent::Accepted => {
+                info!(stream = publishing.name, "publishes");
+                let outcome = self.core.accept_publish(stream_id);
+                self.note_failure(outcome);
+            }
+            PublishEvent::Refused(refusal) => {
+                let (code, description) = match refusal {
+                    Refusal::Busy(why) => (StatusCode::PublishBadName, why),
+                    Refusal::Denied(why) => (StatusCode::PublishDenied, why),
+                    Refusal::NoOrigin => (
+                        StatusCode::PublishRejected,
+                        "No origin server answers.".to_owned(),
+                    ),
+                };
+                self.publishing.remove(index);
+                let outcome = self.core.reject_publish(stream_id, code, &description);
+                self.note_failure(outcome);
+            }
+            PublishEvent::Stopped(why) => {
+                self.publishing.remove(index);
+                let outcome = self
+                    .core
+                    .reject_publish(stream_id, StatusCode::PublishBadName, &why);
+                self.note_failure(outcome);
+                // An encoder that lost its name must not go on sending into the void.
+                let outcome = self.core.close(&Status::new(StatusCode::ConnectClosed));
+                self.note_failure(outcome);
+            }
+            PublishEvent::Probe { within, answer } => self.probe(within, answer),
+        }
+    }
+
+    /// Finds out whether the client is still there: anything that it sends from now on says so.
+    fn probe(&mut self, within: Duration, answer: oneshot::Sender<bool>) {
+        let asked = self.now();
+        let outcome = self.core.ping(asked);
+        self.note_failure(outcome);
+        self.probes.push(Probe {
+            asked,
+            until: asked + within,
+            answer,
+        });
+    }
+
+    pub(super) fn answer_probes(&mut self) {
+        let now = self.now();
+        let heard = self.core.last_heard();
+        let decided = |probe: &mut Probe| heard > probe.asked || now >= probe.until;
+        for probe in self.probes.extract_if(.., decided) {
+            // The appender may be gone: then nobody wants to know any more.
+            let _ = probe.answer.send(heard > probe.asked);
+        }
+    }
+}
+
+fn mode(mode: PublishMode) -> v1::PublishMode {
+    match mode {
+        PublishMode::Live => v1::PublishMode::Live,
+        PublishMode::Record => v1::PublishMode::Record,
+        PublishMode::Append => v1::PublishMode::Append,
+        PublishMode::AppendWithGap => v1::PublishMode::AppendWithGap,
+    }
+}
+
+/// What we understand of a frame. A payload that says nothing to us is relayed all the same.
+fn flags(frame: &MediaFrame) -> FrameFlags {
+    match (frame.kind, frame.data) {
+        (FrameKind::Data, DataKind::SetDataFrame) => FrameFlags::METADATA,
+        (FrameKind::Data, DataKind::ClearDataFrame) => FrameFlags::CLEAR_METADATA,
+        (FrameKind::Data, DataKind::Plain) => FrameFlags::empty(),
+        (kind, _) => inspect::inspect(kind, &frame.payload).flags,
+    }
+}
+
+/// A question whether the client is still there.
+pub(super) struct Probe {
+    pub(super) asked: Duration,
+    pub(super) until: Duration,
+    pub(super) answer: oneshot::Sender<bool>,
+}

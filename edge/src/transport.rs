@@ -1,0 +1,68 @@
+//! A client's byte stream: TCP, or TLS over TCP.
+//!
+//! Writes are polled from two places on the same thread: the session's task, and the worker's walk over the viewers of a
+//! stream. Both register the session's waker, so the session goes on when the socket has room again.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::io::poll_read_buf;
+
+/// Bytes asked of the socket at once: a large video frame in one or two reads.
+const READ_SIZE: usize = 32 * 1024;
+
+pub(crate) enum Transport {
+    Tcp(TcpStream),
+    // Boxed: a TLS connection is a kilobyte, and most viewers have none.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// Appends what arrived to `buffer`. `Ok(0)` is the end of the stream.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        if let Self::Tcp(socket) = self {
+            // No buffer is set aside for the many viewers that are silent.
+            ready!(socket.poll_read_ready(cx))?;
+        }
+        buffer.reserve(READ_SIZE);
+        match self {
+            Self::Tcp(socket) => poll_read_buf(Pin::new(socket), cx, buffer),
+            Self::Tls(stream) => poll_read_buf(Pin::new(stream.as_mut()), cx, buffer),
+        }
+    }
+
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
+        }
+    }
+
+    /// Pushes out what TLS holds back; nothing to do on plain TCP.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,596 @@
+//! The append of one published stream: from the session that publishes to the owner of the stream.
+//!
+//! ```text
+//!            accepted                  link breaks, node silent
+//! opening ------------> publishing ----------------------------> reopening (resume)
+//!    | rejected             | moved, or a better owner: opens there, closes here    | accepted
+//!    v                      v client stops                                          +--> publishing
+//!   end                  closing -> end
+//! ```
+//!
+//! Invariants: the client's media is taken at once and never waits for the network (it waits in the bounded window); the
+//! client is told when its publishing began, was refused or was ended by the owner, and nothing of what happens between nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_media::name::StreamName;
+use headwater_node::telemetry::propagation;
+use headwater_proto::v1;
+use headwater_proto::v1::append_request::Request as Ask;
+use headwater_proto::v1::append_response::Response as Answer;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Streaming};
+use tracing::{Instrument as _, debug, info, warn};
+
+use super::publication::{Limits, MediaMessage, Publication};
+use super::{Pause, Target, Upstream, convert};
+
+/// How long an owner may take to accept or refuse. Longer than the two seconds that it may need to find out whether the
+/// publisher before is still there.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a better owner may take to accept a stream that is doing well where it is.
+const MOVE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long a client waits for its first owner before it is refused.
+const FIRST_OPEN_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long an owner may take no frame although some wait, before the call is made anew. The watch on the node finds a dead
+/// node much sooner: this is for a call that hangs on a node that lives.
+const STALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a stream that ended may take to tell its owner.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Batches handed to gRPC and not yet taken by the network. Small: what waits, waits in the window.
+const BATCHES_UNDER_WAY: usize = 4;
+/// Media messages numbered before the other things are looked at again.
+const MESSAGES_PER_TURN: usize = 256;
+
+/// What a session asks for.
+pub(crate) struct PublishRequest {
+    pub(crate) name: StreamName,
+    pub(crate) mode: v1::PublishMode,
+    /// The client's address, for the owner's logs.
+    pub(crate) client: String,
+}
+
+/// What a session is told about its publishing.
+#[derive(Debug)]
+pub(crate) enum PublishEvent {
+    /// Publishing began.
+    Accepted,
+    /// Publishing was refused; nothing more follows.
+    Refused(Refusal),
+    /// The owner ended it; nothing more follows.
+    Stopped(String),
+    /// The owner asks whether the client is still there: answer within the time.
+    Probe {
+        within: Duration,
+        answer: oneshot::Sender<bool>,
+    },
+}
+
+/// Why publishing was refused.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Somebody publishes under this name.
+    Busy(String),
+    /// A limit, or a request that the owner does not understand.
+    Denied(String),
+    /// No origin answers.
+    NoOrigin,
+}
+
+/// How a call to an owner ended.
+enum End {
+    /// The client stopped, and the owner knows.
+    Closed,
+    /// The owner ended the stream or no longer accepts it.
+    Stopped(String),
+    /// The call broke.
+    Broken,
+}
+
+/// Why a call could not be opened.
+enum OpenError {
+    Moved(v1::Moved),
+    Rejected(v1::AppendRejected),
+    Broken,
+}
+
+/// What woke the loop that feeds an owner.
+enum Happened {
+    Media(Option<MediaMessage>),
+    Answer(Result<Option<v1::AppendResponse>, tonic::Status>),
+    /// The network takes another batch, or the call is over.
+    Room {
+        open: bool,
+    },
+    Cluster,
+    Late,
+}
+
+struct Link {
+    target: Target,
+    requests: mpsc::Sender<v1::AppendRequest>,
+    responses: Streaming<v1::AppendResponse>,
+}
+
+/// Appends until the session drops its sender of media (or goes away), or the owner ends it.
+pub(crate) async fn run(
+    upstream: Arc<Upstream>,
+    request: PublishRequest,
+    media: mpsc::Receiver<MediaMessage>,
+    events: mpsc::UnboundedSender<PublishEvent>,
+) {
+    let span = tracing::info_span!("append", stream = %request.name, client = request.client);
+    upstream.metrics.publishers.inc();
+    let metrics = upstream.metrics.clone();
+    let appender = Appender {
+        id: rand::random::<[u8; 16]>(),
+        upstream,
+        request,
+        media,
+        events,
+    };
+    appender.run().instrument(span).await;
+    metrics.publishers.dec();
+}
+
+struct Appender {
+    upstream: Arc<Upstream>,
+    /// The same for as long as the client publishes: tells a return from a second publisher.
+    id: [u8; 16],
+    request: PublishRequest,
+    media: mpsc::Receiver<MediaMessage>,
+    events: mpsc::UnboundedSender<PublishEvent>,
+}
+
+impl Appender {
+    async fn run(mut self) {
+        let Some((mut link, mut publication)) = self.open_first().await else {
+            return;
+        };
+        let mut pause = Pause::new();
+        loop {
+            match self.publish(&mut link, &mut publication, &mut pause).await {
+                End::Closed => return,
+                End::Stopped(why) => {
+                    info!(why, "the owner ended the publishing");
+                    let _ = self.events.send(PublishEvent::Stopped(why));
+                    return;
+                }
+                End::Broken => {
+                    publication.hold();
+                    match self.reopen(&mut publication, &mut pause).await {
+                        Some(opened) => link = opened,
+                        None => return,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds the first owner. `None`: refused, or the client left.
+    async fn open_first(&mut self) -> Option<(Link, Publication)> {
+        // Short, so that it is exported when publishing begins and not hours later.
+        let span = tracing::info_span!("publish", stream = %self.request.name);
+        let events = self.events.clone();
+        let opening = async {
+            let mut pause = Pause::new();
+            let mut followed: Option<v1::Moved> = None;
+            loop {
+                let target = match followed.take() {
+                    Some(moved) => self.upstream.named(&self.request.name, &moved),
+                    None => self.upstream.target(&self.request.name),
+                };
+                let opened = match target {
+                    Some(target) => self.open(target, None, OPEN_TIMEOUT).await,
+                    None => Err(OpenError::Broken),
+                };
+                match opened {
+                    Ok(opened) => return Ok(opened),
+                    Err(OpenError::Rejected(rejected)) => return Err(rejected),
+                    Err(OpenError::Moved(moved)) => {
+                        followed = Some(moved);
+                        pause.wait(&self.upstream).await;
+                    }
+                    Err(OpenError::Broken) => pause.wait(&self.upstream).await,
+                }
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout(FIRST_OPEN_TIMEOUT, opening.instrument(span)) => outcome,
+            () = events.closed() => return None,
+        };
+        let refusal = match outcome {
+            Ok(Ok((link, accepted))) => {
+                info!(node = %link.target.node, epoch = accepted.epoch, "publishing");
+                let _ = self.events.send(PublishEvent::Accepted);
+                let limits = Limits {
+                    window_ms: self.upstream.config.window_ms,
+                    bytes: self.upstream.config.window_bytes,
+                };
+                return Some((link, Publication::new(limits, &accepted)));
+            }
+            Ok(Err(rejected)) => match rejected.reason() {
+                v1::RejectReason::Busy | v1::RejectReason::Stale => {
+                    Refusal::Busy(rejected.description)
+                }
+                _ => Refusal::Denied(rejected.description),
+            },
+            Err(_) => Refusal::NoOrigin,
+        };
+        info!(?refusal, "publishing was refused");
+        let _ = self.events.send(PublishEvent::Refused(refusal));
+        None
+    }
+
+    /// Feeds one owner until the call ends. The link may be replaced by one to a better owner on the way.
+    async fn publish(
+        &mut self,
+        link: &mut Link,
+        publication: &mut Publication,
+        pause: &mut Pause,
+    ) -> End {
+        let mut changes = self.upstream.cluster.changes();
+        let mut media_open = true;
+        // When the frames under way must have made progress.
+        let mut deadline = Instant::now() + STALL_TIMEOUT;
+        let mut closing: Option<Instant> = None;
+        loop {
+            // Whatever the network takes goes at once.
+            while publication.has_unsent() {
+                let Ok(permit) = link.requests.try_reserve() else {
+                    break;
+                };
+                if publication.in_flight() == 0 {
+                    deadline = Instant::now() + STALL_TIMEOUT;
+                }
+                let Some(batch) = publication.next_batch() else {
+                    break;
+                };
+                permit.send(ask(Ask::Frames(batch)));
+            }
+            self.count_lost(publication);
+            if !media_open && closing.is_none() && !publication.has_unsent() {
+                let close = v1::AppendClose {
+                    reason: v1::CloseReason::Unpublished.into(),
+                    moved: None,
+                };
+                if link.requests.send(ask(Ask::Close(close))).await.is_err() {
+                    return End::Broken;
+                }
+                closing = Some(Instant::now() + CLOSE_TIMEOUT);
+            }
+            let waits = publication.in_flight() > 0 || publication.has_unsent();
+            let wake = closing.unwrap_or(deadline);
+            let happened = tokio::select! {
+                biased;
+                message = self.media.recv(), if media_open => Happened::Media(message),
+                answer = link.responses.message() => Happened::Answer(answer),
+                permit = link.requests.reserve(), if publication.has_unsent() => {
+                    // Dropped again: the top of the loop fills it.
+                    Happened::Room { open: permit.is_ok() }
+                }
+                _ = changes.changed() => Happened::Cluster,
+                () = tokio::time::sleep_until(wake), if waits || closing.is_some() => Happened::Late,
+            };
+            match happened {
+                Happened::Media(Some(message)) => self.take(message, publication),
+                Happened::Media(None) => media_open = false,
+                Happened::Answer(Ok(Some(answer))) => {
+                    deadline = Instant::now() + STALL_TIMEOUT;
+                    pause.reset();
+                    match answer.response {
+                        Some(Answer::Acknowledged(acknowledged)) => {
+                            publication.acknowledge(&acknowledged);
+                        }
+                        Some(Answer::Moved(moved)) => {
+                            let target = self.upstream.named(&self.request.name, &moved);
+                            if self.hand_over(link, publication, target).await {
+                                // The new owner has to be told, too, that the client stopped.
+                                closing = None;
+                            }
+                        }
+                        Some(Answer::Probe(probe)) => self.answer_probe(link, &probe),
+                        Some(Answer::Stopped(stopped)) => return End::Stopped(stopped.description),
+                        Some(Answer::Rejected(rejected)) => {
+                            return End::Stopped(rejected.description);
+                        }
+                        Some(Answer::Accepted(_)) | None => {}
+                    }
+                }
+                Happened::Answer(Ok(None)) if closing.is_some() => return End::Closed,
+                Happened::Answer(Ok(None)) => return End::Broken,
+                Happened::Answer(Err(status)) => {
+                    if closing.is_some() && publication.in_flight() == 0 {
+                        return End::Closed;
+                    }
+                    info!(node = %link.target.node, %status, "the append broke");
+                    self.upstream.cluster.report_failure(&link.target.node);
+                    return End::Broken;
+                }
+                Happened::Room { open: true } => {}
+                Happened::Room { open: false } => return End::Broken,
+                Happened::Cluster => {
+                    if !self.upstream.answers(&link.target.node) {
+                        info!(node = %link.target.node, "the owner does not answer");
+                        return End::Broken;
+                    }
+                    if closing.is_none() {
+                        let better = self.upstream.target(&self.request.name);
+                        self.hand_over(link, publication, better).await;
+                    }
+                }
+                Happened::Late if closing.is_some() => return End::Closed,
+                Happened::Late => {
+                    warn!(node = %link.target.node, "the owner takes no frames");
+                    return End::Broken;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: MediaMessage, publication: &mut Publication) {
+        self.upstream.metrics.frames_published.inc();
+        publication.push(message);
+        for _ in 1..MESSAGES_PER_TURN {
+            let Ok(message) = self.media.try_recv() else {
+                break;
+            };
+            self.upstream.metrics.frames_published.inc();
+            publication.push(message);
+        }
+    }
+
+    fn count_lost(&self, publication: &mut Publication) {
+        let lost = publication.take_lost();
+        if lost > 0 {
+            warn!(
+                lost,
+                "frames are lost: no owner took them, and the window is full"
+            );
+            self.upstream.metrics.frames_lost.inc_by(lost);
+        }
+    }
+
+    /// Opens at `target`, then closes here: readers follow when they have every frame that was sent here.
+    async fn hand_over(
+        &mut self,
+        link: &mut Link,
+        publication: &mut Publication,
+        target: Option<Target>,
+    ) -> bool {
+        let Some(target) = target.filter(|target| target.node != link.target.node) else {
+            return false;
+        };
+        publication.hold();
+        let opened = self.open_meanwhile(target, publication, MOVE_TIMEOUT).await;
+        let Ok((opened, accepted)) = opened else {
+            return false;
+        };
+        info!(from = %link.target.node, to = %opened.target.node, "the stream moves");
+        let old = std::mem::replace(link, opened);
+        publication.resumed(accepted.next_sequence);
+        let close = v1::AppendClose {
+            reason: v1::CloseReason::Moved.into(),
+            moved: Some(v1::Moved {
+                owner: link.target.node.to_string(),
+                address: String::new(),
+                ring_version: self.upstream.cluster.view().ring_version(),
+            }),
+        };
+        // The call must stay until the close has arrived: dropping it would reset it, close message and all.
+        tokio::spawn(finish(old, close));
+        true
+    }
+
+    /// Finds an owner again and brings it up to date. `None`: the stream is over.
+    async fn reopen(&mut self, publication: &mut Publication, pause: &mut Pause) -> Option<Link> {
+        let mut followed: Option<v1::Moved> = None;
+        let mut end: Option<Instant> = None;
+        loop {
+            if self.media.is_closed() && self.media.is_empty() {
+                // The client left meanwhile. The owner gets what is still here, if it turns up soon.
+                let end = *end.get_or_insert_with(|| Instant::now() + CLOSE_TIMEOUT);
+                if Instant::now() >= end {
+                    return None;
+                }
+            }
+            let target = match followed.take() {
+                Some(moved) => self.upstream.named(&self.request.name, &moved),
+                None => self.upstream.target(&self.request.name),
+            };
+            let opened = match target {
+                Some(target) => self.open_meanwhile(target, publication, OPEN_TIMEOUT).await,
+                None => Err(OpenError::Broken),
+            };
+            match opened {
+                Ok((link, accepted)) => {
+                    info!(node = %link.target.node, next = accepted.next_sequence, "publishing goes on");
+                    publication.resumed(accepted.next_sequence);
+                    self.upstream.metrics.resumptions.inc();
+                    return Some(link);
+                }
+                Err(OpenError::Rejected(rejected)) => {
+                    info!(reason = ?rejected.reason(), rejected.description, "publishing cannot go on");
+                    let _ = self
+                        .events
+                        .send(PublishEvent::Stopped(rejected.description));
+                    return None;
+                }
+                Err(OpenError::Moved(moved)) => {
+                    followed = Some(moved);
+                    self.wait_meanwhile(publication, pause).await;
+                }
+                Err(OpenError::Broken) => self.wait_meanwhile(publication, pause).await,
+            }
+        }
+    }
+
+    /// Opens with the publication's window, taking media meanwhile: the client must not notice.
+    async fn open_meanwhile(
+        &mut self,
+        target: Target,
+        publication: &mut Publication,
+        timeout: Duration,
+    ) -> Result<(Link, v1::AppendAccepted), OpenError> {
+        let resume = publication.resume();
+        let call = call(
+            Arc::clone(&self.upstream),
+            open_message(
+                &self.upstream,
+                &self.request,
+                self.id,
+                &target,
+                Some(resume),
+            ),
+            self.request.name.clone(),
+            target,
+            timeout,
+        );
+        self.meanwhile(call, publication).await
+    }
+
+    async fn wait_meanwhile(&mut self, publication: &mut Publication, pause: &mut Pause) {
+        let upstream = Arc::clone(&self.upstream);
+        self.meanwhile(pause.wait(&upstream), publication).await;
+    }
+
+    /// Waits for something while the client's media goes into the window.
+    async fn meanwhile<T>(
+        &mut self,
+        wait: impl Future<Output = T>,
+        publication: &mut Publication,
+    ) -> T {
+        tokio::pin!(wait);
+        loop {
+            tokio::select! {
+                outcome = &mut wait => return outcome,
+                Some(message) = self.media.recv() => {
+                    self.take(message, publication);
+                    self.count_lost(publication);
+                }
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        target: Target,
+        resume: Option<(v1::Offset, Vec<v1::Frame>)>,
+        timeout: Duration,
+    ) -> Result<(Link, v1::AppendAccepted), OpenError> {
+        let open = open_message(&self.upstream, &self.request, self.id, &target, resume);
+        let upstream = Arc::clone(&self.upstream);
+        call(upstream, open, self.request.name.clone(), target, timeout).await
+    }
+
+    fn answer_probe(&self, link: &Link, probe: &v1::ProbePublisher) {
+        let (answer, alive) = oneshot::channel();
+        let within = Duration::from_millis(probe.timeout_ms.into());
+        let _ = self.events.send(PublishEvent::Probe { within, answer });
+        let token = probe.token;
+        let requests = link.requests.clone();
+        // Ends by itself: the session answers within the time or is gone.
+        tokio::spawn(async move {
+            let alive = alive.await.unwrap_or(false);
+            let _ = requests
+                .send(ask(Ask::Alive(v1::PublisherAlive { token, alive })))
+                .await;
+        });
+    }
+}
+
+fn ask(request: Ask) -> v1::AppendRequest {
+    v1::AppendRequest {
+        request: Some(request),
+    }
+}
+
+fn open_message(
+    upstream: &Upstream,
+    request: &PublishRequest,
+    id: [u8; 16],
+    target: &Target,
+    resume: Option<(v1::Offset, Vec<v1::Frame>)>,
+) -> v1::AppendOpen {
+    let (resume, preface) = resume.unzip();
+    v1::AppendOpen {
+        name: Some(convert::name(&request.name)),
+        mode: request.mode.into(),
+        publisher_id: bytes::Bytes::copy_from_slice(&id),
+        resume,
+        preface: preface.unwrap_or_default(),
+        routing: Some(upstream.routing(target)),
+        edge: upstream.node.clone(),
+        client: request.client.clone(),
+    }
+}
+
+/// Opens one call and waits for the owner's first answer.
+async fn call(
+    upstream: Arc<Upstream>,
+    open: v1::AppendOpen,
+    name: StreamName,
+    target: Target,
+    timeout: Duration,
+) -> Result<(Link, v1::AppendAccepted), OpenError> {
+    let Some(mut client) = upstream.client(&target, &name) else {
+        return Err(OpenError::Broken);
+    };
+    let (requests, receiver) = mpsc::channel(BATCHES_UNDER_WAY);
+    let _ = requests.try_send(ask(Ask::Open(open)));
+    let mut request = Request::new(ReceiverStream::new(receiver));
+    propagation::inject(request.metadata_mut());
+    let opening = async {
+        let mut responses = client.append(request).await?.into_inner();
+        let first = responses.message().await?;
+        Ok::<_, tonic::Status>((responses, first))
+    };
+    let outcome = tokio::select! {
+        outcome = tokio::time::timeout(timeout, opening) => outcome,
+        () = upstream.lost(&target.node) => return Err(OpenError::Broken),
+    };
+    match outcome {
+        Ok(Ok((responses, first))) => match first.and_then(|first| first.response) {
+            Some(Answer::Accepted(accepted)) => {
+                let link = Link {
+                    target,
+                    requests,
+                    responses,
+                };
+                Ok((link, accepted))
+            }
+            Some(Answer::Moved(moved)) => Err(OpenError::Moved(moved)),
+            Some(Answer::Rejected(rejected)) => Err(OpenError::Rejected(rejected)),
+            other => {
+                debug!(node = %target.node, ?other, "not an answer to an open");
+                Err(OpenError::Broken)
+            }
+        },
+        Ok(Err(status)) => {
+            debug!(node = %target.node, %status, "the append was not accepted");
+            upstream.cluster.report_failure(&target.node);
+            Err(OpenError::Broken)
+        }
+        Err(_) => {
+            warn!(node = %target.node, "the owner did not answer in time");
+            Err(OpenError::Broken)
+        }
+    }
+}
+
+/// Ends a call in order: the close message, the end of our side, then whatever the owner still says.
+async fn finish(mut link: Link, close: v1::AppendClose) {
+    let closing = async {
+        if link.requests.send(ask(Ask::Close(close))).await.is_err() {
+            return;
+        }
+        drop(link.requests);
+        while let Ok(Some(_)) = link.responses.message().await {}
+    };
+    if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+        debug!("the former owner did not end the call");
+    }
+}

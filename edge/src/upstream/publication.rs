@@ -1,0 +1,267 @@
+//! What a publishing edge keeps of a stream: the numbered frames that the owner, or the next owner, may still need.
+//!
+//! Pure: no task, no socket, no clock. Invariants:
+//! - frames are numbered once, in the order in which the client sent them, and never again;
+//! - what has not been acknowledged stays, up to the bounds of [`Limits`]; what has been acknowledged stays for
+//!   [`Limits::window_ms`] at least and from the newest key frame on, so that a new owner starts with history.
+
+use bytes::Bytes;
+use headwater_media::frame::{Epoch, Frame, FrameFlags, FrameKind, Offset};
+use headwater_media::timeline::{Timeline, TimestampUnwrapper};
+use headwater_media::window::{Read, Retention, Window};
+use headwater_proto::v1;
+
+use super::convert;
+
+/// Most frames and bytes of one batch: an answer to a failover leaves in few messages, none of them near gRPC's limit.
+const BATCH_FRAMES: usize = 256;
+const BATCH_BYTES: usize = 1 << 20;
+
+/// What is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Media time that is kept although it was acknowledged, in milliseconds.
+    pub(crate) window_ms: u64,
+    /// Most bytes kept, acknowledged or not.
+    pub(crate) bytes: usize,
+}
+
+/// A media message as the client sent it.
+#[derive(Debug)]
+pub(crate) struct MediaMessage {
+    pub(crate) kind: FrameKind,
+    /// RTMP timestamp in milliseconds, wrapping.
+    pub(crate) timestamp: u32,
+    pub(crate) flags: FrameFlags,
+    pub(crate) payload: Bytes,
+}
+
+/// One client's run as a publisher, once its epoch is known.
+pub(crate) struct Publication {
+    limits: Limits,
+    epoch: Epoch,
+    window: Window<Frame>,
+    unwrapper: TimestampUnwrapper,
+    timeline: Timeline,
+    next_sequence: u64,
+    /// The next frame to send on the open call.
+    send_next: u64,
+    /// Every frame before this one is at an owner.
+    acknowledged: u64,
+    /// Frames that left the window before any owner had them.
+    lost: u64,
+}
+
+impl Publication {
+    pub(crate) fn new(limits: Limits, accepted: &v1::AppendAccepted) -> Self {
+        Self {
+            limits,
+            epoch: Epoch(accepted.epoch),
+            window: Window::new(retention(limits, true)),
+            unwrapper: TimestampUnwrapper::new(),
+            timeline: Timeline::new(accepted.timeline),
+            next_sequence: 0,
+            send_next: 0,
+            acknowledged: 0,
+            lost: 0,
+        }
+    }
+
+    /// Numbers a message and keeps it.
+    pub(crate) fn push(&mut self, message: MediaMessage) {
+        let timestamp = self.unwrapper.unwrap(message.timestamp);
+        let is_media =
+            message.kind != FrameKind::Data && !message.flags.contains(FrameFlags::HEADER);
+        let frame = Frame {
+            offset: Offset {
+                epoch: self.epoch,
+                sequence: self.next_sequence,
+            },
+            timestamp: self.timeline.place(timestamp, is_media),
+            kind: message.kind,
+            flags: message.flags,
+            // A slice of the socket's buffer would keep all of it for as long as the window.
+            payload: Bytes::copy_from_slice(&message.payload),
+        };
+        self.next_sequence += 1;
+        let _ = self.window.push(frame);
+        if let Some(first) = self.window.first_offset()
+            && first.sequence > self.send_next
+        {
+            self.lost += first.sequence - self.send_next;
+            self.send_next = first.sequence;
+        }
+    }
+
+    /// What comes next for the owner, if anything.
+    pub(crate) fn next_batch(&mut self) -> Option<v1::FrameBatch> {
+        let from = Offset {
+            epoch: self.epoch,
+            sequence: self.send_next,
+        };
+        let Read::Frames(frames) = self.window.read_from(from, BATCH_FRAMES, BATCH_BYTES) else {
+            return None;
+        };
+        let frames: Vec<v1::Frame> = frames.map(convert::frame).collect();
+        let last = frames.last()?;
+        self.send_next = last.sequence + 1;
+        Some(v1::FrameBatch {
+            epoch: self.epoch.0,
+            frames,
+        })
+    }
+
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.send_next < self.next_sequence
+    }
+
+    /// Frames that were sent but not acknowledged.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.send_next.saturating_sub(self.acknowledged)
+    }
+
+    pub(crate) fn acknowledge(&mut self, acknowledged: &v1::Acknowledged) {
+        let accepted = acknowledged.accepted.min(self.next_sequence);
+        self.acknowledged = self.acknowledged.max(accepted);
+        // With the owner close behind, the window is enough.
+        self.window.set_retention(retention(self.limits, false));
+    }
+
+    /// The owner is gone: nothing may be forgotten until the next one has it.
+    pub(crate) fn hold(&mut self) {
+        self.window.set_retention(retention(self.limits, true));
+    }
+
+    /// What to tell the next owner: where the window starts, and the codec headers in force there.
+    pub(crate) fn resume(&self) -> (v1::Offset, Vec<v1::Frame>) {
+        let first = self.window.first_offset().unwrap_or(Offset {
+            epoch: self.epoch,
+            sequence: self.next_sequence,
+        });
+        let preface = self.window.preface_at(first);
+        (
+            convert::offset(first),
+            preface.iter().map(convert::frame).collect(),
+        )
+    }
+
+    /// The next owner has everything before `next_sequence`.
+    pub(crate) fn resumed(&mut self, next_sequence: u64) {
+        let first = self.window.first_offset().map_or(0, |first| first.sequence);
+        self.send_next = next_sequence.clamp(first.min(self.next_sequence), self.next_sequence);
+        self.acknowledged = self.send_next;
+    }
+
+    /// Takes the number of frames lost since the last call.
+    pub(crate) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+}
+
+fn retention(limits: Limits, hold: bool) -> Retention {
+    Retention {
+        min_duration_ms: if hold { u64::MAX } else { limits.window_ms },
+        max_bytes: limits.bytes,
+        // A frame of a few bytes costs its place in the queue: about a hundred bytes.
+        max_frames: (limits.bytes / 100).max(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted() -> v1::AppendAccepted {
+        v1::AppendAccepted {
+            epoch: 7,
+            timeline: None,
+            next_sequence: 0,
+        }
+    }
+
+    fn message(timestamp: u32, key: bool) -> MediaMessage {
+        MediaMessage {
+            kind: FrameKind::Video,
+            timestamp,
+            flags: if key {
+                FrameFlags::KEY
+            } else {
+                FrameFlags::empty()
+            },
+            payload: Bytes::from(vec![0_u8; 100]),
+        }
+    }
+
+    fn publication(bytes: usize) -> Publication {
+        Publication::new(
+            Limits {
+                window_ms: 1_000,
+                bytes,
+            },
+            &accepted(),
+        )
+    }
+
+    fn sequences(batch: Option<v1::FrameBatch>) -> Vec<u64> {
+        batch.map_or_else(Vec::new, |batch| {
+            batch.frames.iter().map(|frame| frame.sequence).collect()
+        })
+    }
+
+    #[test]
+    fn frames_are_numbered_once_and_sent_once() {
+        let mut publication = publication(1 << 20);
+        publication.push(message(0, true));
+        publication.push(message(40, false));
+        assert_eq!(sequences(publication.next_batch()), [0, 1]);
+        assert!(publication.next_batch().is_none());
+        publication.push(message(80, false));
+        assert!(publication.has_unsent());
+        assert_eq!(sequences(publication.next_batch()), [2]);
+        assert_eq!(publication.in_flight(), 3);
+    }
+
+    #[test]
+    fn a_new_owner_gets_the_window_and_only_what_it_lacks() {
+        let mut publication = publication(1 << 20);
+        for n in 0..10 {
+            publication.push(message(n * 40, n == 0));
+        }
+        while publication.next_batch().is_some() {}
+        let (first, _) = publication.resume();
+        assert_eq!((first.epoch, first.sequence), (7, 0));
+        publication.resumed(6);
+        assert_eq!(sequences(publication.next_batch()), [6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn nothing_unacknowledged_is_forgotten_while_there_is_no_owner() {
+        let mut publication = publication(1 << 20);
+        for n in 0..100 {
+            // A key frame each second for a hundred seconds: far beyond the window.
+            publication.push(message(n * 1_000, true));
+        }
+        assert_eq!(publication.take_lost(), 0);
+        assert_eq!(sequences(publication.next_batch()).len(), 100);
+        publication.acknowledge(&v1::Acknowledged {
+            accepted: 100,
+            durable: 100,
+        });
+        publication.push(message(100_000, true));
+        let (first, _) = publication.resume();
+        assert!(first.sequence >= 98, "only the window is kept: {first:?}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let mut publication = publication(1_000);
+        for n in 0..100 {
+            publication.push(message(n * 40, n % 10 == 0));
+        }
+        let lost = publication.take_lost();
+        assert!(lost >= 90, "{lost}");
+        let sent = sequences(publication.next_batch());
+        assert_eq!(sent.first().copied(), Some(lost));
+        assert_eq!(sent.last().copied(), Some(99));
+    }
+}

@@ -1,0 +1,241 @@
+//! The read of one hub: from the owner of the stream into the hub's ring, for as long as somebody watches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_media::frame::Epoch;
+use headwater_node::telemetry::propagation;
+use headwater_proto::v1;
+use headwater_proto::v1::read_response::Response;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Streaming};
+use tracing::{Instrument as _, debug, info, warn};
+
+use super::{Pause, Target, Upstream, convert};
+use crate::hub::Hub;
+
+/// How long an origin may take to answer a read. It answers at once; a relay adds one hop.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a read ended.
+enum End {
+    /// Nobody watches any more.
+    Idle,
+    /// The stream is at another node.
+    Moved(v1::Moved),
+    /// The call broke, or the node does not answer.
+    Broken,
+    /// The origin refused; it may think better of it later.
+    Rejected,
+}
+
+/// Keeps the hub's ring at the tail of the stream until the hub has been without viewers for the linger time.
+pub(crate) async fn run(upstream: Arc<Upstream>, hub: Arc<Hub>) {
+    let span = tracing::info_span!("hub", stream = %hub.name());
+    async {
+        upstream.metrics.hubs.inc();
+        let mut pause = Pause::new();
+        let mut followed = None;
+        loop {
+            let target = followed.take().or_else(|| upstream.target(hub.name()));
+            let end = match target {
+                Some(target) => follow(&upstream, &hub, &target, &mut pause).await,
+                None => End::Broken,
+            };
+            match end {
+                End::Idle => {
+                    if upstream.hubs.close_if_idle(&hub) {
+                        break;
+                    }
+                }
+                End::Moved(moved) => {
+                    followed = upstream.named(hub.name(), &moved);
+                    if followed.is_none() {
+                        pause.wait(&upstream).await;
+                    }
+                }
+                End::Broken | End::Rejected => {
+                    if idle_now(&hub) && upstream.hubs.close_if_idle(&hub) {
+                        break;
+                    }
+                    pause.wait(&upstream).await;
+                }
+            }
+        }
+        upstream.metrics.hubs.dec();
+    }
+    .instrument(span)
+    .await;
+}
+
+fn idle_now(hub: &Hub) -> bool {
+    *hub.viewers().borrow() == 0
+}
+
+async fn follow(upstream: &Upstream, hub: &Hub, target: &Target, pause: &mut Pause) -> End {
+    let mut responses = match open(upstream, hub, target).await {
+        Ok(responses) => responses,
+        Err(end) => return end,
+    };
+    let lost = upstream.lost(&target.node);
+    tokio::pin!(lost);
+    let idle = idle(hub, upstream.config.linger());
+    tokio::pin!(idle);
+    loop {
+        let message = tokio::select! {
+            biased;
+            message = responses.message() => message,
+            () = &mut lost => {
+                info!(node = %target.node, "the origin does not answer");
+                return End::Broken;
+            }
+            () = &mut idle => return End::Idle,
+        };
+        match message {
+            Ok(Some(message)) => {
+                pause.reset();
+                if let Some(end) = apply(upstream, hub, message) {
+                    return end;
+                }
+            }
+            Ok(None) => {
+                debug!(node = %target.node, "the origin ended the read");
+                return End::Broken;
+            }
+            Err(status) => {
+                info!(node = %target.node, %status, "the read broke");
+                upstream.cluster.report_failure(&target.node);
+                return End::Broken;
+            }
+        }
+    }
+}
+
+async fn open(
+    upstream: &Upstream,
+    hub: &Hub,
+    target: &Target,
+) -> Result<Streaming<v1::ReadResponse>, End> {
+    let Some(mut client) = upstream.client(target, hub.name()) else {
+        return Err(End::Broken);
+    };
+    let next = hub.look(|ring| ring.next_offset());
+    let position = match next {
+        Some(next) => v1::read_open::Position::Offset(convert::offset(next)),
+        None => v1::read_open::Position::Live(v1::LivePosition {}),
+    };
+    let open = v1::ReadRequest {
+        request: Some(v1::read_request::Request::Open(v1::ReadOpen {
+            name: Some(convert::name(hub.name())),
+            position: Some(position),
+            routing: Some(upstream.routing(target)),
+            edge: upstream.node.clone(),
+        })),
+    };
+    // The request side stays open for as long as the read: its end would be a half-closed call.
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let _ = sender.try_send(open);
+    let held = futures_util::stream::unfold(
+        (ReceiverStream::new(receiver), sender),
+        |(mut requests, sender)| async move {
+            let request = tokio_stream::StreamExt::next(&mut requests).await?;
+            Some((request, (requests, sender)))
+        },
+    );
+    let mut request = Request::new(held);
+    propagation::inject(request.metadata_mut());
+    let call = tokio::time::timeout(OPEN_TIMEOUT, client.read(request));
+    let outcome = tokio::select! {
+        outcome = call => outcome,
+        () = upstream.lost(&target.node) => return Err(End::Broken),
+    };
+    match outcome {
+        Ok(Ok(response)) => {
+            debug!(node = %target.node, from = ?next, "reading");
+            Ok(response.into_inner())
+        }
+        Ok(Err(status)) => {
+            debug!(node = %target.node, %status, "the read was not accepted");
+            upstream.cluster.report_failure(&target.node);
+            Err(End::Broken)
+        }
+        Err(_) => {
+            warn!(node = %target.node, "the origin did not answer a read in time");
+            Err(End::Broken)
+        }
+    }
+}
+
+/// Waits until the hub has had no viewer for `linger` on end.
+async fn idle(hub: &Hub, linger: Duration) {
+    let mut viewers = hub.viewers();
+    loop {
+        if viewers.wait_for(|count| *count == 0).await.is_err() {
+            return;
+        }
+        let back = viewers.wait_for(|count| *count > 0);
+        if tokio::time::timeout(linger, back).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn apply(upstream: &Upstream, hub: &Hub, message: v1::ReadResponse) -> Option<End> {
+    let chunk_size = upstream.chunk_size;
+    match message.response? {
+        Response::Opened(opened) => {
+            let epoch = Epoch(opened.epoch);
+            let preface = convert::frames_in(epoch, opened.preface);
+            trace_delivery(hub, &opened.traceparent);
+            hub.update(|ring| ring.open(opened.publishing, epoch, &preface, chunk_size));
+        }
+        Response::Frames(batch) => {
+            let epoch = Epoch(batch.epoch);
+            let frames = convert::frames_in(epoch, batch.frames);
+            let new = hub.update(|ring| {
+                let pushed = frames.iter().map(|frame| ring.push(frame, chunk_size));
+                pushed.filter(|new| *new).count()
+            });
+            upstream.metrics.frames_read.inc_by(new as u64);
+        }
+        Response::Status(status) => {
+            info!(state = ?status.state(), epoch = status.epoch, "the stream changed");
+            trace_delivery(hub, &status.traceparent);
+            hub.update(|ring| match status.state() {
+                v1::StreamState::Published => ring.set_published(Epoch(status.epoch)),
+                v1::StreamState::Unpublished => ring.set_unpublished(),
+                v1::StreamState::Unspecified => {}
+            });
+        }
+        Response::Gap(gap) => {
+            let to = convert::offset_in(gap.to?);
+            warn!(from = ?gap.from, %to, "frames are lost: the origin does not hold them any more");
+            upstream.metrics.upstream_gaps.inc();
+            let preface = convert::frames_in(to.epoch, gap.preface);
+            hub.update(|ring| ring.skip_to(to, &preface, chunk_size));
+        }
+        Response::Moved(moved) => {
+            info!(owner = moved.owner, "the stream moved");
+            return Some(End::Moved(moved));
+        }
+        Response::Rejected(rejected) => {
+            warn!(reason = ?rejected.reason(), rejected.description, "the read was refused");
+            return Some(End::Rejected);
+        }
+    }
+    None
+}
+
+/// Puts the delivery on this edge into the trace of the publisher: one trace from the encoder to the last edge.
+fn trace_delivery(hub: &Hub, traceparent: &str) {
+    let Ok(value) = traceparent.parse() else {
+        return;
+    };
+    let mut parent = MetadataMap::new();
+    parent.insert("traceparent", value);
+    let span = tracing::info_span!(parent: None, "deliver", stream = %hub.name());
+    propagation::set_parent(&span, &parent);
+    let _entered = span.enter();
+    debug!("the stream is delivered here");
+}

@@ -1,0 +1,181 @@
+//! A worker: one thread, one runtime, its own listening sockets, and every connection that they accept.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, debug, info, warn};
+
+use crate::edge::Shared;
+use crate::fanout::LocalHubs;
+use crate::hub::HubLease;
+use crate::listen::Listener;
+use crate::session;
+use crate::transport::Transport;
+use crate::upstream;
+
+/// First and longest pause after a failed accept: most failures are a lack of file descriptors, which passes.
+const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// What the sessions of one worker share.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) hubs: LocalHubs,
+}
+
+impl Worker {
+    /// A share of a stream's hub; the first one starts the read at the stream's owner.
+    pub(crate) fn lease(&self, name: &headwater_media::name::StreamName) -> HubLease {
+        let upstream = &self.shared.upstream;
+        let (lease, new) = upstream.hubs.lease(name);
+        if new {
+            upstream::start_read(upstream, Arc::clone(lease.hub()), &self.shared.tasks);
+        }
+        lease
+    }
+}
+
+/// Starts a worker. The receiver completes when it has ended.
+pub(crate) fn start(
+    number: usize,
+    listeners: Vec<Listener>,
+    shared: Arc<Shared>,
+) -> std::io::Result<oneshot::Receiver<()>> {
+    let (ended, end) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name(format!("edge-{number}"))
+        .spawn(move || {
+            let local = LocalSet::new();
+            local.block_on(&runtime, run(listeners, shared));
+            let _ = ended.send(());
+        })?;
+    Ok(end)
+}
+
+async fn run(listeners: Vec<Listener>, shared: Arc<Shared>) {
+    let worker = Rc::new(Worker {
+        shared: Arc::clone(&shared),
+        hubs: LocalHubs::default(),
+    });
+    let sessions = TaskTracker::new();
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| {
+            tokio::task::spawn_local(accept(listener, Rc::clone(&worker), sessions.clone()))
+        })
+        .collect();
+    shared.shutdown.draining().cancelled().await;
+    for task in accepting {
+        // Closes the socket: the kernel refuses newcomers, and a load balancer sends them elsewhere.
+        task.abort();
+    }
+    sessions.close();
+    sessions.wait().await;
+}
+
+async fn accept(listener: Listener, worker: Rc<Worker>, sessions: TaskTracker) {
+    let Listener {
+        socket,
+        address,
+        tls,
+    } = listener;
+    let socket = match tokio::net::TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            warn!(%address, %error, "cannot listen");
+            return;
+        }
+    };
+    let mut pause = ACCEPT_PAUSES.0;
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                pause = ACCEPT_PAUSES.0;
+                admit(&worker, &sessions, stream, peer, tls.clone());
+            }
+            Err(error) => {
+                warn!(%address, %error, "cannot accept a connection");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(ACCEPT_PAUSES.1);
+            }
+        }
+    }
+}
+
+fn admit(
+    worker: &Rc<Worker>,
+    sessions: &TaskTracker,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+) {
+    let shared = &worker.shared;
+    shared.metrics.accepted.inc();
+    let place = Place::take(shared);
+    if place.number > shared.config.rtmp.max_connections {
+        shared.metrics.refused.inc();
+        info!(%peer, "too many connections, see rtmp.max_connections");
+        return;
+    }
+    // Without it small messages of the set-up wait for the client's delayed acknowledgements.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%peer, %error, "cannot set TCP_NODELAY");
+    }
+    let span = tracing::info_span!(parent: None, "connection", %peer, tls = tls.is_some());
+    let worker = Rc::clone(worker);
+    let timeout = Duration::from_millis(shared.config.rtmp.handshake_timeout_ms);
+    let task = async move {
+        let _place = place;
+        let transport = match tls {
+            None => Transport::Tcp(stream),
+            Some(acceptor) => match tokio::time::timeout(timeout, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
+                Ok(Err(error)) => {
+                    debug!(%error, "the TLS handshake failed");
+                    worker.shared.metrics.handshake_failures.inc();
+                    return;
+                }
+                Err(_) => {
+                    debug!("the TLS handshake took too long");
+                    worker.shared.metrics.handshake_failures.inc();
+                    return;
+                }
+            },
+        };
+        session::run(worker, transport, peer).await;
+    };
+    tokio::task::spawn_local(sessions.track_future(task.instrument(span)));
+}
+
+/// A connection as it counts against the limit.
+struct Place {
+    shared: Arc<Shared>,
+    number: usize,
+}
+
+impl Place {
+    fn take(shared: &Arc<Shared>) -> Self {
+        shared.metrics.connections.inc();
+        Self {
+            number: shared.connections.fetch_add(1, Ordering::Relaxed) + 1,
+            shared: Arc::clone(shared),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.metrics.connections.dec();
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
