@@ -219,3 +219,101 @@ fn write_file(path: &Path, text: &str, mode: u32, force: bool) -> Result<(), Cer
         .and_then(|()| file.sync_all())
         .map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn id(id: &str) -> NodeId {
+        NodeId::new(id).expect("id")
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("file").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn keys_are_for_their_owner_only() {
+        let dir = tempfile::tempdir().expect("dir");
+        let folder = dir.path().join("made/if/missing");
+        let authority = create_authority(&folder, 30, false).expect("authority");
+        let node = issue(&folder, &id("o1"), &[], 30, false).expect("node");
+        for key in [&authority.key, &node.key] {
+            assert_eq!(mode(key), 0o600, "{}", key.display());
+        }
+        // Also where a file with more rights is replaced.
+        std::fs::set_permissions(&node.key, std::fs::Permissions::from_mode(0o644)).expect("mode");
+        issue(&folder, &id("o1"), &[], 30, true).expect("node");
+        assert_eq!(mode(&node.key), 0o600);
+    }
+
+    #[test]
+    fn nothing_is_replaced_without_force() {
+        let dir = tempfile::tempdir().expect("dir");
+        let authority = create_authority(dir.path(), 30, false).expect("authority");
+        let node = issue(dir.path(), &id("o1"), &[], 30, false).expect("node");
+        let read = |path: &Path| std::fs::read_to_string(path).expect("file");
+        let before = [
+            read(&authority.certificate),
+            read(&authority.key),
+            read(&node.certificate),
+            read(&node.key),
+        ];
+        assert!(matches!(
+            create_authority(dir.path(), 30, false),
+            Err(CertsError::Exists(_))
+        ));
+        // One of the two is enough.
+        std::fs::remove_file(&node.certificate).expect("remove");
+        assert!(matches!(
+            issue(dir.path(), &id("o1"), &[], 30, false),
+            Err(CertsError::Exists(_))
+        ));
+        assert!(!node.certificate.exists(), "a refusal leaves no half");
+        assert_eq!(read(&authority.key), before[1]);
+        assert_eq!(read(&node.key), before[3]);
+        issue(dir.path(), &id("o1"), &[], 30, true).expect("forced");
+        assert_ne!(read(&node.key), before[3]);
+        create_authority(dir.path(), 30, true).expect("forced");
+        assert_ne!(read(&authority.certificate), before[0]);
+    }
+
+    #[test]
+    fn refusals() {
+        let dir = tempfile::tempdir().expect("dir");
+        assert!(
+            matches!(
+                issue(dir.path(), &id("o1"), &[], 30, false),
+                Err(CertsError::File { .. })
+            ),
+            "no authority"
+        );
+        create_authority(dir.path(), 30, false).expect("authority");
+        for days in [0, MAX_DAYS + 1] {
+            assert!(
+                matches!(
+                    issue(dir.path(), &id("o1"), &[], days, false),
+                    Err(CertsError::Days(_))
+                ),
+                "{days}"
+            );
+        }
+        for name in ["ca", "ca-key"] {
+            assert!(
+                matches!(
+                    issue(dir.path(), &id(name), &[], 30, true),
+                    Err(CertsError::Name(_))
+                ),
+                "{name}"
+            );
+        }
+        let names = ["größe".to_owned()];
+        assert!(matches!(
+            issue(dir.path(), &id("o1"), &names, 30, false),
+            Err(CertsError::Certificate { .. })
+        ));
+        assert!(!dir.path().join("o1.pem").exists());
+    }
+}

@@ -46,6 +46,11 @@ pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest HTTP/2 frame in bytes: a key frame needs a few of them, and one never holds up an audio frame for long.
 pub(crate) const MAX_HTTP2_FRAME: u32 = 64 << 10;
 
+/// Calls that one end gave up at once and the other has not yet heard of. A node that loses a peer, or whose viewers leave
+/// together, gives up many: the HTTP/2 library's defaults (some ten) are made against attackers, and would end the whole
+/// connection. Nodes trust each other.
+pub(crate) const MAX_PENDING_RESETS: usize = 4_096;
+
 /// Why a connection to a node did not come to stand.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
@@ -165,6 +170,8 @@ impl Dialer {
 /// The client's half of the HTTP/2 settings. The URI is never resolved: the dialler knows where to go.
 fn endpoint(settings: &ChannelConfig) -> Endpoint {
     Endpoint::from_static("http://node.headwater")
+        .http2_max_concurrent_reset_streams(MAX_PENDING_RESETS)
+        .http2_max_local_error_reset_streams(None)
         .initial_stream_window_size(settings.stream_window)
         .initial_connection_window_size(settings.connection_window)
         .max_frame_size(MAX_HTTP2_FRAME)

@@ -355,6 +355,43 @@ mod tests {
     }
 
     #[test]
+    fn a_section_is_read_strictly() {
+        let config: ClusterConfig = toml::from_str(
+            r#"
+            membership = "dns"
+            dns_name = "origins.default.svc:7400"
+            [tls]
+            ca = "ca.pem"
+            certificate = "o1.pem"
+            key = "o1-key.pem"
+            [liveness]
+            silence_ms = 900
+            "#,
+        )
+        .expect("a section");
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(config.membership, MembershipKind::Dns);
+        assert_eq!(
+            (config.liveness.silence_ms, config.liveness.heartbeat_ms),
+            (900, 200)
+        );
+        let written = toml::to_string(&config).expect("text");
+        assert_eq!(
+            toml::from_str::<ClusterConfig>(&written).expect("read again"),
+            config
+        );
+        for wrong in [
+            "member = []",
+            "[liveness]\nsilence = 1",
+            "[channel]\nwindow = 1",
+            "[tls]\nca = \"x\"",
+            "membership = \"gossip\"",
+        ] {
+            assert!(toml::from_str::<ClusterConfig>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn wrong_values_are_named() {
         type Edit = fn(&mut ClusterConfig);
         let cases: [(&str, Edit); 14] = [

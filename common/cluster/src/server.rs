@@ -23,6 +23,7 @@ use tonic::transport::Server;
 
 use crate::channel::{
     Io, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, MAX_CONCURRENT_CALLS, MAX_HTTP2_FRAME,
+    MAX_PENDING_RESETS,
 };
 use crate::config::ClusterConfig;
 use crate::error::ConfigError;
@@ -119,6 +120,8 @@ pub async fn serve(
         .initial_connection_window_size(config.channel.connection_window)
         .max_concurrent_streams(MAX_CONCURRENT_CALLS)
         .max_frame_size(MAX_HTTP2_FRAME)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_max_local_error_reset_streams(None)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .add_routes(routes)

@@ -47,6 +47,8 @@ struct Watch {
     backoff: Backoff,
     /// The last status heard.
     heard: Option<v1::NodeStatus>,
+    /// Why it was lost, as last logged; empty while it is reachable.
+    complaint: String,
 }
 
 /// Watches a peer until `stop`.
@@ -66,6 +68,7 @@ pub(crate) async fn run(
         dialer,
         control,
         heard: None,
+        complaint: String::new(),
     };
     // The outcome of a cancelled watch concerns nobody.
     let _ = stop.run_until_cancelled(watch.run()).await;
@@ -74,12 +77,13 @@ pub(crate) async fn run(
 impl Watch {
     async fn run(mut self) {
         loop {
-            let broken = self.follow().await;
+            let broken = self.follow().await.to_string();
             self.monitor.handle_broken();
             self.report();
-            match broken {
-                Broken::Mistaken(_) => tracing::warn!(node = %self.id, "peer lost: {broken}"),
-                _ => tracing::debug!(node = %self.id, "peer lost: {broken}"),
+            // Once per reason: a peer that stays away would fill the log.
+            if self.complaint != broken {
+                tracing::warn!(node = %self.id, reason = %broken, "peer unreachable");
+                self.complaint = broken;
             }
             let wait = self.backoff.wait(rand::random());
             // A report that the node failed cuts the wait short: the caller may know more.
@@ -124,6 +128,7 @@ impl Watch {
                         self.heard = Some(status);
                         if self.monitor.is_reachable() {
                             self.backoff.reset();
+                            self.complaint.clear();
                         }
                         self.report();
                     }
