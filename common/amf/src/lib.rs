@@ -3,6 +3,15 @@
 //! Follows *Action Message Format -- AMF 0* and *Action Message Format -- AMF 3* (January 2013). Pure: bytes in, values out and back;
 //! no sockets, no clock, no class registry.
 //!
+//! ```
+//! use headwater_amf::{Limits, Object, Value, amf0};
+//!
+//! let status = Object::new().with("level", "status").with("code", "NetConnection.Connect.Success");
+//! let message = amf0::encode_all(&["_result".into(), 1.0.into(), Value::Null, status.into()]).unwrap();
+//! let values = amf0::decode_all(&message, Limits::default()).unwrap();
+//! assert_eq!(values[3].get("level").and_then(Value::as_str), Some("status"));
+//! ```
+//!
 //! # References, sharing and cycles
 //! A [`Value`] is a tree. A reference to something already complete is replaced by an equal copy, so callers never look anything up,
 //! and clone, drop, debug and comparison cost what the tree shows. The copy is charged to the [`Limits`] like the original, so a

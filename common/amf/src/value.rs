@@ -15,7 +15,6 @@ use crate::text::AmfString;
 ///
 /// "AMF3 only" values are written behind the AMF3 switch in AMF0.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
 pub enum Value {
     /// `undefined`.
     #[default]

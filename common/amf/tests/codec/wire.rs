@@ -127,7 +127,7 @@ impl Writer {
                 self.objects.push(0x08);
                 self.output.extend([0x08, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
             }
-            10 | 11 | 12 if !self.objects.is_empty() => {
+            10..=12 if !self.objects.is_empty() => {
                 let index = self.random.below(self.objects.len());
                 self.output.push(self.objects[index]);
                 self.header(index << 1);
