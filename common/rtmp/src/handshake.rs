@@ -17,7 +17,7 @@
 //! Confirmations (C2, S2) are read and compared, and [`peer_confirmed`](ServerHandshake::peer_confirmed) tells the result, but a wrong
 //! one is no error: old and home-made peers send what they like there, and the keys are public, so that nothing is proved by it.
 //!
-//! RTMPE (versions 6 to 9, encryption without authentication) is refused; RTMPS is RTMP inside TLS and starts with version 3 here.
+//! RTMPE (versions 6, 8 and 9: encryption without authentication) is refused; RTMPS is RTMP inside TLS and starts with version 3 here.
 //!
 //! No time-outs: the caller has the clock. A handshake takes at most [`PACKET_LENGTH`] + 1 bytes of input before it consumes them.
 

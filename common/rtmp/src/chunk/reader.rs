@@ -14,8 +14,9 @@
 //!   meaning to agree on, and no known writer does it.
 //!
 //! # Memory
-//! Nothing is reserved for what a header promises. An incomplete message grows by doubling with what has arrived and never beyond its
-//! length, so the reader holds at most twice [`ReaderLimits::total_partial_bytes`], and about 1 KiB for each chunk stream.
+//! Nothing is reserved for what a header promises. An incomplete message grows with what has arrived (four times the first piece, then
+//! by doubling) and never beyond its length. So the reader holds at most four times [`ReaderLimits::total_partial_bytes`], in practice
+//! less than twice, and about 1 KiB for each chunk stream.
 
 use std::mem;
 
@@ -431,8 +432,9 @@ impl ChunkStream {
         let held = self.assembled.len();
         let needed = held + bytes.len();
         if needed > self.assembled.capacity() {
-            let capacity = needed
-                .max(held.saturating_mul(2))
+            let wanted = if held == 0 { needed * 4 } else { held * 2 };
+            let capacity = wanted
+                .max(needed)
                 .max(Self::FIRST_ALLOCATION)
                 .min(self.length as usize);
             self.assembled.reserve_exact(capacity.saturating_sub(held));
@@ -512,3 +514,6 @@ impl MessageHeader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
