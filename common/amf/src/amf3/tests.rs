@@ -345,7 +345,7 @@ fn decoding_again_disturbs_no_table() {
     // 0: array [ 1: object C with a string, 2: its copy by reference to traits ], then a copy of all, then uses of every table.
     let object = |text: &str| Value::from(Object::new().with("x", text).with_traits("C", 1, false));
     let array = list([object("s"), object("t")]);
-    let wire = "09 05 01 0a 13 03 'C' 03 'x' 06 03 's' 0a 01 06 03 't' 09 00 09 01 01 0a 04 06 06 09 06 0a 01 06 04";
+    let wire = "09 05 01 0a 13 03 'C' 03 'x' 06 03 's' 0a 01 06 03 't' 09 00 09 01 01 0a 04 06 06 09 06 0a 01 06 04 06 03 'n' 06 08";
     assert_eq!(
         decode(&hex(wire)).unwrap(),
         [
@@ -355,9 +355,36 @@ fn decoding_again_disturbs_no_table() {
             object("t"),
             "t".into(),
             list([]),
-            object("s")
+            object("s"),
+            "n".into(),
+            "n".into(),
         ]
     );
+}
+
+#[test]
+fn members_are_counted_for_every_object() {
+    // Two objects of one class, which is spelled out once: a value, a class, a name and a value each.
+    let wire = hex("0a 13 03 'C' 03 'x' 01 0a 01 01");
+    let exact = Limits {
+        depth: 1,
+        values: 4,
+        bytes: 2 * (48 + 1 + 33 + 48),
+    };
+    assert!(decode_all(&wire, exact).is_ok());
+    for short in [
+        Limits { depth: 0, ..exact },
+        Limits { values: 3, ..exact },
+        Limits {
+            bytes: exact.bytes - 1,
+            ..exact
+        },
+    ] {
+        assert!(matches!(
+            decode_all(&wire, short),
+            Err(DecodeError::LimitExceeded { .. })
+        ));
+    }
 }
 
 #[test]
