@@ -14,10 +14,6 @@ ROOT := $(CURDIR)
 FUZZ := $(CARGO) fuzz --fuzz-dir common/fuzz
 TARGET := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)
 
-# Programs that the tests start.
-export HEADWATER_TEST_TOOLS := $(ROOT)/.test-tools
-export HEADWATER_TEST_PYTHON := $(ROOT)/.test-tools/python/bin/python
-
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +34,9 @@ test: tools-all lint docs check doctest fuzz-smoke ## Everything that CI checks
 		| sed -E '/failed/!s/ passed/ passed, 0 failed/' | tail -n 1
 
 .PHONY: check
+# Programs that the tests start, as the tools target installs them.
+check: export HEADWATER_TEST_NODE_MODULES := $(ROOT)/.test-tools/node/node_modules
+check: export HEADWATER_TEST_PYTHON := $(ROOT)/.test-tools/python/bin/python
 check: ## The tests alone (FILTER='package(headwater-rtmp)' for a part)
 	@mkdir -p "$(TARGET)"
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
