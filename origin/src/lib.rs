@@ -1,3 +1,29 @@
-//! The origin role.
+//! The origin role: the logs of live streams, and the gRPC services over them.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `log` | the live log of one stream, a pure state machine, and the table of all logs |
+//! | `rpc` | the `StreamLog` service: appending, reading, relaying |
+//! | [`OriginSection`] | the `[origin]` section of the configuration |
+//! | `store` | the data folder |
+//! | [`Origin`] | all of it, for the process that serves it |
+//!
+//! What an origin promises:
+//! - a publisher's frames get to every reader once and in order, or the reader is told of a gap;
+//! - a slow reader delays nobody and costs no more memory than a fast one, beyond two messages;
+//! - a stream that goes to another origin, because that came back or this one drains, loses nothing on the way.
+//!
+//! Not here yet: recordings, files, applications, shared objects. Every publish mode is served as live.
+
 #![forbid(unsafe_code)]
+
+mod config;
 mod log;
+mod metrics;
+mod origin;
+mod rpc;
+mod store;
+
+pub use config::OriginSection;
+pub use origin::{Origin, Remaining};
+pub use store::StoreError;

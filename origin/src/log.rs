@@ -42,8 +42,8 @@ mod run;
 pub(crate) mod table;
 
 pub(crate) use publisher::{CloseHow, OpenRequest, PublisherId, Resume};
-pub(crate) use reader::{Item, Opened, Reader, Start};
 use publisher::{Publisher, Waiting};
+pub(crate) use reader::{Item, Opened, Reader, Start};
 use run::Runs;
 
 /// Most frames in one batch of a publisher: seconds of a busy stream, and what an edge sends after a failover in one go.
@@ -278,6 +278,12 @@ impl Log {
         self.departure.is_some()
     }
 
+    /// W3C traceparent of the publisher's span in the newest run of `epoch`; empty if there is none.
+    #[must_use]
+    pub(crate) fn trace_of(&self, epoch: Epoch) -> &str {
+        self.runs.newest_of(epoch).map_or("", |run| &run.trace)
+    }
+
     /// Bytes of frames held.
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
@@ -344,7 +350,7 @@ impl Log {
             return;
         }
         if let Some(waiting) = self.waiting.take() {
-            self.tell(waiting.connection, PublisherEvent::Unavailable);
+            self.tell(waiting.connection(), PublisherEvent::Unavailable);
         }
         if let Publisher::Attached { connection, .. } = self.publisher {
             self.tell(connection, PublisherEvent::Move(target.clone()));
@@ -374,21 +380,9 @@ impl Log {
 
     /// Keeps more or less from now on.
     pub(crate) fn set_retention(&mut self, retention: Retention) {
-        // An empty window may hold a preface for frames to come, and has nothing to let go of.
-        let Some(first) = self.window.first_offset() else {
-            return;
-        };
-        if retention == self.config.retention {
-            return;
+        if retention != self.window.retention() {
+            self.window.set_retention(retention);
         }
-        self.config.retention = retention;
-        let mut window = Window::new(retention);
-        window.install_preface(self.window.preface_at(first));
-        for frame in self.window.iter() {
-            // The frames of a window follow each other: none is a duplicate.
-            let _ = window.push(frame.clone());
-        }
-        self.window = window;
     }
 
     fn tell(&mut self, connection: ConnectionId, event: PublisherEvent) {

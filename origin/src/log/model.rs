@@ -13,23 +13,49 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Open { publisher: u8 },
+    Open {
+        publisher: u8,
+    },
     /// Comes back `behind` frames before what it had, or after a hole.
-    Resume { publisher: u8, behind: u64, hole: u64 },
+    Resume {
+        publisher: u8,
+        behind: u64,
+        hole: u64,
+    },
     /// A publisher that had its epoch elsewhere.
-    Arrive { publisher: u8, ahead: u64, first: u64 },
-    Push { count: u64 },
+    Arrive {
+        publisher: u8,
+        ahead: u64,
+        first: u64,
+    },
+    Push {
+        count: u64,
+    },
     Disconnect,
-    Close { moved: bool },
-    Answer { alive: bool },
-    Pass { milliseconds: u64 },
+    Close {
+        moved: bool,
+    },
+    Answer {
+        alive: bool,
+    },
+    Pass {
+        milliseconds: u64,
+    },
     Depart,
     Stay,
-    Retain { milliseconds: u64 },
+    Retain {
+        milliseconds: u64,
+    },
     ReadLive,
     /// Reads again where reader `reader` stands.
-    Reopen { reader: usize },
-    Read { reader: usize, items: usize, frames: usize },
+    Reopen {
+        reader: usize,
+    },
+    Read {
+        reader: usize,
+        items: usize,
+        frames: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -83,6 +109,7 @@ impl World {
             connection: ConnectionId(self.connections),
             publisher: [publisher; 16],
             resume,
+            trace: String::new(),
         };
         self.log.open(self.now, UNIX, request);
     }
@@ -97,7 +124,12 @@ impl World {
     }
 
     fn step(&mut self, step: Step) {
-        let head = self.log.runs.last().map(run::Run::head_offset).unwrap_or_default();
+        let head = self
+            .log
+            .runs
+            .last()
+            .map(run::Run::head_offset)
+            .unwrap_or_default();
         match step {
             Step::Open { publisher } => self.open(publisher, None),
             Step::Resume {
@@ -208,7 +240,9 @@ impl World {
                     self.attached = Some(connection);
                 }
                 PublisherEvent::Probe { token, .. } => self.probe = Some(token),
-                PublisherEvent::Replaced | PublisherEvent::Superseded | PublisherEvent::Unavailable => {
+                PublisherEvent::Replaced
+                | PublisherEvent::Superseded
+                | PublisherEvent::Unavailable => {
                     self.attached.take_if(|attached| *attached == connection);
                 }
                 PublisherEvent::Rejected(_) | PublisherEvent::Move(_) => {}
@@ -226,7 +260,10 @@ impl World {
             if witness.ended {
                 return;
             }
-            let Some(item) = self.log.read(self.now, &mut witness.reader, frames, 1 << 20) else {
+            let Some(item) = self
+                .log
+                .read(self.now, &mut witness.reader, frames, 1 << 20)
+            else {
                 return;
             };
             check(witness, &self.taken, item);
@@ -241,7 +278,11 @@ impl World {
             if let (Some(due), Some(last)) = (witness.due, self.log.window.last())
                 && !witness.ended
             {
-                assert!(due > last.offset, "stuck at {due}, the log is at {}", last.offset);
+                assert!(
+                    due > last.offset,
+                    "stuck at {due}, the log is at {}",
+                    last.offset
+                );
             }
         }
     }
@@ -253,7 +294,11 @@ fn check(witness: &mut Witness, taken: &BTreeSet<Offset>, item: Item) {
             assert!(!frames.is_empty());
             for frame in frames {
                 let offset = frame.offset;
-                assert_eq!(witness.published, Some(offset.epoch), "frames of an unpublished epoch");
+                assert_eq!(
+                    witness.published,
+                    Some(offset.epoch),
+                    "frames of an unpublished epoch"
+                );
                 if let Some(exactly) = witness.exactly.take() {
                     assert_eq!(offset, exactly, "the frame after a gap");
                 } else if let Some(due) = witness.due {
@@ -269,7 +314,10 @@ fn check(witness: &mut Witness, taken: &BTreeSet<Offset>, item: Item) {
             assert_eq!(witness.published, Some(to.epoch));
             assert!(taken.contains(&to));
             if let Some(due) = witness.due {
-                assert!(from <= due || taken.range(due..from).next().is_none(), "gap from {from}, due {due}");
+                assert!(
+                    from <= due || taken.range(due..from).next().is_none(),
+                    "gap from {from}, due {due}"
+                );
                 assert!(to >= due);
             }
             witness.due = Some(to);

@@ -5,7 +5,9 @@ use std::time::Instant;
 use headwater_media::frame::{Epoch, Frame};
 
 use super::run::End;
-use super::{ConnectionId, Counted, Departure, Log, MAX_EPOCH_LEAD_MS, PublisherEvent, Refusal, Target};
+use super::{
+    ConnectionId, Counted, Departure, Log, MAX_EPOCH_LEAD_MS, PublisherEvent, Refusal, Target,
+};
 
 /// Random, and the same as long as a client publishes: tells a return from a second publisher.
 pub(crate) type PublisherId = [u8; 16];
@@ -26,6 +28,8 @@ pub(crate) struct OpenRequest {
     pub(crate) connection: ConnectionId,
     pub(crate) publisher: PublisherId,
     pub(crate) resume: Option<Resume>,
+    /// W3C traceparent of the span that serves the connection, or empty: readers are told of it.
+    pub(crate) trace: String,
 }
 
 /// How a publisher's connection was closed.
@@ -66,16 +70,29 @@ impl Publisher {
     }
 }
 
+/// A connection that may become the publisher's.
+#[derive(Clone, Debug)]
+struct Candidate {
+    connection: ConnectionId,
+    publisher: PublisherId,
+    trace: String,
+}
+
 /// A publisher that wants the name of one that has it, while that one is probed.
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
-    pub(super) connection: ConnectionId,
-    publisher: PublisherId,
+    candidate: Candidate,
     /// Wall-clock floor of its epoch.
     unix_millis: u64,
     token: u64,
     /// When the silence of the probed edge counts as the silence of its client.
     pub(super) deadline: Instant,
+}
+
+impl Waiting {
+    pub(super) fn connection(&self) -> ConnectionId {
+        self.candidate.connection
+    }
 }
 
 impl Log {
@@ -86,52 +103,46 @@ impl Log {
     pub(crate) fn open(&mut self, now: Instant, unix_millis: u64, request: OpenRequest) {
         // Who opens here was let in by the ring: the stream belongs here.
         self.stay(now);
+        let candidate = Candidate {
+            connection: request.connection,
+            publisher: request.publisher,
+            trace: request.trace,
+        };
         match request.resume {
-            Some(resume) => {
-                let OpenRequest {
-                    connection,
-                    publisher,
-                    ..
-                } = request;
-                self.resume(now, unix_millis, connection, publisher, resume);
-            }
-            None => self.open_fresh(now, unix_millis, request.connection, request.publisher),
+            Some(resume) => self.resume(now, unix_millis, candidate, resume),
+            None => self.open_fresh(now, unix_millis, candidate),
         }
     }
 
-    fn open_fresh(
-        &mut self,
-        now: Instant,
-        unix_millis: u64,
-        connection: ConnectionId,
-        publisher: PublisherId,
-    ) {
+    fn open_fresh(&mut self, now: Instant, unix_millis: u64, candidate: Candidate) {
         let Publisher::Attached {
             connection: holder,
             publisher: holder_id,
         } = self.publisher
         else {
-            self.start_epoch(now, unix_millis, connection, publisher);
+            self.start_epoch(now, unix_millis, candidate);
             return;
         };
-        if holder_id == publisher {
+        if holder_id == candidate.publisher {
             self.tell(holder, PublisherEvent::Superseded);
             self.refuse_waiting(Refusal::Busy);
-            self.start_epoch(now, unix_millis, connection, publisher);
+            self.start_epoch(now, unix_millis, candidate);
             return;
         }
         match &mut self.waiting {
-            Some(waiting) if waiting.publisher == publisher => {
-                let before = std::mem::replace(&mut waiting.connection, connection);
-                self.tell(before, PublisherEvent::Superseded);
+            Some(waiting) if waiting.candidate.publisher == candidate.publisher => {
+                let before = std::mem::replace(&mut waiting.candidate, candidate);
+                self.tell(before.connection, PublisherEvent::Superseded);
             }
-            Some(_) => self.tell(connection, PublisherEvent::Rejected(Refusal::BusyOpening)),
+            Some(_) => {
+                let refused = PublisherEvent::Rejected(Refusal::BusyOpening);
+                self.tell(candidate.connection, refused);
+            }
             None => {
                 let token = self.next_token;
                 self.next_token += 1;
                 self.waiting = Some(Waiting {
-                    connection,
-                    publisher,
+                    candidate,
                     unix_millis,
                     token,
                     deadline: now + self.config.takeover_silence + self.config.probe_slack,
@@ -142,25 +153,25 @@ impl Log {
         }
     }
 
-    fn resume(
-        &mut self,
-        now: Instant,
-        unix_millis: u64,
-        connection: ConnectionId,
-        publisher: PublisherId,
-        resume: Resume,
-    ) {
+    fn resume(&mut self, now: Instant, unix_millis: u64, candidate: Candidate, resume: Resume) {
+        let connection = candidate.connection;
         let Resume {
             epoch,
             first_sequence,
             preface,
         } = resume;
         if epoch.0 > unix_millis.saturating_add(MAX_EPOCH_LEAD_MS) {
-            self.tell(connection, PublisherEvent::Rejected(Refusal::EpochFromTheFuture));
+            self.tell(
+                connection,
+                PublisherEvent::Rejected(Refusal::EpochFromTheFuture),
+            );
             return;
         }
         let known = self.runs.last().map(|run| run.epoch);
-        let stranger = self.publisher.id().is_some_and(|id| id != publisher);
+        let stranger = self
+            .publisher
+            .id()
+            .is_some_and(|id| id != candidate.publisher);
         if known > Some(epoch) || (known == Some(epoch) && stranger) {
             self.tell(connection, PublisherEvent::Rejected(Refusal::Stale));
             return;
@@ -178,7 +189,7 @@ impl Log {
         }
         self.refuse_waiting(Refusal::Busy);
         self.go_on(epoch, first_sequence, preface);
-        self.attach(now, connection, publisher);
+        self.attach(now, candidate);
     }
 
     /// Makes room for frames of `epoch` from `first_sequence` on, next to what is there already.
@@ -207,38 +218,48 @@ impl Log {
         self.version += 1;
     }
 
-    fn start_epoch(
-        &mut self,
-        now: Instant,
-        unix_millis: u64,
-        connection: ConnectionId,
-        publisher: PublisherId,
-    ) {
-        let after = self.runs.last().map_or(0, |run| run.epoch.0.saturating_add(1));
+    fn start_epoch(&mut self, now: Instant, unix_millis: u64, candidate: Candidate) {
+        let after = self
+            .runs
+            .last()
+            .map_or(0, |run| run.epoch.0.saturating_add(1));
         self.runs.start(Epoch(after.max(unix_millis)), 0);
         self.version += 1;
         self.count(Counted::Epoch);
-        self.attach(now, connection, publisher);
+        self.attach(now, candidate);
     }
 
-    fn attach(&mut self, now: Instant, connection: ConnectionId, publisher: PublisherId) {
+    fn attach(&mut self, now: Instant, candidate: Candidate) {
+        let Candidate {
+            connection,
+            publisher,
+            trace,
+        } = candidate;
         self.publisher = Publisher::Attached {
             connection,
             publisher,
         };
-        let Some(run) = self.runs.last() else {
+        let timeline = self.timeline(now);
+        let Some(run) = self.runs.current_mut() else {
             return;
         };
+        run.trace = trace;
         let accepted = PublisherEvent::Accepted {
             epoch: run.epoch,
-            timeline: self.timeline(now),
+            timeline,
             next_sequence: run.head,
         };
         self.tell(connection, accepted);
     }
 
     /// The edge of the attached publisher answers a probe.
-    pub(crate) fn probed(&mut self, now: Instant, connection: ConnectionId, token: u64, alive: bool) {
+    pub(crate) fn probed(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        token: u64,
+        alive: bool,
+    ) {
         let asked = self.waiting.as_ref().is_some_and(|it| it.token == token);
         if !asked || self.publisher.connection() != Some(connection) {
             return;
@@ -259,12 +280,12 @@ impl Log {
             self.tell(connection, PublisherEvent::Replaced);
             self.count(Counted::Takeover);
         }
-        self.start_epoch(now, waiting.unix_millis, waiting.connection, waiting.publisher);
+        self.start_epoch(now, waiting.unix_millis, waiting.candidate);
     }
 
     fn refuse_waiting(&mut self, refusal: Refusal) {
         if let Some(waiting) = self.waiting.take() {
-            self.tell(waiting.connection, PublisherEvent::Rejected(refusal));
+            self.tell(waiting.connection(), PublisherEvent::Rejected(refusal));
         }
     }
 
@@ -296,7 +317,11 @@ impl Log {
 
     /// A connection is gone, whether or not it had the stream.
     pub(crate) fn disconnected(&mut self, now: Instant, connection: ConnectionId) {
-        if self.waiting.as_ref().is_some_and(|it| it.connection == connection) {
+        if self
+            .waiting
+            .as_ref()
+            .is_some_and(|it| it.connection() == connection)
+        {
             self.waiting = None;
         }
         let Publisher::Attached {

@@ -26,6 +26,8 @@ pub(super) struct Run {
     /// The next sequence.
     pub(super) head: u64,
     pub(super) end: Option<End>,
+    /// W3C traceparent of the publisher's span.
+    pub(super) trace: String,
 }
 
 impl Run {
@@ -57,6 +59,7 @@ impl Runs {
             start,
             head: start,
             end: None,
+            trace: String::new(),
         });
         self.next_id += 1;
     }
@@ -100,10 +103,15 @@ impl Runs {
     /// The run in which a reader at `offset` is: the earliest of that epoch that has not ended before it, or the last of
     /// that epoch.
     pub(super) fn of(&self, offset: Offset) -> Option<&Run> {
-        let of_epoch = || self.runs.iter().filter(|run| run.epoch == offset.epoch);
-        of_epoch()
+        self.runs
+            .iter()
+            .filter(|run| run.epoch == offset.epoch)
             .find(|run| run.end.is_none() || offset.sequence <= run.head)
-            .or_else(|| of_epoch().last())
+            .or_else(|| self.newest_of(offset.epoch))
+    }
+
+    pub(super) fn newest_of(&self, epoch: Epoch) -> Option<&Run> {
+        self.runs.iter().rfind(|run| run.epoch == epoch)
     }
 
     /// The first run of a later epoch.

@@ -1,0 +1,171 @@
+//! The origin as one thing: made of a configuration and a cluster, gives gRPC services, drains, stops.
+
+use std::time::Duration;
+
+use headwater_cluster::node_service::{LoadSource, NodeService};
+use headwater_cluster::{Cluster, LocalState};
+use headwater_node::metrics::Metrics;
+use headwater_proto::v1;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+
+use crate::config::OriginSection;
+use crate::log::table::{LogTable, Usage};
+use crate::metrics::OriginMetrics;
+use crate::rpc::{StreamLogService, other_owner};
+use crate::store::{self, StoreError};
+
+/// How often memory is balanced and the place of every stream is looked at, also when no change was noticed.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is left of an origin's work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remaining {
+    /// Publishers that are attached.
+    pub publishers: u32,
+    /// Reads that are open.
+    pub readers: u32,
+}
+
+impl From<Usage> for Remaining {
+    fn from(usage: Usage) -> Self {
+        Self {
+            publishers: usage.publishers,
+            readers: usage.readers,
+        }
+    }
+}
+
+/// The origin role of a node. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    cluster: Cluster,
+    logs: LogTable,
+    usage: watch::Receiver<Usage>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Origin {
+    /// Prepares the data folder and starts. Must be called on a tokio runtime; its tasks end, and its calls are cut, when
+    /// `stop` is cancelled. Blocks for some file operations. Once per [`Metrics`].
+    ///
+    /// # Errors
+    /// [`StoreError`] where the data folder cannot be used.
+    pub fn new(
+        section: &OriginSection,
+        cluster: Cluster,
+        metrics: &Metrics,
+        stop: CancellationToken,
+    ) -> Result<Self, StoreError> {
+        store::prepare(&section.data_dir)?;
+        let tasks = TaskTracker::new();
+        let metrics = OriginMetrics::new(metrics);
+        let logs = LogTable::new(section, metrics, tasks.clone(), stop.clone());
+        tasks.spawn(maintain(cluster.clone(), logs.clone(), stop.clone()));
+        Ok(Self {
+            cluster,
+            usage: logs.usage(),
+            logs,
+            tasks,
+            stop,
+        })
+    }
+
+    /// The services `StreamLog` and `Node`, for [`headwater_cluster::server::serve`].
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        let streams = StreamLogService {
+            cluster: self.cluster.clone(),
+            logs: self.logs.clone(),
+            tasks: self.tasks.clone(),
+            stop: self.stop.clone(),
+        };
+        let load = LoadNumbers(self.usage.clone());
+        let node = NodeService::new(self.cluster.clone(), load);
+        Routes::new(streams.into_server()).add_service(node.into_server())
+    }
+
+    /// What there is to do now.
+    #[must_use]
+    pub fn remaining(&self) -> Remaining {
+        (*self.usage.borrow()).into()
+    }
+
+    /// Hands every stream to its next owner: no new ones are taken, publishers are asked to move, readers follow. Gives what
+    /// is left when everything is gone or `limit` is over. An origin without another to hand over to keeps serving until
+    /// then.
+    pub async fn drain(&self, limit: Duration) -> Remaining {
+        self.cluster.set_state(LocalState::Draining);
+        let mut usage = self.usage.clone();
+        let empty = usage.wait_for(|usage| usage.is_idle());
+        // Err: over, or the origin is gone; the caller sees what is left.
+        let _ = tokio::time::timeout(limit, empty).await;
+        self.remaining()
+    }
+
+    /// Waits until all tasks have ended after `stop` was cancelled.
+    pub async fn stopped(&self) {
+        self.stop.cancelled().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+struct LoadNumbers(watch::Receiver<Usage>);
+
+impl LoadSource for LoadNumbers {
+    fn load(&self) -> v1::Load {
+        let usage = *self.0.borrow();
+        v1::Load {
+            published_streams: usage.publishers,
+            readers: usage.readers,
+        }
+    }
+}
+
+/// Keeps the logs in line with the ring and the memory that they may use.
+async fn maintain(cluster: Cluster, logs: LogTable, stop: CancellationToken) {
+    let mut changes = cluster.changes();
+    // When a draining node begins to send publishers away: their next owners have to know first that it drains, or they
+    // would send them back.
+    let heartbeat = Duration::from_millis(cluster.config().liveness.heartbeat_ms);
+    let mut draining_since = None;
+    loop {
+        changes.mark_unchanged();
+        let view = cluster.view();
+        let now = Instant::now();
+        let mut wake = now + MAINTENANCE_INTERVAL;
+        let may_depart = match cluster.state() {
+            LocalState::Serving => {
+                draining_since = None;
+                true
+            }
+            LocalState::Draining => {
+                let from = *draining_since.get_or_insert(now) + heartbeat;
+                if now < from {
+                    wake = wake.min(from);
+                }
+                now >= from
+            }
+        };
+        let handles = logs.handles();
+        logs.balance(&handles);
+        for handle in handles {
+            match other_owner(&view, handle.name()) {
+                None => handle.update(|log, now| log.stay(now)),
+                Some(target) if may_depart => handle.update(|log, now| log.depart(now, target)),
+                Some(_) => {}
+            }
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = tokio::time::sleep_until(wake) => {}
+            () = stop.cancelled() => break,
+        }
+    }
+    logs.clear();
+}

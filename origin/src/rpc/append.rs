@@ -1,0 +1,384 @@
+//! One publisher's call: open, frames in, acknowledgements out.
+//!
+//! A stream that is not recorded is never durable beyond this node's memory: `durable` is always `accepted`, so that the
+//! publisher's edge need not keep frames for the sake of a recording.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_media::frame::Epoch;
+use headwater_node::telemetry::propagation;
+use headwater_proto::v1;
+use headwater_proto::v1::append_request::Request;
+use headwater_proto::v1::append_response::Response;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+use tonic::{Status, Streaming};
+use tracing::Instrument;
+
+use super::wire::{self, Malformed};
+use super::{Serve, StreamLogService, first, not_opened, relay};
+use crate::log::table::{ConnectionGuard, LogHandle, unix_millis};
+use crate::log::{
+    AppendError, CloseHow, MAX_BATCH_FRAMES, OpenRequest, PublisherEvent, Refusal, Target,
+};
+
+/// The least time between two acknowledgements. One for each batch would double the messages of a stream of lone frames.
+const ACKNOWLEDGE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long a publisher's edge may leave an answer untaken before its connection counts as broken.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Answers = mpsc::Sender<Result<v1::AppendResponse, Status>>;
+
+pub(super) async fn serve(
+    service: StreamLogService,
+    metadata: MetadataMap,
+    mut inbound: Streaming<v1::AppendRequest>,
+    answers: Answers,
+) -> Result<(), Status> {
+    let Some(Request::Open(mut open)) = first(&mut inbound).await?.request else {
+        return Err(not_opened());
+    };
+    let checked = wire::name(open.name.as_ref())
+        .and_then(|name| Ok((name, wire::routing(open.routing.take())?)));
+    let (name, routing) = match checked {
+        Ok(checked) => checked,
+        Err(malformed) => return reject(&service, &answers, invalid(&malformed)).await,
+    };
+    let span = tracing::info_span!("append", stream = %name, edge = wire::shortened(&open.edge));
+    propagation::set_parent(&span, &metadata);
+    async move {
+        match service.place(&name, &routing)? {
+            Serve::Moved(moved) => answer(&answers, Response::Moved(moved)).await,
+            Serve::Relay(member) => {
+                open.routing = Some(routing);
+                relay::append(&service, &name, &member, open, inbound, answers).await
+            }
+            Serve::Here => {
+                let client = wire::shortened(&open.client).to_owned();
+                let open = match wire::append_open(open) {
+                    Ok(open) => open,
+                    Err(malformed) => return reject(&service, &answers, invalid(&malformed)).await,
+                };
+                let lease = match service.logs.lease(&name) {
+                    Ok(lease) => lease,
+                    Err(full) => return reject(&service, &answers, limit(&full)).await,
+                };
+                let handle = &lease.handle;
+                let anew = open.resume.is_none() && handle.look(|log| log.is_idle());
+                if anew && let Err(full) = service.logs.room_for_publisher() {
+                    return reject(&service, &answers, limit(&full)).await;
+                }
+                tracing::debug!(client, resumes = open.resume.is_some(), "publisher opens");
+                let (guard, events) = handle.connect();
+                let publication = Publication {
+                    service: &service,
+                    handle,
+                    guard,
+                    answers: &answers,
+                    epoch: None,
+                    acknowledged: None,
+                    last_acknowledged: None,
+                };
+                publication.run(open, inbound, events).await
+            }
+        }
+    }
+    .instrument(span)
+    .await
+}
+
+fn invalid(malformed: &Malformed) -> v1::AppendRejected {
+    v1::AppendRejected {
+        reason: v1::RejectReason::Invalid.into(),
+        description: malformed.to_string(),
+    }
+}
+
+fn limit(full: &crate::log::table::Full) -> v1::AppendRejected {
+    v1::AppendRejected {
+        reason: v1::RejectReason::Limit.into(),
+        description: full.to_string(),
+    }
+}
+
+async fn reject(
+    service: &StreamLogService,
+    answers: &Answers,
+    rejected: v1::AppendRejected,
+) -> Result<(), Status> {
+    service.logs.metrics().refused.inc();
+    answer(answers, Response::Rejected(rejected)).await
+}
+
+async fn answer(answers: &Answers, response: Response) -> Result<(), Status> {
+    let response = v1::AppendResponse {
+        response: Some(response),
+    };
+    match answers.send_timeout(Ok(response), ANSWER_TIMEOUT).await {
+        Ok(()) => Ok(()),
+        Err(_) => Err(Status::deadline_exceeded(
+            "the caller does not take its answers",
+        )),
+    }
+}
+
+/// What happens to a call next.
+enum Turn {
+    GoOn,
+    Done,
+}
+
+/// A call that publishes, or waits to.
+struct Publication<'a> {
+    service: &'a StreamLogService,
+    handle: &'a Arc<LogHandle>,
+    /// Dropped with this: the log then knows that the connection is gone.
+    guard: ConnectionGuard,
+    answers: &'a Answers,
+    /// Set once the publisher is accepted.
+    epoch: Option<Epoch>,
+    /// What was acknowledged last, and when.
+    acknowledged: Option<u64>,
+    last_acknowledged: Option<Instant>,
+}
+
+impl Publication<'_> {
+    async fn run(
+        mut self,
+        open: wire::AppendOpen,
+        mut inbound: Streaming<v1::AppendRequest>,
+        mut events: mpsc::Receiver<PublisherEvent>,
+    ) -> Result<(), Status> {
+        let request = OpenRequest {
+            connection: self.guard.id,
+            publisher: open.publisher,
+            resume: open.resume,
+            trace: traceparent(),
+        };
+        let wall_clock = unix_millis();
+        self.handle
+            .update(|log, now| log.open(now, wall_clock, request));
+        loop {
+            let due = self.acknowledgement_due();
+            let turn = tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Some(event) => self.told(event).await?,
+                    None => return Err(Status::unavailable("the caller was too slow: retry")),
+                },
+                () = sleep_until(due) => {
+                    self.acknowledge().await?;
+                    Turn::GoOn
+                }
+                message = inbound.message() => match message {
+                    Ok(Some(message)) => self.received(message)?,
+                    // Broken without a close: the guard says so.
+                    Ok(None) => return Ok(()),
+                    Err(status) => {
+                        tracing::debug!(%status, "publisher's connection broke");
+                        return Ok(());
+                    }
+                },
+            };
+            if matches!(turn, Turn::Done) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The log has something to say.
+    async fn told(&mut self, event: PublisherEvent) -> Result<Turn, Status> {
+        match event {
+            PublisherEvent::Accepted {
+                epoch,
+                timeline,
+                next_sequence,
+            } => {
+                tracing::info!(epoch = epoch.0, next_sequence, "published");
+                self.epoch = Some(epoch);
+                self.acknowledged = Some(next_sequence);
+                let accepted = v1::AppendAccepted {
+                    epoch: epoch.0,
+                    timeline,
+                    next_sequence,
+                };
+                answer(self.answers, Response::Accepted(accepted)).await?;
+                Ok(Turn::GoOn)
+            }
+            PublisherEvent::Probe { token, timeout } => {
+                let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+                let probe = v1::ProbePublisher { token, timeout_ms };
+                answer(self.answers, Response::Probe(probe)).await?;
+                Ok(Turn::GoOn)
+            }
+            PublisherEvent::Move(target) => {
+                tracing::info!(to = target.node, "publisher is asked to move");
+                let moved = wire::to_moved(&target, self.service.ring_version());
+                self.service.logs.metrics().moves.inc();
+                answer(self.answers, Response::Moved(moved)).await?;
+                Ok(Turn::GoOn)
+            }
+            PublisherEvent::Rejected(refusal) => {
+                reject(self.service, self.answers, rejected(refusal)).await?;
+                Ok(Turn::Done)
+            }
+            PublisherEvent::Replaced => {
+                tracing::info!("another publisher took the name over");
+                let stopped = v1::AppendStopped {
+                    reason: v1::StopReason::Replaced.into(),
+                    description: "another publisher took the name over".to_owned(),
+                };
+                answer(self.answers, Response::Stopped(stopped)).await?;
+                Ok(Turn::Done)
+            }
+            PublisherEvent::Superseded => Err(Status::aborted(
+                "the publisher came back on another connection",
+            )),
+            PublisherEvent::Unavailable => Err(Status::unavailable(
+                "the stream belongs to another node: retry",
+            )),
+        }
+    }
+
+    /// The caller has something to say.
+    fn received(&mut self, message: v1::AppendRequest) -> Result<Turn, Status> {
+        match message.request {
+            Some(Request::Frames(batch)) => {
+                self.append(batch)?;
+                Ok(Turn::GoOn)
+            }
+            Some(Request::Alive(alive)) => {
+                let id = self.guard.id;
+                self.handle
+                    .update(|log, now| log.probed(now, id, alive.token, alive.alive));
+                Ok(Turn::GoOn)
+            }
+            Some(Request::Close(close)) => {
+                let how = self.close(close)?;
+                tracing::info!(?how, "publisher closes");
+                let id = self.guard.id;
+                self.handle.update(|log, now| log.close(now, id, how));
+                Ok(Turn::Done)
+            }
+            Some(Request::Open(_)) => Err(Status::invalid_argument("the call is open already")),
+            // Of a later version.
+            None => Ok(Turn::GoOn),
+        }
+    }
+
+    fn append(&mut self, batch: v1::FrameBatch) -> Result<(), Status> {
+        let invalid = |error: &dyn std::error::Error| Status::invalid_argument(error.to_string());
+        if batch.frames.len() > MAX_BATCH_FRAMES {
+            return Err(Status::invalid_argument(format!(
+                "{} frames in a batch, at most {MAX_BATCH_FRAMES} are allowed",
+                batch.frames.len()
+            )));
+        }
+        let epoch = Epoch(batch.epoch);
+        let frames = wire::frames(epoch, batch.frames).map_err(|error| invalid(&error))?;
+        let count = frames.len() as u64;
+        let bytes: usize = frames.iter().map(|frame| frame.payload.len()).sum();
+        let id = self.guard.id;
+        match self
+            .handle
+            .update(|log, now| log.append(now, id, epoch, frames))
+        {
+            Ok(accepted) => {
+                tracing::trace!(accepted, count, bytes, "frames");
+                let metrics = self.service.logs.metrics();
+                metrics.frames_in.inc_by(count);
+                metrics.bytes_in.inc_by(bytes as u64);
+                self.handle.metrics.bytes_in.inc_by(bytes as u64);
+                Ok(())
+            }
+            Err(AppendError::NotAttached) if self.epoch.is_none() => Err(Status::invalid_argument(
+                "frames before the publisher was accepted",
+            )),
+            // Lost the name a moment ago; why, is on its way.
+            Err(AppendError::NotAttached) => Ok(()),
+            Err(error @ (AppendError::WrongEpoch { .. } | AppendError::Hole { .. })) => {
+                Err(invalid(&error))
+            }
+        }
+    }
+
+    fn close(&self, close: v1::AppendClose) -> Result<CloseHow, Status> {
+        match v1::CloseReason::try_from(close.reason) {
+            Ok(v1::CloseReason::Unpublished) => Ok(CloseHow::Unpublished),
+            Ok(v1::CloseReason::Moved) => match close.moved {
+                Some(moved) if !moved.owner.is_empty() => Ok(CloseHow::Moved(Target {
+                    node: moved.owner,
+                    address: moved.address,
+                })),
+                _ => Err(Status::invalid_argument("moved, but not where")),
+            },
+            Ok(v1::CloseReason::Unspecified) | Err(_) => {
+                Err(Status::invalid_argument("closed without a reason"))
+            }
+        }
+    }
+
+    /// When the next acknowledgement is due, if there is something to acknowledge.
+    fn acknowledgement_due(&self) -> Option<Instant> {
+        self.epoch?;
+        let accepted = self.handle.look(|log| log.accepted());
+        if self.acknowledged == Some(accepted) {
+            return None;
+        }
+        Some(match self.last_acknowledged {
+            Some(last) => last + ACKNOWLEDGE_INTERVAL,
+            None => Instant::now(),
+        })
+    }
+
+    async fn acknowledge(&mut self) -> Result<(), Status> {
+        let accepted = self.handle.look(|log| log.accepted());
+        self.acknowledged = Some(accepted);
+        self.last_acknowledged = Some(Instant::now());
+        let acknowledged = v1::Acknowledged {
+            accepted,
+            durable: accepted,
+        };
+        answer(self.answers, Response::Acknowledged(acknowledged)).await
+    }
+}
+
+fn rejected(refusal: Refusal) -> v1::AppendRejected {
+    let (reason, description) = match refusal {
+        Refusal::Busy => (v1::RejectReason::Busy, "somebody publishes under this name"),
+        Refusal::BusyOpening => (
+            v1::RejectReason::Busy,
+            "another publisher asked for this name a moment ago",
+        ),
+        Refusal::Stale => (v1::RejectReason::Stale, "a later epoch exists"),
+        Refusal::EpochFromTheFuture => (
+            v1::RejectReason::Invalid,
+            "the epoch is further ahead of the clock than any node could have given",
+        ),
+    };
+    v1::AppendRejected {
+        reason: reason.into(),
+        description: description.to_owned(),
+    }
+}
+
+/// The current span in W3C form; empty without traces.
+fn traceparent() -> String {
+    let mut metadata = MetadataMap::new();
+    propagation::inject(&mut metadata);
+    metadata
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
