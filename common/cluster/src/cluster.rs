@@ -22,7 +22,7 @@ use crate::error::{ChannelError, ClusterError, ConfigError};
 use crate::identity::Identity;
 use crate::liveness::{Control, Verdict};
 use crate::local::LocalConnector;
-use crate::member::{MAX_MEMBERS, Member, NodeId};
+use crate::member::{Address, MAX_MEMBERS, Member, NodeId};
 use crate::membership::Change;
 use crate::ring::Ring;
 use crate::view::{Availability, PeerStatus, View};
@@ -222,6 +222,31 @@ impl Cluster {
         }
     }
 
+    /// A channel to a node that an answer named and the member list does not hold yet: while a change of the list spreads, a
+    /// called node may know more. Not kept, and not watched. Members are called through [`Cluster::channel`].
+    ///
+    /// # Errors
+    /// [`ChannelError`] where the address is unusable, or plain text to it is not allowed.
+    pub fn channel_at(&self, node: &NodeId, address: &str) -> Result<Channel, ChannelError> {
+        let shared = &self.shared;
+        let unusable = || ChannelError::Address {
+            node: node.clone(),
+            address: address.chars().take(80).collect(),
+        };
+        let parsed = Address::parse(address).map_err(|_| unusable())?;
+        if shared.identity.is_none() && !shared.config.insecure && !parsed.is_loopback() {
+            return Err(unusable());
+        }
+        let dialer = Dialer {
+            transport: shared
+                .transport(&parsed.to_string(), node.as_str())
+                .ok_or_else(unusable)?,
+            connect_timeout: shared.config.channel.connect_timeout(),
+        };
+        let _on_cluster_runtime = shared.runtime.enter();
+        Ok(dialer.channel(&shared.config.channel, node.clone(), Arc::default()))
+    }
+
     /// Says that a connection to the node broke: it is asked at once whether it lives, and is unreachable if it does not
     /// answer. A node that is lost already is dialled now instead of after its wait. Many reports cost no more than one.
     pub fn report_failure(&self, node: &NodeId) {
@@ -282,7 +307,8 @@ impl Cluster {
         self.shared.tasks.wait().await;
     }
 
-    pub(crate) fn states(&self) -> watch::Receiver<LocalState> {
+    /// Tells each change of [`Cluster::state`], also one that an operator asked for with `Node.Drain`.
+    pub fn state_changes(&self) -> watch::Receiver<LocalState> {
         self.shared.state.subscribe()
     }
 

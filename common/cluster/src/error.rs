@@ -96,8 +96,8 @@ pub enum ChannelError {
     /// The node is not, or no longer, a member.
     #[error("node {0} is not a member of the cluster")]
     UnknownNode(String),
-    /// Its address does not make a URI.
-    #[error("node {node} has the unusable address {address}")]
+    /// Its address is missing or cannot be read, or plain text to it is not allowed.
+    #[error("node {node} has the unusable address {address:?}")]
     Address {
         /// The node.
         node: NodeId,

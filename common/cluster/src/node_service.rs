@@ -105,7 +105,7 @@ impl Node for NodeService {
         tracing::debug!(watcher = ?request.node.chars().take(80).collect::<String>(), interval, "watched");
         let heartbeats = Heartbeats {
             service: self.clone(),
-            states: self.cluster.states(),
+            states: self.cluster.state_changes(),
             interval: Duration::from_millis(u64::from(interval)),
             // The first at once.
             next: Instant::now(),

@@ -1,6 +1,7 @@
 //! The gRPC listener of a node: one server for TCP, with or without mutual TLS, and for the in-process transport.
 //!
 //! - TLS handshakes run beside the accept loop, at most [`MAX_HANDSHAKES`] at once and each within [`HANDSHAKE_TIMEOUT`].
+//! - A connection that sends nothing for five seconds is closed; one that has spoken is pinged.
 //! - Plain text is only served on the loopback interface, unless the configuration says `insecure`.
 //! - Stop: no new connections, GOAWAY on the others; calls have the grace period to end, then their connections are cut.
 //!   Dropping the future cuts them at once.
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,10 @@ const MAX_HANDSHAKES: usize = 64;
 
 /// How long a caller may take for its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Most TCP connections. A node has a few to each origin, so this is some thousand nodes; past it callers wait in the kernel's
+/// backlog.
+const MAX_CONNECTIONS: usize = 4_096;
 
 /// Connections that are accepted and not yet taken by the HTTP/2 server.
 const ACCEPTED: usize = 16;
@@ -171,7 +176,12 @@ impl Acceptor {
 
     async fn accept(self, listener: TcpListener) {
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
+            // Neither semaphore is ever closed.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -185,13 +195,13 @@ impl Acceptor {
             }
             let Some(identity) = &self.identity else {
                 let peer = Peer::new(Some(address), Vec::new());
-                let connection = Connection::new(Io::Tcp(stream), peer, self.cut.clone());
+                let connection =
+                    Connection::new(Io::Tcp(stream), peer, self.cut.clone(), Some(place));
                 if self.accepted.send(connection).await.is_err() {
                     return;
                 }
                 continue;
             };
-            // Never closed.
             let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else {
                 return;
             };
@@ -201,6 +211,7 @@ impl Acceptor {
                 address,
                 self.accepted.clone(),
                 self.cut.clone(),
+                place,
             );
             let stop = self.stop.clone();
             self.tasks.spawn(async move {
@@ -217,6 +228,7 @@ async fn handshake(
     address: SocketAddr,
     accepted: mpsc::Sender<Connection>,
     cut: CancellationToken,
+    place: OwnedSemaphorePermit,
 ) {
     let accepting = TlsAcceptor::from(identity.server_config()).accept(stream);
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting).await {
@@ -240,7 +252,12 @@ async fn handshake(
     let io = Io::Tls(Box::new(TlsStream::Server(stream)));
     // Nobody is left to take it only when the server has ended.
     let _ = accepted
-        .send(Connection::new(io, Peer::new(Some(address), names), cut))
+        .send(Connection::new(
+            io,
+            Peer::new(Some(address), names),
+            cut,
+            Some(place),
+        ))
         .await;
 }
 
@@ -252,8 +269,12 @@ async fn accept_local(
 ) {
     let accepting = async {
         while let Some(Ok(io)) = incoming.next().await {
-            let connection =
-                Connection::new(Io::Local(io), Peer::new(None, Vec::new()), cut.clone());
+            let connection = Connection::new(
+                Io::Local(io),
+                Peer::new(None, Vec::new()),
+                cut.clone(),
+                None,
+            );
             if accepted.send(connection).await.is_err() {
                 return;
             }

@@ -240,5 +240,6 @@ fn with_sources(error: &dyn std::error::Error) -> String {
         text.push_str(&error.to_string());
         source = error.source();
     }
-    text
+    // Part of it may be the peer's words.
+    text.chars().take(500).collect()
 }

@@ -152,8 +152,22 @@ impl Source {
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
-            self.members.remove(&id);
-            changes.push(Change::Removed(id));
+            // A node may be listed twice, once per protocol version or while it moves.
+            let other = self
+                .known
+                .iter()
+                .find(|(_, known)| **known == id)
+                .map(|(address, _)| *address);
+            match other {
+                Some(address) => {
+                    self.members.insert(id.clone(), address);
+                    changes.push(Change::Changed(member(id, address)));
+                }
+                None => {
+                    self.members.remove(&id);
+                    changes.push(Change::Removed(id));
+                }
+            }
         }
         changes
     }
@@ -178,11 +192,7 @@ impl Source {
             if id == self.this {
                 continue;
             }
-            let member = Member {
-                id: id.clone(),
-                address: address.to_string(),
-                weight: 1,
-            };
+            let member = member(id.clone(), address);
             match self.members.insert(id, address) {
                 None => changes.push(Change::Added(member)),
                 Some(old) if old != address => changes.push(Change::Changed(member)),
@@ -190,6 +200,14 @@ impl Source {
             }
         }
         changes
+    }
+}
+
+fn member(id: NodeId, address: SocketAddr) -> Member {
+    Member {
+        id,
+        address: address.to_string(),
+        weight: 1,
     }
 }
 
@@ -250,11 +268,7 @@ mod tests {
     }
 
     fn member(node: &str, host: u8) -> Member {
-        Member {
-            id: id(node),
-            address: address(host).to_string(),
-            weight: 1,
-        }
+        super::member(id(node), address(host))
     }
 
     fn added(node: &str, host: u8) -> Change {
@@ -333,6 +347,29 @@ mod tests {
         assert_eq!(
             source.look_up(&fake).await,
             [Change::Changed(member("a", 2))]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_listed_twice_stays_while_one_address_does() {
+        let (fake, mut source) = (Fake::default(), source());
+        fake.put(1, "a");
+        fake.put(2, "a");
+        fake.list(&[1, 2]);
+        assert_eq!(
+            source.look_up(&fake).await,
+            [added("a", 1), Change::Changed(member("a", 2))]
+        );
+        fake.list(&[1]);
+        assert_eq!(
+            source.look_up(&fake).await,
+            [Change::Changed(member("a", 1))]
+        );
+        fake.put(3, "b");
+        fake.list(&[3]);
+        assert_eq!(
+            source.look_up(&fake).await,
+            [added("b", 3), Change::Removed(id("a"))]
         );
     }
 

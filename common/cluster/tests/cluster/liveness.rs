@@ -3,10 +3,15 @@
 use std::time::{Duration, Instant};
 
 use headwater_cluster::Availability::{Available, Draining, Unreachable};
+use headwater_cluster::config::{ClusterConfig, MembershipKind};
 use headwater_cluster::{LocalState, Placement};
 use headwater_media::name::StreamName;
 use headwater_proto::v1::StatusRequest;
 use headwater_proto::v1::node_client::NodeClient;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{Origin, Puppet, bind_again, config, edge, id, listener, until};
 
@@ -286,4 +291,94 @@ async fn a_new_member_list_is_followed() {
     assert!(edge.channel(&id("o1"), 0).is_err());
     assert!(edge.set_members(&["o2".to_owned()]).is_err());
     assert_eq!(edge.view().availability(&id("o2")), Available);
+}
+
+#[tokio::test]
+async fn members_are_found_through_a_name() {
+    let listening = listener().await;
+    let port = listening.local_addr().unwrap().port();
+    let mut config = ClusterConfig {
+        membership: MembershipKind::Dns,
+        dns_name: Some(format!("localhost:{port}")),
+        dns_interval_ms: 500,
+        ..ClusterConfig::default()
+    };
+    let (edge, _stop) = edge(config.clone(), None);
+    config.advertise = Some(format!("127.0.0.1:{port}"));
+    let origin = Origin::start("o1", listening, config, None);
+    until(&edge, "o1", Available).await;
+    // Its own address is behind the name, too.
+    origin.cluster.ready().await;
+    assert_eq!(origin.cluster.view().members().len(), 1);
+    assert_eq!(
+        origin.cluster.view().ring_version(),
+        edge.view().ring_version()
+    );
+    origin.stop().await;
+    until(&edge, "o1", Unreachable).await;
+    assert_eq!(
+        edge.view().members().len(),
+        1,
+        "its address is still behind the name"
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_only_an_answer_named_can_be_called() {
+    let listening = listener().await;
+    let address = listening.local_addr().unwrap().to_string();
+    let _puppet = Puppet::start("o9", listening);
+    let (edge, _stop) = edge(config(&[]), None);
+    let channel = edge.channel_at(&id("o9"), &address).unwrap();
+    assert_eq!(
+        NodeClient::new(channel)
+            .status(StatusRequest {})
+            .await
+            .unwrap()
+            .into_inner()
+            .node,
+        "o9"
+    );
+    assert!(
+        edge.channel_at(&id("o9"), "10.0.0.1:7400").is_err(),
+        "plain text to a network"
+    );
+    assert!(edge.channel_at(&id("o9"), "nonsense").is_err());
+}
+
+/// As SIGSTOP does it: connections stand, the kernel takes bytes, and nobody answers, not even a ping.
+#[tokio::test]
+async fn a_call_on_a_connection_that_froze_ends() {
+    let (listening, proxy) = (listener().await, listener().await);
+    let behind = listening.local_addr().unwrap();
+    let config = config(&[("o1", proxy.local_addr().unwrap())]);
+    let _puppet = Puppet::start("o1", listening);
+    let frozen = watch::Sender::new(false);
+    let seen = frozen.subscribe();
+    let _proxy = AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            let (mut near, _) = proxy.accept().await.unwrap();
+            let mut seen = seen.clone();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(behind).await.unwrap();
+                tokio::select! {
+                    biased;
+                    _ = seen.wait_for(|frozen| *frozen) => {}
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                }
+                // Held open as long as the test.
+                std::future::pending::<()>().await;
+            });
+        }
+    }));
+    let (edge, _stop) = edge(config, None);
+    until(&edge, "o1", Available).await;
+    let mut client = NodeClient::new(edge.channel(&id("o1"), 0).unwrap());
+    client.status(StatusRequest {}).await.unwrap();
+    frozen.send_replace(true);
+    // Before anybody noticed.
+    let call = tokio::time::timeout(ms(8_000), client.status(StatusRequest {}));
+    let (noticed, outcome) = tokio::join!(until(&edge, "o1", Unreachable), call);
+    assert!(noticed < ms(2_000), "{noticed:?}");
+    assert!(outcome.expect("the call hangs").is_err());
 }
