@@ -1,7 +1,7 @@
 //! The handshake: 1,537 bytes each way that decide nothing but the digest, and 1,536 more that confirm them.
 //!
 //! Adobe RTMP 1.0, section 5.2 (the simple form), and the digest form that Flash Player 9 and Flash Media Server 3 brought, which is in
-//! no specification: H.264 plays in Flash Player only behind it. Its facts are as librtmp, nginx-rtmp and SRS have them; see [`digest`].
+//! no specification: H.264 plays in Flash Player only behind it. Its facts are as librtmp, nginx-rtmp and SRS have them; see the module `digest`.
 //!
 //! ```text
 //! client                         server
