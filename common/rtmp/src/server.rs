@@ -32,6 +32,8 @@ mod dispatch;
 mod event;
 mod reply;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -47,7 +49,9 @@ pub use reply::{ConnectAnswer, ConnectRejection, PlayAnswer};
 use crate::command::{Command, EnhancedCapabilities, ObjectEncoding, TransactionId, chunk_streams};
 use crate::handshake::{Progress, RandomBlock, ServerHandshake};
 use crate::message::Message;
-use crate::session::{Due, Link, Liveness, Outstanding, SessionError, wrapping_milliseconds};
+use crate::session::{
+    Due, Incoming, Link, Liveness, Outstanding, SessionError, wrapping_milliseconds,
+};
 use crate::status::{Status, StatusCode};
 use streams::{Activity, Streams};
 
@@ -78,7 +82,7 @@ pub struct ServerSession {
     client_id: Option<String>,
     events: VecDeque<ServerEvent>,
     /// What came while the connection was pending.
-    deferred: VecDeque<Message>,
+    deferred: VecDeque<Incoming>,
     deferred_bytes: usize,
     /// Calls of the client that the caller has not answered.
     unanswered: Outstanding<()>,

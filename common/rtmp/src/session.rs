@@ -8,6 +8,8 @@
 mod link;
 mod liveness;
 mod outstanding;
+#[cfg(test)]
+pub(crate) mod pair;
 
 use std::time::Duration;
 

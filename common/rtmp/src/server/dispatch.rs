@@ -24,43 +24,58 @@ impl ServerSession {
         now: Duration,
         incoming: Incoming,
     ) -> Result<(), SessionError> {
+        if let Incoming::UserControl(UserControl::PingResponse { timestamp }) = incoming {
+            if let Some(round_trip) = self.liveness.answered(now, timestamp) {
+                self.events
+                    .push_back(ServerEvent::PingLatency { round_trip });
+            }
+            return Ok(());
+        }
+        match (&self.phase, incoming) {
+            (_, Incoming::Handled) | (Phase::Handshake(_) | Phase::Closing, _) => Ok(()),
+            (Phase::Pending(_), incoming) => self.defer(incoming),
+            (Phase::AwaitingConnect, Incoming::Message(message)) => {
+                self.handle_first_message(&message)
+            }
+            (Phase::AwaitingConnect | Phase::Connected, incoming) => self.handle(incoming),
+        }
+    }
+
+    fn handle(&mut self, incoming: Incoming) -> Result<(), SessionError> {
         match incoming {
             Incoming::Handled => Ok(()),
             Incoming::UserControl(event) => {
-                self.handle_user_control(now, event);
+                self.handle_user_control(event);
                 Ok(())
             }
-            Incoming::Message(message) => match self.phase {
-                Phase::Connected => self.handle_message(message),
-                Phase::Pending(_) => self.defer(message),
-                Phase::AwaitingConnect => self.handle_first_message(&message),
-                Phase::Handshake(_) | Phase::Closing => Ok(()),
-            },
+            Incoming::Message(message) => self.handle_message(message),
         }
     }
 
     /// Goes through what came while the connection was pending.
     pub(super) fn handle_deferred(&mut self) -> Result<(), SessionError> {
         self.deferred_bytes = 0;
-        while let Some(message) = self.deferred.pop_front() {
-            self.handle_message(message)?;
+        while let Some(incoming) = self.deferred.pop_front() {
+            self.handle(incoming)?;
         }
         Ok(())
     }
 
-    fn defer(&mut self, message: Message) -> Result<(), SessionError> {
+    fn defer(&mut self, incoming: Incoming) -> Result<(), SessionError> {
         let limits = &self.config.limits;
-        self.deferred_bytes = self.deferred_bytes.saturating_add(message.payload.len());
+        if let Incoming::Message(message) = &incoming {
+            self.deferred_bytes = self.deferred_bytes.saturating_add(message.payload.len());
+        }
         if self.deferred.len() >= limits.deferred_messages
             || self.deferred_bytes > limits.deferred_bytes
         {
             return Err(SessionError::TooMuchDeferred);
         }
-        self.deferred.push_back(message);
+        self.deferred.push_back(incoming);
         Ok(())
     }
 
-    fn handle_user_control(&mut self, now: Duration, event: UserControl) {
+    fn handle_user_control(&mut self, event: UserControl) {
         match event {
             UserControl::SetBufferLength { stream_id, length } => {
                 self.events.push_back(ServerEvent::BufferLength {
@@ -71,12 +86,6 @@ impl ServerSession {
             UserControl::SwfVerificationResponse(response) => {
                 self.events
                     .push_back(ServerEvent::SwfVerification { response });
-            }
-            UserControl::PingResponse { timestamp } => {
-                if let Some(round_trip) = self.liveness.answered(now, timestamp) {
-                    self.events
-                        .push_back(ServerEvent::PingLatency { round_trip });
-                }
             }
             _ => self.ignored_messages += 1,
         }
