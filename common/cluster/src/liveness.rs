@@ -15,7 +15,8 @@
 //!   The watch ticks several times per silence; what a tick comes late is added to the time that the peer has, up to
 //!   [`MAX_SLACK`] per silence, so that even on an overloaded machine a hung peer is left behind within two seconds.
 //! - A node that comes back is trusted after a settling time, so that one that dies again and again does not pull its streams
-//!   to and fro. The very first contact is trusted at once: there is nothing to return from.
+//!   to and fro. The very first contact is trusted at once, also after dials that failed: there is nothing to return from, and
+//!   nodes that start together find each other without taking each other's streams.
 
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ enum Phase {
 pub(crate) struct Monitor {
     settings: LivenessConfig,
     phase: Phase,
+    /// It was heard at least once.
+    met: bool,
     /// When it was last heard, or when the call to it stood.
     heard: Instant,
     /// What own delays since then give to the peer.
@@ -92,6 +95,7 @@ impl Monitor {
         Self {
             settings,
             phase: Phase::Never,
+            met: false,
             heard: now,
             slack: Duration::ZERO,
         }
@@ -110,10 +114,11 @@ impl Monitor {
             .saturating_sub(self.slack);
         self.heard = now;
         self.slack = Duration::ZERO;
+        let met = std::mem::replace(&mut self.met, true);
         match self.phase {
             Phase::Never => self.phase = Phase::Reachable,
             Phase::Reachable => {}
-            Phase::Lost if self.settings.settle_ms == 0 => self.phase = Phase::Reachable,
+            Phase::Lost if !met || self.settings.settle_ms == 0 => self.phase = Phase::Reachable,
             Phase::Lost => self.phase = Phase::Settling { since: now },
             Phase::Settling { since } => {
                 if gap > self.settings.heartbeat().saturating_mul(2) {
@@ -222,6 +227,19 @@ mod tests {
     }
 
     #[test]
+    fn the_first_contact_after_failed_dials_is_trusted_at_once() {
+        let start = Instant::now();
+        let mut monitor = monitor(start);
+        monitor.handle_broken();
+        monitor.handle_broken();
+        monitor.handle_heartbeat(start + ms(300));
+        assert!(monitor.is_reachable());
+        monitor.handle_broken();
+        monitor.handle_heartbeat(start + ms(400));
+        assert!(!monitor.is_reachable(), "the second is not");
+    }
+
+    #[test]
     fn silence_is_a_hang_after_its_limit() {
         let start = Instant::now();
         let mut monitor = monitor(start);
@@ -313,6 +331,7 @@ mod tests {
     fn a_gap_starts_the_settling_anew() {
         let start = Instant::now();
         let mut monitor = monitor(start);
+        monitor.handle_heartbeat(start);
         monitor.handle_broken();
         beat(&mut monitor, start, 1_000, 1_400);
         // 450 ms of nothing: not silent enough for a loss, but not steady.
@@ -326,6 +345,7 @@ mod tests {
     fn a_break_while_settling_is_a_loss() {
         let start = Instant::now();
         let mut monitor = monitor(start);
+        monitor.handle_heartbeat(start);
         monitor.handle_broken();
         beat(&mut monitor, start, 1_000, 1_200);
         monitor.handle_broken();

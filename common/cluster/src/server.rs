@@ -1,6 +1,6 @@
 //! The gRPC listener of a node: one server for TCP, with or without mutual TLS, and for the in-process transport.
 //!
-//! - TLS handshakes run beside the accept loop, at most [`MAX_HANDSHAKES`] at once and each within [`HANDSHAKE_TIMEOUT`].
+//! - TLS handshakes run beside the accept loop, at most 64 at once and each within three seconds.
 //! - A connection that sends nothing for five seconds is closed; one that has spoken is pinged.
 //! - Plain text is only served on the loopback interface, unless the configuration says `insecure`.
 //! - Stop: no new connections, GOAWAY on the others; calls have the grace period to end, then their connections are cut.
