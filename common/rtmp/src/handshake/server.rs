@@ -14,6 +14,7 @@ const SERVER_VERSION: [u8; 4] = [5, 0, 17, 0];
 /// The server's side: waits for C0 and C1, sends S0, S1 and S2, waits for C2.
 #[derive(Debug)]
 pub struct ServerHandshake {
+    /// What S1 ends with: random bytes, the digest among them once S1 is made in that form.
     random: Box<RandomBlock>,
     state: State,
     transmit: Option<Bytes>,
@@ -26,10 +27,10 @@ enum State {
     Done { digest: bool, confirmed: bool },
 }
 
-/// What C2 is compared with.
+/// What C2 is compared with, besides an echo of S1.
 #[derive(Clone, Copy, Debug)]
 enum Sent {
-    /// The random bytes of S1.
+    /// Nothing: the simple form.
     Random,
     /// The digest of S1.
     Digest(Digest),
@@ -65,14 +66,16 @@ impl ServerHandshake {
         if let State::AwaitConfirmation(sent) = self.state
             && let Some(packet) = take_confirmation(input)
         {
+            // ffmpeg signs C1 and then, when it publishes, echoes S1 as in the simple form.
+            let echoed = packet.ends_with(&*self.random);
             self.state = match sent {
                 Sent::Random => State::Done {
                     digest: false,
-                    confirmed: packet.ends_with(&*self.random),
+                    confirmed: echoed,
                 },
                 Sent::Digest(sent) => State::Done {
                     digest: true,
-                    confirmed: digest::confirms(&packet, &sent, Role::Player),
+                    confirmed: echoed || digest::confirms(&packet, &sent, Role::Player),
                 },
             };
         }
@@ -131,6 +134,9 @@ impl ServerHandshake {
                     &theirs,
                     Role::MediaServer,
                 ));
+                if let Some(signed) = packet.last_chunk() {
+                    *self.random = *signed;
+                }
                 Sent::Digest(ours)
             }
             None => {

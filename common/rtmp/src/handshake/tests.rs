@@ -185,6 +185,19 @@ fn c2_is_compared_and_never_required() {
     }
 }
 
+/// ffmpeg does this when it publishes.
+#[test]
+fn a_digest_client_may_echo_s1() {
+    let mut packet = unsigned();
+    digest::sign(&mut packet, Layout::DigestFirst, Role::Player);
+    let mut server = server();
+    let (first, _) = answer(&mut server, &packet);
+    let mut input = BytesMut::from(&first[..]);
+    assert_eq!(server.handle_input(0, &mut input), Ok(Progress::Done));
+    assert_eq!(server.is_digest(), Some(true));
+    assert_eq!(server.peer_confirmed(), Some(true));
+}
+
 #[test]
 fn other_protocols_are_told_at_the_first_byte() {
     for (input, error) in [
