@@ -171,6 +171,9 @@ impl Session {
                         .metrics
                         .bytes_received
                         .inc_by(count as u64);
+                    if self.is_setting_up() {
+                        self.connection.borrow().acknowledge_now();
+                    }
                     if self.closing {
                         self.input.clear();
                     } else {
@@ -218,6 +221,11 @@ impl Session {
 
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Whether the client still talks about what it wants, and waits for each answer.
+    fn is_setting_up(&self) -> bool {
+        self.publishing.is_empty() && self.connection.borrow_mut().plays().is_empty()
     }
 
     fn feed(&mut self) {

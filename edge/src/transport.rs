@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -23,6 +25,21 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
+    /// Acknowledges what has arrived at once. Clients that leave Nagle's algorithm on, ffmpeg for one, send the commands of
+    /// the set-up as several small segments, and each but the first waits for our acknowledgement: 40 ms each, if the kernel
+    /// waits for something to send it with. The option does not stick: to be set after each read.
+    pub(crate) fn acknowledge_now(&self) {
+        let socket = match self {
+            Self::Tcp(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        // A kernel that has no such option is only slower.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(socket).set_tcp_quickack(true);
+        #[cfg(not(target_os = "linux"))]
+        let _ = socket;
+    }
+
     /// Appends what arrived to `buffer`. `Ok(0)` is the end of the stream.
     pub(crate) fn poll_read(
         &mut self,

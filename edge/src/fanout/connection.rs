@@ -63,6 +63,11 @@ impl Connection {
         self.transport.poll_read(cx, buffer)
     }
 
+    /// Acknowledges at once, see [`Transport::acknowledge_now`].
+    pub(crate) fn acknowledge_now(&self) {
+        self.transport.acknowledge_now();
+    }
+
     /// Queues control bytes: whole messages, which leave after what is committed already. A client for which too much waits
     /// does not read, and the connection fails.
     pub(crate) fn send(&mut self, bytes: Bytes) {

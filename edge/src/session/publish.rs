@@ -173,7 +173,7 @@ fn flags(frame: &MediaFrame) -> FrameFlags {
     match (frame.kind, frame.data) {
         (FrameKind::Data, DataKind::SetDataFrame) => FrameFlags::METADATA,
         (FrameKind::Data, DataKind::ClearDataFrame) => FrameFlags::CLEAR_METADATA,
-        (FrameKind::Data, DataKind::Plain) => FrameFlags::empty(),
+        // Some encoders send a plain onMetaData and mean it to stay.
         (kind, _) => inspect::inspect(kind, &frame.payload).flags,
     }
 }
