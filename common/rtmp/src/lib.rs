@@ -7,6 +7,7 @@
 //! | section 5.4, 7.1.7 | [`control`] |
 //! | section 6 | [`message`] |
 //! | section 7.1.6 | [`aggregate`] |
+//! | section 7.2 | [`command`], [`status`], and the sessions [`server`] and [`client`] |
 //!
 //! Everything takes bytes and gives messages, events and bytes to send. Nothing here sees a socket, a clock, or a random number that
 //! it was not given. What a peer can make this crate hold is bounded.
