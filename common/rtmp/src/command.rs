@@ -32,9 +32,10 @@ use crate::message::{Message, MessageType};
 
 /// Which chunk stream carries what we send.
 ///
-/// A session writes only to the first three. The others are for media that the caller writes itself, as wire forms that many
-/// players share: these have full headers, so they need no state, but a command on the same chunk stream would leave the player
-/// with another header to continue from.
+/// A server session writes only to [`CONTROL`](chunk_streams::CONTROL), [`COMMAND`](chunk_streams::COMMAND) and
+/// [`STREAM_STATUS`](chunk_streams::STREAM_STATUS), with headers that build on the one before. The others are for what the caller
+/// writes itself, as wire forms that many players share: these have full headers and need no state, but on a chunk stream of the
+/// session they would leave the client with another header to continue from.
 pub mod chunk_streams {
     /// Protocol and user control messages (section 5.4 says 2).
     pub const CONTROL: u32 = 2;
@@ -42,12 +43,14 @@ pub mod chunk_streams {
     pub const COMMAND: u32 = 3;
     /// Audio.
     pub const AUDIO: u32 = 4;
-    /// Commands and statuses of `NetStream`.
+    /// Commands and statuses of `NetStream` that the session writes.
     pub const STREAM_STATUS: u32 = 5;
     /// Video.
     pub const VIDEO: u32 = 6;
     /// Data messages between media.
     pub const DATA: u32 = 7;
+    /// Statuses that the caller writes between media.
+    pub const SHARED_STATUS: u32 = 8;
 }
 
 /// Longest command name, in bytes.
@@ -248,4 +251,81 @@ fn with_format_byte(body: &Bytes) -> Bytes {
     payload.put_u8(0);
     payload.put_slice(body);
     payload.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(amf3: bool, body: &[u8]) -> Result<Command, CommandError> {
+        Command::decode(amf3, &Bytes::copy_from_slice(body), Limits::DEFAULT)
+    }
+
+    #[test]
+    fn commands_are_read_as_they_are_written() {
+        let command = Command {
+            name: "connect".to_owned(),
+            transaction: TransactionId::new(1.5),
+            object: values::object([("app", Value::from("live"))]),
+            arguments: vec![Value::Undefined, Value::Number(-2.0)],
+        };
+        for (encoding, amf3) in [(ObjectEncoding::Amf0, false), (ObjectEncoding::Amf3, true)] {
+            let message = command.to_message(encoding, 7).unwrap();
+            assert_eq!((message.stream_id, message.timestamp), (7, 0));
+            assert_eq!(decode(amf3, &message.payload), Ok(command.clone()));
+        }
+    }
+
+    #[test]
+    fn old_encoders_leave_things_out() {
+        let bare = Command::notice("x", Vec::new());
+        for body in [
+            &b"\x02\x00\x01x"[..],
+            b"\x02\x00\x01x\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+            // A transaction that is none.
+            b"\x02\x00\x01x\x05",
+            b"\x02\x00\x01x\x00\x7f\xf8\x00\x00\x00\x00\x00\x00\x05",
+        ] {
+            assert_eq!(decode(false, body), Ok(bare.clone()), "{body:?}");
+            // The format byte may be missing in type 17.
+            assert_eq!(decode(true, body), Ok(bare.clone()), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_name_is_no_command() {
+        let long = [b"\x02\x01\x01", &[b'x'; 257][..]].concat();
+        for body in [&b""[..], b"\x05", b"\x02\x00\x00", &long] {
+            assert_eq!(decode(false, body), Err(CommandError::Name), "{body:?}");
+        }
+        // The format byte belongs to type 17 only: this is a number that ends too early.
+        assert!(matches!(
+            decode(false, b"\x00\x02\x00\x01x"),
+            Err(CommandError::Amf(_))
+        ));
+    }
+
+    #[test]
+    fn every_cut_of_a_command_is_an_error_or_a_shorter_command() {
+        let arguments = vec![Value::from("name"), values::object([("a", Value::Null)])];
+        let command = Command::call("method", TransactionId::new(3.0), arguments);
+        let message = command.to_message(ObjectEncoding::Amf0, 0).unwrap();
+        for length in 0..message.payload.len() {
+            match decode(false, &message.payload[..length]) {
+                Ok(shorter) => assert!(shorter.arguments.len() < 2 && shorter.name == "method"),
+                Err(CommandError::Name) => assert_eq!(length, 0),
+                Err(error) => assert!(matches!(error, CommandError::Amf(_)), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn transactions_are_numbers_that_can_be_keys() {
+        assert!(!TransactionId::new(-0.0).wants_answer());
+        assert!(!TransactionId::new(f64::NAN).wants_answer());
+        assert_eq!(TransactionId::new(0.0), TransactionId::NONE);
+        assert!(TransactionId::new(-1.0).wants_answer());
+        assert_eq!(TransactionId::new(4.0).number(), 4.0);
+        assert_eq!(format!("{:?}", TransactionId::new(4.0)), "TransactionId(4)");
+    }
 }

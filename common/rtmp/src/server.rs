@@ -23,7 +23,7 @@
 //!
 //! # Media to players
 //! does not pass through the session: the caller writes shared wire forms itself, between the blocks of `poll_transmit`, on
-//! the media chunk streams of [`chunk_streams`](crate::command::chunk_streams), with full headers and chunks of
+//! the media chunk streams of [`chunk_streams`], with full headers and chunks of
 //! [`ServerSession::chunk_size_out`] bytes.
 
 mod commands;
@@ -36,13 +36,14 @@ mod streams;
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use headwater_amf::Value;
 
 pub use config::ServerConfig;
-pub(crate) use dispatch::media_of;
+pub(crate) use dispatch::{MAX_AGGREGATE_PARTS, media_of};
 pub use event::{MediaFrame, ServerEvent};
 pub use reply::{ConnectAnswer, ConnectRejection, PlayAnswer};
 
@@ -50,7 +51,7 @@ use crate::command::{Command, EnhancedCapabilities, ObjectEncoding, TransactionI
 use crate::handshake::{Progress, RandomBlock, ServerHandshake};
 use crate::message::Message;
 use crate::session::{
-    Due, Incoming, Link, Liveness, Outstanding, SessionError, wrapping_milliseconds,
+    Due, Incoming, Link, Liveness, Outstanding, SessionError, next_event, wrapping_milliseconds,
 };
 use crate::status::{Status, StatusCode};
 use streams::{Activity, Streams};
@@ -70,7 +71,7 @@ enum Phase {
 /// The server's side of one connection.
 #[derive(Debug)]
 pub struct ServerSession {
-    config: ServerConfig,
+    config: Arc<ServerConfig>,
     phase: Phase,
     /// When the client must have finished its handshake or sent `connect`.
     deadline: Option<Duration>,
@@ -101,7 +102,8 @@ impl ServerSession {
     ///
     /// `random` fills the handshake's S1; it must differ between connections and need not be secret.
     #[must_use]
-    pub fn new(config: ServerConfig, random: RandomBlock, now: Duration) -> Self {
+    pub fn new(config: impl Into<Arc<ServerConfig>>, random: RandomBlock, now: Duration) -> Self {
+        let config = config.into();
         let limits = &config.limits;
         Self {
             phase: Phase::Handshake(Box::new(ServerHandshake::new(random))),
@@ -177,7 +179,7 @@ impl ServerSession {
     /// The next event, oldest first. To be called after every call that takes `&mut self`, until there is none.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<ServerEvent> {
-        self.events.pop_front()
+        next_event(&mut self.events)
     }
 
     /// Bytes to send, in order. To be called after every call that takes `&mut self`, until there are none.

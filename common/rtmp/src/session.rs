@@ -11,6 +11,7 @@ mod outstanding;
 #[cfg(test)]
 pub(crate) mod pair;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use headwater_amf::{EncodeError, Limits};
@@ -137,4 +138,15 @@ impl SessionError {
             Self::Encode(_) | Self::TooManyCalls(_) | Self::NotConnected
         )
     }
+}
+
+/// Takes the oldest event. A queue that a burst made large is given back when it is empty: most connections idle.
+pub(crate) fn next_event<T>(events: &mut VecDeque<T>) -> Option<T> {
+    const KEPT_CAPACITY: usize = 16;
+
+    let event = events.pop_front();
+    if event.is_none() && events.capacity() > KEPT_CAPACITY {
+        *events = VecDeque::new();
+    }
+    event
 }

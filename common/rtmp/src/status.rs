@@ -4,8 +4,8 @@
 //! "Reconnect Request". A status is an object with `level`, `code`, `description` and further properties. It travels as an
 //! argument of `onStatus` (transaction 0), of `_result` or `_error` for a command, or of the data message `onPlayStatus`.
 //!
-//! The functions here build whole messages, so that the owner of a socket can put one exactly between two media frames:
-//! they go on chunk stream [`chunk_streams::STREAM_STATUS`](crate::command::chunk_streams::STREAM_STATUS).
+//! The functions here build whole messages, so that the owner of a socket can put one exactly between two media frames, as a shared
+//! wire form on chunk stream [`chunk_streams::SHARED_STATUS`](crate::command::chunk_streams::SHARED_STATUS).
 
 use std::borrow::Cow;
 use std::fmt;

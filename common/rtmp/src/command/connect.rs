@@ -267,3 +267,83 @@ impl ConnectRequest {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use headwater_amf::Properties;
+
+    use super::*;
+
+    #[test]
+    fn capabilities_are_read_as_they_are_written() {
+        let capabilities = EnhancedCapabilities {
+            fourcc_list: vec!["av01".to_owned(), "hvc1".to_owned()],
+            video_fourcc: vec![
+                ("vp09".to_owned(), FOURCC_CAN_DECODE | FOURCC_CAN_ENCODE),
+                (FOURCC_ANY.to_owned(), FOURCC_CAN_FORWARD),
+            ],
+            audio_fourcc: vec![("Opus".to_owned(), FOURCC_CAN_DECODE)],
+            caps_ex: CAPS_EX_RECONNECT | CAPS_EX_MOD_EX,
+        };
+        let value = object(capabilities.properties());
+        assert_eq!(EnhancedCapabilities::from_value(&value), capabilities);
+        assert!(capabilities.can_reconnect());
+        assert_eq!(EnhancedCapabilities::default().properties(), []);
+        assert!(EnhancedCapabilities::from_value(&Value::Null).is_empty());
+    }
+
+    #[test]
+    fn malformed_capabilities_count_as_not_said() {
+        let mixed = Value::EcmaArray(
+            Properties::new()
+                .with("0", "av01")
+                .with("1", 5.0)
+                .with("2", "hvc1"),
+        );
+        let value = object([
+            // Some clients send an ECMA array where a strict one is meant.
+            ("fourCcList", mixed),
+            ("videoFourCcInfoMap", Value::from("none")),
+            (
+                "audioFourCcInfoMap",
+                object([("Opus", Value::from("all")), ("mp4a", Value::Number(-4.0))]),
+            ),
+            ("capsEx", Value::Number(f64::NAN)),
+        ]);
+        let read = EnhancedCapabilities::from_value(&value);
+        assert_eq!(read.fourcc_list, ["av01", "hvc1"]);
+        assert_eq!(read.video_fourcc, []);
+        assert_eq!(read.audio_fourcc, [("mp4a".to_owned(), 0)]);
+        assert_eq!(read.caps_ex, 0);
+
+        let endless = values::array((0..1000).map(|number| Value::from(number.to_string())));
+        let read = EnhancedCapabilities::from_value(&object([("fourCcList", endless)]));
+        assert_eq!(read.fourcc_list.len(), MAX_FOURCC_ENTRIES);
+    }
+
+    #[test]
+    fn the_first_place_that_names_an_application_counts() {
+        for (app, tc_url, expected) in [
+            (Some("live"), Some("rtmp://h/other/i"), Ok(("live", None))),
+            (Some("live/i"), None, Ok(("live", Some("i")))),
+            (Some(""), Some("rtmp://h/vod/i"), Ok(("vod", Some("i")))),
+            (None, Some("rtmp://h/vod"), Ok(("vod", None))),
+            (Some(""), Some("no address"), Ok(("", None))),
+            (None, None, Err(())),
+        ] {
+            let entries = [("app", app), ("tcUrl", tc_url)]
+                .into_iter()
+                .filter_map(|(name, text)| Some((name, Value::from(text?))));
+            let command = Command {
+                object: object(entries),
+                ..Command::notice("connect", Vec::new())
+            };
+            let request = ConnectRequest::from_command(command);
+            let path = request
+                .as_ref()
+                .map(|request| (request.path.app.as_str(), request.path.instance.as_deref()))
+                .map_err(|_| ());
+            assert_eq!(path, expected, "{app:?} {tc_url:?}");
+        }
+    }
+}

@@ -16,7 +16,7 @@ use crate::status::{Status, StatusCode};
 
 /// Most messages that are taken out of one aggregate: some hundred times what Flash Player puts there, and a bound on the events
 /// that one message can make.
-const MAX_AGGREGATE_PARTS: usize = 4096;
+pub(crate) const MAX_AGGREGATE_PARTS: usize = 4096;
 
 impl ServerSession {
     pub(super) fn dispatch(

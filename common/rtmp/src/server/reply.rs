@@ -290,7 +290,8 @@ impl ServerSession {
     }
 
     /// Tells a player that the stream's publisher left. It goes on waiting. To put the notice exactly between two frames, write
-    /// [`on_status_message`](crate::status::on_status_message) with the frames instead.
+    /// [`on_status_message`](crate::status::on_status_message) with the frames instead, on
+    /// [`chunk_streams::SHARED_STATUS`].
     ///
     /// # Errors
     /// [`SessionError::TooMuchOutput`].

@@ -239,7 +239,8 @@ impl Link {
         if self.tail.is_empty() {
             return None;
         }
-        Some(self.tail.split().freeze())
+        // Taken whole: an idle connection keeps no buffer.
+        Some(std::mem::take(&mut self.tail).freeze())
     }
 
     pub(crate) fn has_output(&self) -> bool {

@@ -7,7 +7,7 @@ use crate::command::{DataKind, PublishMode, PublishRequest, TransactionId};
 use crate::message::{Message, MessageType};
 use crate::server::{MediaFrame, ServerEvent};
 use crate::session::pair::{Pair, bytes, command, object, text};
-use crate::status::StatusCode;
+use crate::status::{Level, StatusCode};
 
 fn frame(kind: FrameKind, timestamp: u32, payload: Bytes) -> MediaFrame {
     MediaFrame {
@@ -412,4 +412,99 @@ fn shared_objects_pass_through() {
         pair.take_server_events(),
         [ServerEvent::SharedObject { message }]
     );
+}
+
+/// What known encoders send from connect to the end, in the order in which they send it.
+#[test]
+fn known_encoders_are_understood() {
+    let name = || vec![text("cam")];
+    let stream_id = Value::Number(1.0);
+    for (encoder, commands) in [
+        (
+            "FFmpeg",
+            vec![
+                command(0, "releaseStream", 2.0, name()),
+                command(0, "FCPublish", 3.0, name()),
+                command(0, "createStream", 4.0, vec![]),
+                command(0, "_checkbw", 5.0, vec![]),
+                command(1, "publish", 6.0, vec![text("cam"), text("live")]),
+                command(0, "FCUnpublish", 7.0, name()),
+                command(0, "deleteStream", 8.0, vec![stream_id.clone()]),
+            ],
+        ),
+        (
+            "OBS Studio and others with librtmp",
+            vec![
+                command(0, "releaseStream", 2.0, name()),
+                command(0, "FCPublish", 3.0, name()),
+                command(0, "createStream", 4.0, vec![]),
+                command(1, "publish", 5.0, vec![text("cam"), text("live")]),
+                command(0, "FCUnpublish", 6.0, name()),
+                command(0, "deleteStream", 7.0, vec![stream_id.clone()]),
+            ],
+        ),
+        (
+            "Flash Media Live Encoder",
+            vec![
+                command(0, "releaseStream", 2.0, name()),
+                command(0, "FCPublish", 3.0, name()),
+                command(0, "createStream", 4.0, vec![]),
+                command(1, "publish", 0.0, vec![text("cam"), text("live")]),
+                command(0, "FCUnpublish", 5.0, name()),
+                command(1, "closeStream", 0.0, vec![]),
+                command(0, "deleteStream", 0.0, vec![stream_id.clone()]),
+            ],
+        ),
+        (
+            "Flash Player",
+            vec![
+                command(0, "createStream", 2.0, vec![]),
+                command(1, "publish", 0.0, vec![text("cam")]),
+                command(1, "publish", 0.0, vec![Value::Boolean(false)]),
+                command(0, "deleteStream", 0.0, vec![stream_id]),
+            ],
+        ),
+    ] {
+        let mut pair = Pair::connected();
+        for message in &commands {
+            pair.client.send_message(message).unwrap();
+            pair.drive();
+            pair.server.accept_publish(1).unwrap();
+        }
+        pair.drive();
+        let events = pair.take_server_events();
+        let publishes: Vec<&ServerEvent> = events
+            .iter()
+            .filter(|event| {
+                matches!(
+                    event,
+                    ServerEvent::Publish(_) | ServerEvent::Unpublish { .. }
+                )
+            })
+            .collect();
+        assert!(
+            matches!(
+                publishes[..],
+                [ServerEvent::Publish(publish), ServerEvent::Unpublish { stream_id: 1 }]
+                    if publish.name == "cam" && publish.mode == PublishMode::Live
+            ),
+            "{encoder}: {events:?}"
+        );
+        assert!(
+            !events
+                .iter()
+                .any(|event| matches!(event, ServerEvent::Call { .. })),
+            "{encoder}: {events:?}"
+        );
+        // FFmpeg gives up on any status of level error.
+        let errors: Vec<ClientEvent> = pair
+            .take_client_events()
+            .into_iter()
+            .filter(|event| {
+                matches!(event, ClientEvent::Status { status, .. } if status.level == Level::Error)
+            })
+            .collect();
+        assert_eq!(errors, [], "{encoder}");
+        assert_eq!(pair.server.ignored_messages(), 0, "{encoder}");
+    }
 }
