@@ -45,6 +45,11 @@ headwater_node::section! {
         /// The most reads at a time. An edge has one per stream, however many viewers it has.
         pub max_readers: usize = 100_000 => 1..=4_000_000,
     }
+    validate |section, problems| {
+        if section.memory_bytes < section.retention_bytes {
+            problems.push("memory_bytes", "must not be less than retention_bytes, what one stream may keep");
+        }
+    }
 }
 
 impl OriginSection {
@@ -64,5 +69,34 @@ impl OriginSection {
 
     pub(crate) fn linger(&self) -> Duration {
         Duration::from_millis(self.log_linger_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_node::config::{Field, Problems};
+
+    use super::*;
+
+    fn problems(section: &OriginSection) -> Vec<String> {
+        let mut problems = Problems::default();
+        section.check(&mut problems);
+        problems
+            .into_vec()
+            .into_iter()
+            .map(|problem| problem.key)
+            .collect()
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_what_is_not_is_named() {
+        assert_eq!(problems(&OriginSection::default()), [""; 0]);
+        let bad = OriginSection {
+            retention_bytes: 1 << 25,
+            memory_bytes: 1 << 24,
+            max_readers: 0,
+            ..OriginSection::default()
+        };
+        assert_eq!(problems(&bad), ["max_readers", "memory_bytes"]);
     }
 }

@@ -62,6 +62,9 @@ pub(crate) const MAX_EPOCH_LEAD_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Runs that a log remembers, the current one included. A reader that is further behind than that has a gap to jump anyway.
 pub(crate) const MAX_RUNS: usize = 64;
 
+/// How long after it was asked to move a publisher is asked again: its edge may have found the new owner not ready.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// What a log needs to know beyond what callers tell it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogConfig {
@@ -175,6 +178,8 @@ struct Departure {
     target: Target,
     /// When readers go without the publisher.
     deadline: Instant,
+    /// When the publisher was asked to go.
+    asked: Instant,
     /// The publisher is there already.
     handed_over: bool,
 }
@@ -341,41 +346,35 @@ impl Log {
         self.runs.current().map_or(0, |run| run.head)
     }
 
-    /// The stream belongs to another node: the publisher is asked to go there, readers without one are sent there. Asking
-    /// again for the same node changes nothing.
+    /// The stream belongs to another node: the publisher is asked to go there, readers without one are sent there. Saying so
+    /// again asks the publisher again if it has been [`ASK_AGAIN`] since.
     pub(crate) fn depart(&mut self, now: Instant, target: Target) {
-        if let Some(departure) = &self.departure
-            && (departure.handed_over || departure.target == target)
+        let known = self.departure.as_ref();
+        if known
+            .is_some_and(|it| it.handed_over || (it.target == target && now < it.asked + ASK_AGAIN))
         {
             return;
         }
+        let deadline = known.map_or(now + self.config.handover, |it| it.deadline);
         if let Some(waiting) = self.waiting.take() {
             self.tell(waiting.connection(), PublisherEvent::Unavailable);
         }
         if let Publisher::Attached { connection, .. } = self.publisher {
             self.tell(connection, PublisherEvent::Move(target.clone()));
         }
-        let earlier = self.departure.as_ref().map(|departure| departure.deadline);
         self.departure = Some(Departure {
             target,
-            deadline: earlier.unwrap_or(now + self.config.handover),
+            deadline,
+            asked: now,
             handed_over: false,
         });
         self.version += 1;
     }
 
-    /// The stream belongs to this node after all.
-    pub(crate) fn stay(&mut self, now: Instant) {
-        let Some(departure) = self.departure.take() else {
-            return;
-        };
-        if departure.handed_over && matches!(self.publisher, Publisher::Nobody) {
-            // The node that it went to will send it back.
-            self.publisher = Publisher::Lost {
-                publisher: None,
-                since: now,
-            };
-        }
+    /// The stream belongs to this node after all. Where the publisher has gone already, readers still follow it: the node
+    /// that it went to sends it back if need be.
+    pub(crate) fn stay(&mut self) {
+        self.departure.take_if(|departure| !departure.handed_over);
     }
 
     /// Keeps more or less from now on.

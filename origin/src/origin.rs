@@ -156,7 +156,7 @@ async fn maintain(cluster: Cluster, logs: LogTable, stop: CancellationToken) {
         logs.balance(&handles);
         for handle in handles {
             match other_owner(&view, handle.name()) {
-                None => handle.update(|log, now| log.stay(now)),
+                None => handle.update(|log, _| log.stay()),
                 Some(target) if may_depart => handle.update(|log, now| log.depart(now, target)),
                 Some(_) => {}
             }

@@ -9,6 +9,9 @@
 //! | belongs to another origin | `Moved` |
 //! | belongs to another origin that the caller cannot reach | passed on by [`relay`], once |
 //!
+//! Of each call two spans are made: a short one for its opening (`append`, `read`), a child of the caller's, which is exported when
+//! the call stands and not hours later; and one for its life (`publication`, `reader`), for the log.
+//!
 //! Malformed opens are answered with a rejection (`INVALID`); a call that does not keep to the order of messages, or to the
 //! rules for frames, ends with the status `INVALID_ARGUMENT`. `UNAVAILABLE` means: ask the ring again, and retry.
 
@@ -40,6 +43,9 @@ mod wire;
 
 /// How long a caller may take for its first message.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a caller that does not take its answers is waited for to tell it why its call ends.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Answers to a publisher that are under way: small ones.
 const APPEND_ANSWERS: usize = 16;
@@ -112,7 +118,7 @@ async fn end_with_status<T>(
     if let Err(status) = outcome {
         tracing::debug!(%status, "call ended");
         // The caller may be gone, or stuck: then it does not learn why.
-        let _ = tokio::time::timeout(OPEN_TIMEOUT, answers.send(Err(status))).await;
+        let _ = tokio::time::timeout(END_TIMEOUT, answers.send(Err(status))).await;
     }
 }
 
@@ -155,6 +161,13 @@ impl StreamLogService {
                 member.id
             ))),
         }
+    }
+
+    /// The address of a member, where a caller named only its id.
+    fn address(&self, node: &str) -> String {
+        let view = self.cluster.view();
+        view.member(node)
+            .map_or_else(String::new, |member| member.address.clone())
     }
 
     fn ring_version(&self) -> u64 {

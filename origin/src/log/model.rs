@@ -185,7 +185,7 @@ impl World {
                 assert!(self.log.poll_timeout().is_none_or(|due| due > self.now));
             }
             Step::Depart => self.log.depart(self.now, target()),
-            Step::Stay => self.log.stay(self.now),
+            Step::Stay => self.log.stay(),
             Step::Retain { milliseconds } => self.log.set_retention(Retention {
                 min_duration_ms: milliseconds,
                 ..config().retention

@@ -101,8 +101,8 @@ impl Log {
     ///
     /// `unix_millis` is wall-clock time, the floor of a new epoch.
     pub(crate) fn open(&mut self, now: Instant, unix_millis: u64, request: OpenRequest) {
-        // Who opens here was let in by the ring: the stream belongs here.
-        self.stay(now);
+        // Who opens here was let in by the ring: the stream belongs here, also if its publisher had gone.
+        self.departure = None;
         let candidate = Candidate {
             connection: request.connection,
             publisher: request.publisher,
@@ -307,6 +307,7 @@ impl Log {
                 self.departure = Some(Departure {
                     target,
                     deadline: now,
+                    asked: now,
                     handed_over: true,
                 });
                 self.count(Counted::HandedOver);

@@ -596,6 +596,9 @@ fn a_departing_stream_takes_its_publisher_along() {
         bench.told(),
         [(connection.0, PublisherEvent::Move(target("b")))]
     );
+    bench.pass(1_000);
+    bench.log.depart(bench.now, target("b"));
+    assert_eq!(bench.told().len(), 1, "asked again");
     bench.push(connection, epoch, 3..5);
     assert_eq!(bench.read(&mut reader), ["0:0..=4"], "not yet");
     bench
@@ -639,7 +642,7 @@ fn a_stream_may_stay_after_all() {
     bench.push(connection, epoch, 0..3);
     let (mut reader, _) = bench.reader(Start::Live);
     bench.log.depart(bench.now, target("b"));
-    bench.log.stay(bench.now);
+    bench.log.stay();
     assert_eq!(bench.log.poll_timeout(), None);
     // Its edge comes back with the window; or it had handed over already, and then comes back.
     let back = bench.resume(ANNA, epoch, 0);
@@ -652,8 +655,13 @@ fn a_stream_may_stay_after_all() {
     bench
         .log
         .close(bench.now, back, CloseHow::Moved(target("b")));
-    bench.log.stay(bench.now);
-    assert!(bench.read(&mut reader).is_empty());
+    bench.log.stay();
+    let mut early = reader.clone();
+    assert_eq!(
+        bench.read(&mut early),
+        ["moved b"],
+        "it follows the publisher"
+    );
     let back = bench.resume(ANNA, epoch, 0);
     bench.push(back, epoch, 4..7);
     assert_eq!(bench.read(&mut reader), ["0:5..=6"]);

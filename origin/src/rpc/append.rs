@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::wire::{self, Malformed};
 use super::{Serve, StreamLogService, first, not_opened, relay};
@@ -47,14 +47,16 @@ pub(super) async fn serve(
         Ok(checked) => checked,
         Err(malformed) => return reject(&service, &answers, invalid(&malformed)).await,
     };
-    let span = tracing::info_span!("append", stream = %name, edge = wire::shortened(&open.edge));
-    propagation::set_parent(&span, &metadata);
+    let edge = wire::shortened(&open.edge);
+    let opening = tracing::info_span!("append", stream = %name, edge);
+    propagation::set_parent(&opening, &metadata);
+    let life = tracing::info_span!("publication", stream = %name, edge);
     async move {
         match service.place(&name, &routing)? {
             Serve::Moved(moved) => answer(&answers, Response::Moved(moved)).await,
             Serve::Relay(member) => {
                 open.routing = Some(routing);
-                relay::append(&service, &name, &member, open, inbound, answers).await
+                relay::append(&service, &name, &member, opening, open, inbound, answers).await
             }
             Serve::Here => {
                 let client = wire::shortened(&open.client).to_owned();
@@ -78,6 +80,7 @@ pub(super) async fn serve(
                     handle,
                     guard,
                     answers: &answers,
+                    opening: Some(opening),
                     epoch: None,
                     acknowledged: None,
                     last_acknowledged: None,
@@ -86,7 +89,7 @@ pub(super) async fn serve(
             }
         }
     }
-    .instrument(span)
+    .instrument(life)
     .await
 }
 
@@ -138,6 +141,8 @@ struct Publication<'a> {
     /// Dropped with this: the log then knows that the connection is gone.
     guard: ConnectionGuard,
     answers: &'a Answers,
+    /// The span of the opening, until it is done.
+    opening: Option<Span>,
     /// Set once the publisher is accepted.
     epoch: Option<Epoch>,
     /// What was acknowledged last, and when.
@@ -156,7 +161,7 @@ impl Publication<'_> {
             connection: self.guard.id,
             publisher: open.publisher,
             resume: open.resume,
-            trace: traceparent(),
+            trace: self.opening.as_ref().map(traceparent).unwrap_or_default(),
         };
         let wall_clock = unix_millis();
         self.handle
@@ -197,7 +202,10 @@ impl Publication<'_> {
                 timeline,
                 next_sequence,
             } => {
-                tracing::info!(epoch = epoch.0, next_sequence, "published");
+                if let Some(opening) = self.opening.take() {
+                    let _entered = opening.enter();
+                    tracing::info!(epoch = epoch.0, next_sequence, "published");
+                }
                 self.epoch = Some(epoch);
                 self.acknowledged = Some(next_sequence);
                 let accepted = v1::AppendAccepted {
@@ -309,10 +317,15 @@ impl Publication<'_> {
         match v1::CloseReason::try_from(close.reason) {
             Ok(v1::CloseReason::Unpublished) => Ok(CloseHow::Unpublished),
             Ok(v1::CloseReason::Moved) => match close.moved {
-                Some(moved) if !moved.owner.is_empty() => Ok(CloseHow::Moved(Target {
-                    node: moved.owner,
-                    address: moved.address,
-                })),
+                Some(moved) if !moved.owner.is_empty() => {
+                    let address = if moved.address.is_empty() {
+                        self.service.address(&moved.owner)
+                    } else {
+                        moved.address
+                    };
+                    let node = moved.owner;
+                    Ok(CloseHow::Moved(Target { node, address }))
+                }
                 _ => Err(Status::invalid_argument("moved, but not where")),
             },
             Ok(v1::CloseReason::Unspecified) | Err(_) => {
@@ -365,10 +378,10 @@ fn rejected(refusal: Refusal) -> v1::AppendRejected {
     }
 }
 
-/// The current span in W3C form; empty without traces.
-fn traceparent() -> String {
+/// A span in W3C form; empty without traces.
+fn traceparent(span: &Span) -> String {
     let mut metadata = MetadataMap::new();
-    propagation::inject(&mut metadata);
+    propagation::inject_span(span, &mut metadata);
     metadata
         .get("traceparent")
         .and_then(|value| value.to_str().ok())

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::wire::{self, Malformed};
 use super::{Serve, StreamLogService, first, not_opened, relay};
@@ -46,31 +46,34 @@ pub(super) async fn serve(
         Ok(checked) => checked,
         Err(malformed) => return reject(&service, &answers, invalid(&malformed)).await,
     };
-    let span = tracing::info_span!("read", stream = %name, edge = wire::shortened(&open.edge));
-    propagation::set_parent(&span, &metadata);
+    let edge = wire::shortened(&open.edge);
+    let opening = tracing::info_span!("read", stream = %name, edge);
+    propagation::set_parent(&opening, &metadata);
+    let life = tracing::info_span!("reader", stream = %name, edge);
     async move {
         match service.place(&name, &routing)? {
             Serve::Moved(moved) => answer(&answers, Response::Moved(moved)).await,
             Serve::Relay(member) => {
                 open.routing = Some(routing);
-                relay::read(&service, &name, &member, open, inbound, answers).await
+                relay::read(&service, &name, &member, opening, open, inbound, answers).await
             }
             Serve::Here => {
                 let lease = match service.logs.lease(&name) {
                     Ok(lease) => lease,
                     Err(full) => return reject(&service, &answers, limit(full)).await,
                 };
-                follow(&service, &lease, start, inbound, &answers).await
+                follow(&service, &lease, opening, start, inbound, &answers).await
             }
         }
     }
-    .instrument(span)
+    .instrument(life)
     .await
 }
 
 async fn follow(
     service: &StreamLogService,
     lease: &LogLease,
+    opening: Span,
     start: Start,
     inbound: Streaming<v1::ReadRequest>,
     answers: &Answers,
@@ -95,7 +98,8 @@ async fn follow(
         };
         return reject(service, answers, rejected).await;
     };
-    tracing::debug!(?start, publishing = opened.publishing, "reader opens");
+    opening.in_scope(|| tracing::debug!(?start, publishing = opened.publishing, "reader opens"));
+    drop(opening);
     answer(answers, Response::Opened(to_opened(opened, trace))).await?;
     let mut caller = Caller::Speaking(Box::new(inbound));
     loop {

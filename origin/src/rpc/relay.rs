@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
+use tracing::{Instrument, Span};
 
 use super::StreamLogService;
 
@@ -24,6 +25,7 @@ pub(super) async fn append(
     service: &StreamLogService,
     name: &StreamName,
     owner: &Member,
+    opening: Span,
     mut open: v1::AppendOpen,
     inbound: Streaming<v1::AppendRequest>,
     answers: Answers<v1::AppendResponse>,
@@ -33,9 +35,11 @@ pub(super) async fn append(
     let open = v1::AppendRequest {
         request: Some(v1::append_request::Request::Open(open)),
     };
-    let request = relay.request(open, inbound);
+    let request = relay.request(open, inbound, &opening);
     let mut client = relay.client.clone();
-    relay.run(client.append(request), answers).await
+    relay
+        .run(client.append(request).instrument(opening), answers)
+        .await
 }
 
 /// Relays a reader's call.
@@ -43,6 +47,7 @@ pub(super) async fn read(
     service: &StreamLogService,
     name: &StreamName,
     owner: &Member,
+    opening: Span,
     mut open: v1::ReadOpen,
     inbound: Streaming<v1::ReadRequest>,
     answers: Answers<v1::ReadResponse>,
@@ -52,9 +57,11 @@ pub(super) async fn read(
     let open = v1::ReadRequest {
         request: Some(v1::read_request::Request::Open(open)),
     };
-    let request = relay.request(open, inbound);
+    let request = relay.request(open, inbound, &opening);
     let mut client = relay.client.clone();
-    relay.run(client.read(request), answers).await
+    relay
+        .run(client.read(request).instrument(opening), answers)
+        .await
 }
 
 struct Relay<'a> {
@@ -103,6 +110,7 @@ impl<'a> Relay<'a> {
         &self,
         open: T,
         inbound: Streaming<T>,
+        opening: &Span,
     ) -> Request<impl Stream<Item = T> + Send + 'static>
     where
         T: Send + 'static,
@@ -110,7 +118,7 @@ impl<'a> Relay<'a> {
         // Where the caller's end breaks, the owner finds the call ended without a close.
         let rest = inbound.map_while(|message| message.ok());
         let mut request = Request::new(tokio_stream::iter([open]).chain(rest));
-        propagation::inject(request.metadata_mut());
+        propagation::inject_span(opening, request.metadata_mut());
         request
     }
 

@@ -297,8 +297,16 @@ async fn an_owner_that_comes_back_gets_its_streams() {
     let mut there = Publisher::open(bench.client("b"), resume(&name, 1, epoch, 0)).await;
     there.accepted().await;
     there.push(0..7).await;
+    let moved = v1::Moved {
+        address: String::new(),
+        ..moved
+    };
     publisher.close(CloseReason::Moved, Some(moved)).await;
-    assert_eq!(viewer.moved().await.owner, "b");
+    assert_eq!(
+        viewer.moved().await.address,
+        "127.0.0.1:1",
+        "the origin knows it"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -582,4 +590,101 @@ async fn stopping_ends_all_calls() {
         Code::Unavailable
     );
     bench.nodes["a"].origin.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_publishers_trace_comes_to_its_viewers() {
+    use opentelemetry::trace::TracerProvider;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder().build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let _traced = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+
+    let bench = Bench::one().await;
+    let name = name("camera");
+    let mut waiting = bench.read("a", &name).await;
+    assert_eq!(waiting.opened.traceparent, "");
+    let mut publisher = bench.publish("a", &name, 1).await;
+    publisher.accepted().await;
+    let late = bench.read("a", &name).await;
+    let Found::Status(status) = waiting.find().await else {
+        panic!("not told");
+    };
+    assert_eq!(late.opened.traceparent, status.traceparent);
+    let mut told = status.traceparent.split('-');
+    let mut caller = bench::TRACEPARENT.split('-');
+    assert_eq!(told.next(), caller.next());
+    assert_eq!(told.next(), caller.next(), "one trace");
+    assert_ne!(told.next(), caller.next(), "the owner's own span");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_largest_frame_goes_through() {
+    let bench = Bench::one().await;
+    let name = name("camera");
+    let mut publisher = bench.publish("a", &name, 1).await;
+    publisher.accepted().await;
+    let mut viewer = bench.read("a", &name).await;
+    publisher.push_sized(0..1, 16 << 20).await;
+    assert_eq!(viewer.frames_until(1).await, 0);
+    publisher.push_sized(1..2, (16 << 20) + 1).await;
+    assert_eq!(publisher.end().await.code(), Code::InvalidArgument);
+}
+
+/// Real threads and a real clock: nothing is lost between tasks, and nobody waits for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_streams_at_once() {
+    const FRAMES: u64 = 2_000;
+    let section = crate::OriginSection {
+        retention_ms: 600_000,
+        ..section()
+    };
+    let bench = std::sync::Arc::new(Bench::start(&["a"], section).await);
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let bench = std::sync::Arc::clone(&bench);
+        tasks.spawn(async move {
+            let name = name(&format!("stream-{number}"));
+            let mut viewers = Vec::new();
+            for _ in 0..3 {
+                viewers.push(bench.read("a", &name).await);
+            }
+            let mut publisher = bench.publish("a", &name, number).await;
+            let epoch = publisher.accepted().await.epoch;
+            let publishing = async {
+                let mut next = 0;
+                for size in (1..=10).cycle() {
+                    let end = (next + size).min(FRAMES);
+                    publisher.push(next..end).await;
+                    next = end;
+                    if next == FRAMES {
+                        break;
+                    }
+                }
+                publisher.acknowledged(FRAMES).await;
+                publisher.close(CloseReason::Unpublished, None).await;
+                assert_eq!(publisher.end().await.code(), Code::Ok);
+            };
+            let watching = async {
+                for viewer in &mut viewers {
+                    assert_eq!(viewer.status().await, (StreamState::Published, epoch));
+                    assert_eq!(viewer.frames_until(FRAMES).await, 0);
+                    assert_eq!(viewer.status().await, (StreamState::Unpublished, epoch));
+                }
+            };
+            tokio::join!(publishing, watching);
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(
+        bench.metric("a", "frames_in_total"),
+        (8 * FRAMES).to_string()
+    );
+    assert_eq!(
+        bench.metric("a", "frames_out_total"),
+        (24 * FRAMES).to_string()
+    );
 }

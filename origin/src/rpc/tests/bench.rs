@@ -18,12 +18,15 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use crate::{Origin, OriginSection};
 
 /// Longer than anything that a test waits for; the clock is paused, so waiting costs nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What every publisher's call says of its trace.
+pub(super) const TRACEPARENT: &str = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01";
 
 pub(super) struct Node {
     pub(super) id: NodeId,
@@ -291,13 +294,12 @@ impl Publisher {
         request: v1::append_request::Request,
     ) -> Self {
         let (requests, receiver) = mpsc::channel(64);
+        let mut call = Request::new(ReceiverStream::new(receiver));
+        call.metadata_mut()
+            .insert("traceparent", TRACEPARENT.parse().unwrap());
         let publisher = Self {
             requests: Some(requests),
-            answers: client
-                .append(ReceiverStream::new(receiver))
-                .await
-                .unwrap()
-                .into_inner(),
+            answers: client.append(call).await.unwrap().into_inner(),
             epoch: 0,
         };
         publisher.send(request).await;
