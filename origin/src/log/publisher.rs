@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use headwater_media::frame::{Epoch, Frame};
 
-use super::run::End;
 use super::{
     ConnectionId, Counted, Departure, Log, MAX_EPOCH_LEAD_MS, PublisherEvent, Refusal, Target,
 };
@@ -207,6 +206,7 @@ impl Log {
         };
         match self.runs.current_mut() {
             Some(run) if run.epoch == epoch => {
+                run.begun = true;
                 if !contiguous {
                     run.start = head;
                     run.head = head;
@@ -350,8 +350,7 @@ impl Log {
         if self.is_published() {
             return false;
         }
-        self.runs.end_current(End::CutOff);
-        self.runs.start(epoch, 0);
+        self.runs.expect(epoch);
         self.publisher = Publisher::Lost {
             publisher: None,
             since: now,

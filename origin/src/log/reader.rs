@@ -122,9 +122,9 @@ impl Log {
     }
 
     fn open_live(&self) -> (Reader, Opened) {
-        let Some(run) = self.runs.last() else {
+        let Some(run) = self.runs.last().filter(|run| run.begun) else {
             let reader = Reader {
-                run: 0,
+                run: self.runs.last().map_or(0, |run| run.id),
                 entered: false,
                 left: false,
                 next: Offset::default(),
@@ -180,7 +180,7 @@ impl Log {
             },
         };
         let opened = Opened {
-            publishing: self.runs.current().is_some(),
+            publishing: self.runs.current().is_some_and(|run| run.begun),
             epoch: next.epoch,
             preface: Vec::new(),
         };
@@ -208,6 +208,14 @@ impl Log {
             }
             if !reader.entered && run.epoch < reader.next.epoch {
                 // An earlier epoch than the reader knows: not for it.
+                reader.run = run.id + 1;
+                continue;
+            }
+            if !reader.entered && !run.begun && reader.next.epoch < run.epoch {
+                // Perhaps nobody comes: not to be told before somebody does.
+                if run.end.is_none() {
+                    return self.read_nothing(now, reader);
+                }
                 reader.run = run.id + 1;
                 continue;
             }

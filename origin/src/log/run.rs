@@ -26,6 +26,8 @@ pub(super) struct Run {
     /// The next sequence.
     pub(super) head: u64,
     pub(super) end: Option<End>,
+    /// False as long as a publisher is only expected, because a reader knows of it: others are not told of the run yet.
+    pub(super) begun: bool,
     /// W3C traceparent of the publisher's span.
     pub(super) trace: String,
 }
@@ -59,9 +61,18 @@ impl Runs {
             start,
             head: start,
             end: None,
+            begun: true,
             trace: String::new(),
         });
         self.next_id += 1;
+    }
+
+    /// Starts a run whose publisher is not there yet, nor is it known where it will begin.
+    pub(super) fn expect(&mut self, epoch: Epoch) {
+        self.start(epoch, 0);
+        if let Some(run) = self.current_mut() {
+            run.begun = false;
+        }
     }
 
     pub(super) fn end_current(&mut self, end: End) {

@@ -436,8 +436,10 @@ fn a_resumed_stream_starts_where_its_publisher_has_frames() {
     // Readers come first: one that needs a frame that the publisher still has, one that needs an older one, one that waits.
     let (mut near, _) = bench.reader(at(7, 505));
     let (mut far, opened) = bench.reader(at(7, 480));
-    assert!(opened.publishing, "the publisher is expected");
-    let (mut fresh, _) = bench.reader(Start::Live);
+    assert!(!opened.publishing, "the publisher is only expected");
+    let (mut fresh, opened) = bench.reader(Start::Live);
+    assert!(!opened.publishing);
+    assert!(bench.read(&mut fresh).is_empty());
     let connection = bench.resume(ANNA, epoch, 500);
     assert!(matches!(
         bench.told()[..],
@@ -457,7 +459,11 @@ fn a_resumed_stream_starts_where_its_publisher_has_frames() {
     );
     assert_eq!(
         bench.read(&mut fresh),
-        ["gap 7:0->7:500 preface 1 lost false", "7:500..=502"]
+        [
+            "published 7",
+            "gap 7:0->7:500 preface 1 lost false",
+            "7:500..=502"
+        ]
     );
     bench.push(connection, epoch, 503..510);
     assert_eq!(bench.read(&mut near), ["7:505..=509"]);
@@ -540,7 +546,9 @@ fn readers_of_forgotten_runs_have_a_gap() {
 #[test]
 fn an_expected_publisher_that_does_not_come_is_gone() {
     let mut bench = Bench::new();
+    let (mut early, _) = bench.reader(Start::Live);
     let (mut reader, _) = bench.reader(at(7, 480));
+    let (mut late, _) = bench.reader(Start::Live);
     bench.pass(4_999);
     assert!(bench.read(&mut reader).is_empty());
     bench.pass(1);
@@ -548,7 +556,9 @@ fn an_expected_publisher_that_does_not_come_is_gone() {
     let (connection, epoch) = bench.publish(BERT);
     assert_eq!(epoch, Epoch(UNIX + 8), "later than what readers know");
     bench.push(connection, epoch, 0..1);
-    assert_eq!(bench.read(&mut reader), ["published 8", "8:0..=0"]);
+    for reader in [&mut reader, &mut early, &mut late] {
+        assert_eq!(bench.read(reader), ["published 8", "8:0..=0"]);
+    }
 }
 
 #[test]

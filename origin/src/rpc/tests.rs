@@ -365,6 +365,25 @@ async fn calls_are_relayed_once_for_callers_that_cannot_reach_the_owner() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relay_ends_when_the_owner_is_not_the_owner_any_more() {
+    let bench = Bench::start(&["a", "b"], section()).await;
+    let name = bench.stream_of("b");
+    let open = v1::ReadOpen {
+        routing: Some(v1::Routing {
+            unreachable: vec!["b".to_owned()],
+            ..v1::Routing::default()
+        }),
+        ..read_open(&name)
+    };
+    let mut viewer = Viewer::open(bench.client("a"), open).await;
+    let alone = ["a=127.0.0.1:1".to_owned()];
+    bench.nodes["a"].cluster.set_members(&alone).unwrap();
+    let ended = viewer.try_find().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable);
+    assert!(ended.message().contains("retry"), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn malformed_opens_are_rejected() {
     let bench = Bench::one().await;
     let name = name("camera");
