@@ -270,6 +270,7 @@ impl ClientSession {
             && error.is_fatal()
         {
             self.failure = Some(error.clone());
+            self.phase = Phase::Closed;
         }
         outcome
     }

@@ -105,10 +105,12 @@ impl ServerSession {
     pub fn new(config: impl Into<Arc<ServerConfig>>, random: RandomBlock, now: Duration) -> Self {
         let config = config.into();
         let limits = &config.limits;
+        let mut link = Link::new(limits, config.window_ack_size);
+        link.limit_messages(limits.command_size.min(limits.message_size));
         Self {
             phase: Phase::Handshake(Box::new(ServerHandshake::new(random))),
             deadline: Some(now.saturating_add(config.handshake_timeout)),
-            link: Link::new(limits, config.window_ack_size),
+            link,
             liveness: Liveness::new(config.ping_interval, config.ping_timeout, now),
             streams: Streams::new(limits.streams),
             encoding: ObjectEncoding::Amf0,
@@ -323,6 +325,7 @@ impl ServerSession {
             && error.is_fatal()
         {
             self.failure = Some(error.clone());
+            self.phase = Phase::Closing;
         }
         outcome
     }

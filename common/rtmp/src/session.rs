@@ -31,7 +31,7 @@ use crate::message::MessageType;
 pub struct SessionLimits {
     /// Largest message that is taken, in bytes. Key frames of high-rate video are the largest honest ones.
     pub message_size: usize,
-    /// Largest command that is decoded, in bytes.
+    /// Largest command that is decoded, in bytes; also the largest message that a server takes before it accepted the connection.
     pub command_size: usize,
     /// Bounds on the values of one command.
     pub amf: Limits,

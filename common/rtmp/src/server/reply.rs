@@ -102,6 +102,7 @@ impl ServerSession {
         self.send_message(&message)?;
         self.client_id = answer.client_id;
         self.phase = Phase::Connected;
+        self.link.limit_messages(self.config.limits.message_size);
         self.handle_deferred()
     }
 
@@ -215,7 +216,7 @@ impl ServerSession {
         stream_id: u32,
         answer: &PlayAnswer,
     ) -> Result<(), SessionError> {
-        if !self.streams.is_playing(stream_id) {
+        if !self.plays(stream_id) {
             return Ok(());
         }
         let outcome = self.start_play(stream_id, answer);
@@ -264,7 +265,7 @@ impl ServerSession {
         name: &str,
         description: &str,
     ) -> Result<(), SessionError> {
-        if !self.streams.is_playing(stream_id) {
+        if !self.plays(stream_id) {
             return Ok(());
         }
         if let Some(activity) = self.streams.get_mut(stream_id) {
@@ -311,7 +312,7 @@ impl ServerSession {
         name: &str,
         what: &str,
     ) -> Result<(), SessionError> {
-        if !self.streams.is_playing(stream_id) {
+        if !self.plays(stream_id) {
             return Ok(());
         }
         let status = Status::new(code)
@@ -334,7 +335,7 @@ impl ServerSession {
         duration: f64,
         bytes: u64,
     ) -> Result<(), SessionError> {
-        if !self.streams.is_playing(stream_id) {
+        if !self.plays(stream_id) {
             return Ok(());
         }
         let outcome = self.complete_play(stream_id, name, duration, bytes);
@@ -368,7 +369,7 @@ impl ServerSession {
     /// # Errors
     /// [`SessionError::TooMuchOutput`].
     pub fn play_stop(&mut self, stream_id: u32, name: &str) -> Result<(), SessionError> {
-        if !self.streams.is_playing(stream_id) {
+        if !self.plays(stream_id) {
             return Ok(());
         }
         let outcome = self.stop_play(stream_id, name);
@@ -580,7 +581,15 @@ impl ServerSession {
         self.note(outcome)
     }
 
+    /// Whether an answer to a player can still reach it.
+    fn plays(&self, stream_id: u32) -> bool {
+        self.is_connected() && self.streams.is_playing(stream_id)
+    }
+
     fn reply_status(&mut self, stream_id: u32, status: Status) -> Result<(), SessionError> {
+        if !self.is_connected() {
+            return Ok(());
+        }
         let outcome = self.send_status(stream_id, status);
         self.note(outcome)
     }

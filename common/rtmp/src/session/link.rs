@@ -53,11 +53,7 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(limits: &SessionLimits, window: u32) -> Self {
         Self {
-            reader: ChunkReader::new(ReaderLimits {
-                message_length: u32::try_from(limits.message_size).unwrap_or(u32::MAX),
-                total_partial_bytes: limits.message_size.saturating_mul(2),
-                ..ReaderLimits::default()
-            }),
+            reader: ChunkReader::new(reader_limits(limits.message_size)),
             writer: ChunkWriter::new(),
             ready: VecDeque::new(),
             ready_bytes: 0,
@@ -70,6 +66,11 @@ impl Link {
             announced_window: None,
             peer_acknowledged: None,
         }
+    }
+
+    /// Holds the peer to messages of this many bytes: little, until it has been let in.
+    pub(crate) fn limit_messages(&mut self, size: usize) {
+        self.reader.set_limits(reader_limits(size));
     }
 
     /// The next message. `None` if more input is needed.
@@ -257,6 +258,15 @@ impl Link {
             return Err(SessionError::TooMuchOutput(self.output_limit));
         }
         Ok(())
+    }
+}
+
+/// Room for one message of the greatest length, and for what is interleaved with it.
+fn reader_limits(message_size: usize) -> ReaderLimits {
+    ReaderLimits {
+        message_length: u32::try_from(message_size).unwrap_or(u32::MAX),
+        total_partial_bytes: message_size.saturating_mul(2),
+        ..ReaderLimits::default()
     }
 }
 

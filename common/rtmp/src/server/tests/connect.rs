@@ -1,6 +1,7 @@
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use headwater_amf::{Properties, Value};
 
+use crate::chunk::ChunkError;
 use crate::client::{ClientConfig, ClientEvent, ConnectParameters};
 use crate::command::{
     CAPS_EX_RECONNECT, CommandError, EnhancedCapabilities, FOURCC_CAN_DECODE, ObjectEncoding,
@@ -274,9 +275,34 @@ fn a_pending_client_may_not_send_for_ever() {
 
     let mut pair = Pair::new();
     pair.client.connect(&parameters()).unwrap();
-    let long = text(&"x".repeat(1024 * 1024));
-    pair.client.notify(0, "more", vec![long]).unwrap();
+    let long = text(&"x".repeat(600 * 1024));
+    for _ in 0..2 {
+        pair.client.notify(0, "more", vec![long.clone()]).unwrap();
+    }
     assert_eq!(pair.try_drive(), Err(SessionError::TooMuchDeferred));
+}
+
+#[test]
+fn a_stranger_is_held_to_small_messages() {
+    let mut media = command(0, "x", 0.0, Vec::new());
+    media.kind = MessageType::AUDIO;
+    media.payload = Bytes::from(vec![0; 1024 * 1024 + 1]);
+    let mut pair = Pair::new();
+    pair.client.connect(&parameters()).unwrap();
+    pair.client.send_message(&media).unwrap();
+    let outcome = pair.try_drive();
+    assert!(
+        matches!(
+            outcome,
+            Err(SessionError::Chunk(ChunkError::MessageTooLong { .. }))
+        ),
+        "{outcome:?}"
+    );
+
+    let mut pair = Pair::connected();
+    pair.client.send_message(&media).unwrap();
+    pair.drive();
+    assert!(pair.server.is_connected());
 }
 
 #[test]

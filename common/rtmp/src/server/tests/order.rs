@@ -5,12 +5,13 @@ use headwater_amf::Value;
 
 use crate::chunk::ChunkError;
 use crate::client::ClientEvent;
-use crate::command::CommandError;
+use crate::command::{CommandError, PublishMode};
 use crate::handshake::HandshakeError;
 use crate::message::{Message, MessageType};
-use crate::server::{ServerConfig, ServerEvent, ServerSession};
+use crate::server::{ConnectAnswer, PlayAnswer, ServerConfig, ServerEvent, ServerSession};
 use crate::session::pair::{Pair, SERVER_RANDOM, bytes, command, parameters, seconds, text};
 use crate::session::{SessionError, SessionLimits};
+use crate::status::{Status, StatusCode};
 
 fn limited(change: impl FnOnce(&mut SessionLimits)) -> Pair {
     let mut config = ServerConfig::default();
@@ -268,4 +269,39 @@ fn unknown_messages_are_counted() {
     pair.drive();
     assert_eq!(pair.take_server_events(), []);
     assert_eq!(pair.server.ignored_messages(), 4);
+}
+
+#[test]
+fn nothing_is_said_after_the_last_words() {
+    let mut pair = Pair::new();
+    pair.client.connect(&parameters()).unwrap();
+    for _ in 0..100 {
+        pair.client.notify(0, "more", Vec::new()).unwrap();
+    }
+    assert_eq!(pair.try_drive(), Err(SessionError::TooMuchDeferred));
+    pair.server
+        .accept_connect(ConnectAnswer::default())
+        .unwrap();
+    assert_eq!(pair.server.poll_transmit(), None);
+
+    let mut pair = Pair::connected();
+    let player = pair.play("cam");
+    let publisher = pair.create_stream();
+    pair.client
+        .publish(publisher, "new", PublishMode::Live)
+        .unwrap();
+    pair.drive();
+    pair.server
+        .close(&Status::new(StatusCode::ConnectIdleTimeout))
+        .unwrap();
+    while pair.server.poll_transmit().is_some() {}
+    pair.server.accept_publish(publisher).unwrap();
+    pair.server
+        .play_started(player, &PlayAnswer::default())
+        .unwrap();
+    pair.server.unpublish_notify(player, "cam").unwrap();
+    pair.server.bandwidth_done().unwrap();
+    pair.server.ping(pair.now).unwrap();
+    assert_eq!(pair.server.poll_transmit(), None);
+    assert!(pair.server.should_close());
 }
