@@ -48,6 +48,8 @@ section! {
         pub window_ms: u64 = 4_000 => 0..=60_000,
         /// Most bytes kept of each stream.
         pub window_bytes: usize = 33_554_432 => 1_048_576..=1_073_741_824,
+        /// Streams that may be played at once, published or not: each costs a call to its origin.
+        pub max_streams: usize = 20_000 => 1..=1_000_000,
         /// A viewer whose socket takes nothing for this long is closed, in milliseconds.
         pub stuck_timeout_ms: u64 = 20_000 => 1_000..=600_000,
     }

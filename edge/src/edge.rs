@@ -132,11 +132,14 @@ impl Edge {
         let upstream = Arc::new(Upstream {
             cluster: node.cluster.clone(),
             config: config.edge.upstream.clone(),
-            hubs: HubTable::new(RingLimits {
-                duration_ms: fanout.window_ms,
-                bytes: fanout.window_bytes,
-                entries: RING_ENTRIES,
-            }),
+            hubs: HubTable::new(
+                RingLimits {
+                    duration_ms: fanout.window_ms,
+                    bytes: fanout.window_bytes,
+                    entries: RING_ENTRIES,
+                },
+                fanout.max_streams,
+            ),
             metrics: metrics.clone(),
             chunk_size: config.rtmp.chunk_bytes,
             node: node.id,

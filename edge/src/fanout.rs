@@ -8,7 +8,7 @@
 //!
 //! What a slow viewer loses is decided in [`play`]; nobody else notices.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -223,18 +223,28 @@ fn serve(local: &LocalHub, from: usize) -> Option<usize> {
 #[derive(Default)]
 pub(crate) struct LocalHubs {
     hubs: RefCell<HashMap<StreamName, Weak<LocalHub>>>,
+    /// How many entries there may be before those of streams without viewers are dropped.
+    look_through_at: Cell<usize>,
 }
 
 impl LocalHubs {
-    /// This worker's share of a stream, made by `lease` if it has none yet.
-    pub(crate) fn open(&self, name: &StreamName, lease: impl FnOnce() -> HubLease) -> Rc<LocalHub> {
+    /// This worker's share of a stream, made by `lease` if it has none yet. `None` if that gives none.
+    pub(crate) fn open(
+        &self,
+        name: &StreamName,
+        lease: impl FnOnce() -> Option<HubLease>,
+    ) -> Option<Rc<LocalHub>> {
         if let Some(local) = self.hubs.borrow().get(name).and_then(Weak::upgrade) {
-            return local;
+            return Some(local);
         }
-        let local = LocalHub::start(lease());
+        let local = LocalHub::start(lease()?);
         let mut hubs = self.hubs.borrow_mut();
-        hubs.retain(|_, hub| hub.strong_count() > 0);
+        // Looked through only when it has doubled since the last time: a thousand streams are not a thousand look-throughs.
+        if hubs.len() >= self.look_through_at.get() {
+            hubs.retain(|_, hub| hub.strong_count() > 0);
+            self.look_through_at.set((hubs.len() * 2).max(16));
+        }
         hubs.insert(name.clone(), Rc::downgrade(&local));
-        local
+        Some(local)
     }
 }

@@ -116,26 +116,33 @@ impl Drop for HubLease {
 /// Every hub of this edge.
 pub(crate) struct HubTable {
     limits: RingLimits,
+    most: usize,
     hubs: Mutex<HashMap<StreamName, Arc<Hub>>>,
 }
 
 impl HubTable {
-    pub(crate) fn new(limits: RingLimits) -> Self {
+    /// For at most `most` streams at once.
+    pub(crate) fn new(limits: RingLimits, most: usize) -> Self {
         Self {
             limits,
+            most,
             hubs: Mutex::new(HashMap::new()),
         }
     }
 
-    /// The hub of a stream, and whether it is new: the caller of a new one starts its upstream read.
-    pub(crate) fn lease(&self, name: &StreamName) -> (HubLease, bool) {
+    /// The hub of a stream, and whether it is new: the caller of a new one starts its upstream read. `None` if there are as
+    /// many hubs as there may be.
+    pub(crate) fn lease(&self, name: &StreamName) -> Option<(HubLease, bool)> {
         let mut hubs = self.hubs.lock();
         if let Some(hub) = hubs.get(name) {
-            return (HubLease::new(Arc::clone(hub)), false);
+            return Some((HubLease::new(Arc::clone(hub)), false));
+        }
+        if hubs.len() >= self.most {
+            return None;
         }
         let hub = Arc::new(Hub::new(name.clone(), self.limits));
         hubs.insert(name.clone(), Arc::clone(&hub));
-        (HubLease::new(hub), true)
+        Some((HubLease::new(hub), true))
     }
 
     /// Forgets a hub that nobody watches. False if somebody came meanwhile: then its read goes on.
@@ -180,11 +187,12 @@ mod tests {
 
     #[test]
     fn viewers_share_a_hub_and_the_last_one_closes_it() {
-        let table = HubTable::new(limits());
-        let (first, new) = table.lease(&name("a"));
+        let table = HubTable::new(limits(), 1);
+        let (first, new) = table.lease(&name("a")).unwrap();
         assert!(new);
-        let (second, new) = table.lease(&name("a"));
+        let (second, new) = table.lease(&name("a")).unwrap();
         assert!(!new);
+        assert!(table.lease(&name("b")).is_none(), "there may be one only");
         let hub = Arc::clone(first.hub());
         assert!(Arc::ptr_eq(&hub, second.hub()));
         drop(first);
@@ -193,6 +201,9 @@ mod tests {
         assert_eq!(*hub.viewers().borrow(), 0);
         assert!(table.close_if_idle(&hub));
         assert_eq!(table.len(), 0);
-        assert!(table.lease(&name("a")).1, "a later viewer opens it anew");
+        assert!(
+            table.lease(&name("a")).unwrap().1,
+            "a later viewer opens it anew"
+        );
     }
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_cluster::{Availability, Cluster, NodeId};
+use headwater_cluster::{Availability, Cluster, NodeId, ring};
 use headwater_media::name::StreamName;
 use headwater_proto::v1;
 use headwater_proto::v1::stream_log_client::StreamLogClient;
@@ -77,9 +77,10 @@ impl Upstream {
     }
 
     fn client(&self, target: &Target, name: &StreamName) -> Option<StreamLogClient<Channel>> {
-        let view = self.cluster.view();
-        let hash = u64::from(view.partition(name));
-        let channel = self.cluster.channel(&target.node, hash).ok()?;
+        let channel = self
+            .cluster
+            .channel(&target.node, ring::stream_hash(name))
+            .ok()?;
         Some(
             StreamLogClient::new(channel)
                 .max_decoding_message_size(headwater_cluster::channel::MAX_MESSAGE_BYTES)

@@ -31,14 +31,14 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A share of a stream's hub; the first one starts the read at the stream's owner.
-    pub(crate) fn lease(&self, name: &headwater_media::name::StreamName) -> HubLease {
+    /// A share of a stream's hub; the first one starts the read at the stream's owner. `None`: too many streams.
+    pub(crate) fn lease(&self, name: &headwater_media::name::StreamName) -> Option<HubLease> {
         let upstream = &self.shared.upstream;
-        let (lease, new) = upstream.hubs.lease(name);
+        let (lease, new) = upstream.hubs.lease(name)?;
         if new {
             upstream::start_read(upstream, Arc::clone(lease.hub()), &self.shared.tasks);
         }
-        lease
+        Some(lease)
     }
 }
 

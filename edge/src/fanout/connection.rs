@@ -116,9 +116,14 @@ impl Connection {
             return;
         };
         let mut cx = Context::from_waker(&waker);
-        if let Poll::Ready(Err(failure)) = self.write_out(&mut cx) {
-            self.failure = Some(failure);
-            waker.wake();
+        match self.write_out(&mut cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(failure)) => {
+                self.failure = Some(failure);
+                waker.wake();
+            }
+            // The session watches the time for a socket that takes nothing.
+            Poll::Pending => waker.wake(),
         }
     }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use headwater_media::frame::{FrameFlags, FrameKind};
 use headwater_rtmp::chunk;
-use headwater_rtmp::command::ObjectEncoding;
+use headwater_rtmp::command::{ObjectEncoding, PlayLength};
 use headwater_rtmp::status::{Status, StatusCode, on_status_message};
 
 use super::{Membership, Mirror};
@@ -65,6 +65,14 @@ pub(crate) struct Play {
     audio: bool,
     video: bool,
     paused: bool,
+    /// What is still to be played, if the viewer asked for an end.
+    length: PlayLength,
+    /// Media time of the first frame, in milliseconds.
+    began_at: Option<u64>,
+    /// Video frames sent.
+    pictures: u64,
+    /// The viewer got all that it asked for.
+    complete: bool,
     chunk_size: u32,
     encoding: ObjectEncoding,
     _meter: ViewerMeter,
@@ -91,10 +99,19 @@ impl Play {
             audio: true,
             video: true,
             paused: false,
+            length: PlayLength::All,
+            began_at: None,
+            pictures: 0,
+            complete: false,
             chunk_size: wire.chunk_size,
             encoding: wire.encoding,
             _meter: meter,
         }
+    }
+
+    /// Ends after so much media time, or after one picture.
+    pub(crate) fn set_length(&mut self, length: PlayLength) {
+        self.length = length;
     }
 
     /// Stops a live stream for this viewer, or goes on with it at the newest key frame.
@@ -127,13 +144,13 @@ impl Play {
 
     /// Whether entries wait for this viewer.
     pub(crate) fn is_behind(&self) -> bool {
-        !self.paused && self.next < self.membership.hub().mirror().next_number()
+        !self.paused && !self.complete && self.next < self.membership.hub().mirror().next_number()
     }
 
     /// Moves what comes next to `out`, about `budget` bytes of it.
     pub(crate) fn select(&mut self, out: &mut VecDeque<Bytes>, budget: usize) -> Selected {
         let mut selected = Selected::default();
-        if self.paused {
+        if self.paused || self.complete {
             return selected;
         }
         let hub = Rc::clone(self.membership.hub());
@@ -170,6 +187,16 @@ impl Play {
                         self.jump(&mirror, &mut selected);
                         continue;
                     }
+                    if self.is_over(&entry.frame) {
+                        self.complete = true;
+                        self.tell(
+                            out,
+                            &mut selected,
+                            StatusCode::PlayStop,
+                            "has been played as long as asked",
+                        );
+                        break;
+                    }
                     if self.wants(entry, behind, &mirror, &mut selected) {
                         self.emit(entry, out, &mut selected);
                     }
@@ -178,6 +205,20 @@ impl Play {
             self.next += 1;
         }
         selected
+    }
+
+    /// Whether the viewer has what it asked for before this frame.
+    fn is_over(&mut self, frame: &WireFrame) -> bool {
+        if frame.is_header() {
+            return false;
+        }
+        let began_at = *self.began_at.get_or_insert(frame.timestamp);
+        let played = frame.timestamp.saturating_sub(began_at);
+        match self.length {
+            PlayLength::All => false,
+            PlayLength::OneFrame => self.pictures > 0 || played > DROP_ALL_AFTER_MS,
+            PlayLength::Milliseconds(length) => played >= u64::from(length),
+        }
     }
 
     fn jump(&mut self, mirror: &Mirror, selected: &mut Selected) {
@@ -245,6 +286,9 @@ impl Play {
         self.push(&entry.frame, out);
         selected.bytes += entry.frame.wire_length();
         selected.frames += 1;
+        if entry.frame.kind == FrameKind::Video && !entry.frame.is_header() {
+            self.pictures += 1;
+        }
     }
 
     fn push(&self, frame: &WireFrame, out: &mut VecDeque<Bytes>) {

@@ -5,6 +5,8 @@ use super::*;
 use headwater_rtmp::command::{Play2Parameters, PlayRequest, PlayReset, PlayStart, TransactionId};
 use headwater_rtmp::server::PlayAnswer;
 
+use tokio::task::JoinHandle;
+
 use crate::fanout::LocalHub;
 use crate::fanout::play::{Play, WireSettings};
 
@@ -16,6 +18,14 @@ pub(super) struct Waiting {
     request: PlayRequest,
     number: u64,
     hub: Rc<LocalHub>,
+    answer: JoinHandle<()>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // A client that changes its mind a thousand times a second leaves nothing behind.
+        self.answer.abort();
+    }
 }
 
 impl Session {
@@ -38,7 +48,14 @@ impl Session {
             }
         };
         self.forget_waiting(request.stream_id);
-        let hub = self.worker.hubs.open(&name, || self.worker.lease(&name));
+        let Some(hub) = self.worker.hubs.open(&name, || self.worker.lease(&name)) else {
+            self.fail_play(
+                &request,
+                StatusCode::PlayFailed,
+                "This server plays too many streams.",
+            );
+            return;
+        };
         match request.start {
             // A live name that nobody publishes yet waits for its publisher.
             PlayStart::LiveOrRecorded | PlayStart::Live => self.start_playing(&request, &hub),
@@ -53,12 +70,7 @@ impl Session {
         let stream_id = request.stream_id;
         let mut state = hub.hub().state();
         let notes = self.notes.0.clone();
-        self.waiting.push(Waiting {
-            request,
-            number,
-            hub,
-        });
-        tokio::task::spawn_local(async move {
+        let answer = tokio::task::spawn_local(async move {
             let known = state.wait_for(|state| state.is_some());
             let live = match tokio::time::timeout(FIND_TIMEOUT, known).await {
                 Ok(Ok(state)) => *state == Some(true),
@@ -70,6 +82,12 @@ impl Session {
                 live,
             });
         });
+        self.waiting.push(Waiting {
+            request,
+            number,
+            hub,
+            answer,
+        });
     }
 
     pub(super) fn play_found(&mut self, stream_id: u32, number: u64, live: bool) {
@@ -80,7 +98,8 @@ impl Session {
         let Some(index) = found else {
             return;
         };
-        let Waiting { request, hub, .. } = self.waiting.swap_remove(index);
+        let waiting = self.waiting.swap_remove(index);
+        let (request, hub) = (waiting.request.clone(), Rc::clone(&waiting.hub));
         if live {
             self.start_playing(&request, &hub);
         } else {
@@ -110,7 +129,8 @@ impl Session {
             chunk_size: self.worker.shared.config.rtmp.chunk_bytes,
             encoding: self.core.object_encoding(),
         };
-        let play = Play::new(stream_id, request.name.clone(), membership, meter, wire);
+        let mut play = Play::new(stream_id, request.name.clone(), membership, meter, wire);
+        play.set_length(request.length);
         self.connection.borrow_mut().plays().push(play);
     }
 

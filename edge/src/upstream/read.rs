@@ -167,13 +167,18 @@ async fn open(
     }
 }
 
-/// Waits until the hub has had no viewer for `linger` on end.
+/// Waits until the hub has had no viewer for `linger` on end. A stream that nobody publishes is not worth any waiting.
 async fn idle(hub: &Hub, linger: Duration) {
     let mut viewers = hub.viewers();
     loop {
         if viewers.wait_for(|count| *count == 0).await.is_err() {
             return;
         }
+        let linger = if *hub.state().borrow() == Some(true) {
+            linger
+        } else {
+            Duration::ZERO
+        };
         let back = viewers.wait_for(|count| *count > 0);
         if tokio::time::timeout(linger, back).await.is_err() {
             return;
