@@ -12,6 +12,7 @@ use headwater_node::metrics::Metrics;
 use headwater_node::readiness::Readiness;
 use headwater_node::shutdown::Shutdown;
 use headwater_node::tls::TlsError;
+use headwater_rtmp::server::ServerConfig;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +22,7 @@ use crate::config::{ApplicationSection, EdgeConfig};
 use crate::hub::{HubTable, RingLimits};
 use crate::listen::{Listener, bind};
 use crate::metrics::EdgeMetrics;
+use crate::session;
 use crate::upstream::Upstream;
 use crate::worker;
 
@@ -78,6 +80,8 @@ pub struct Edge {
 /// What all workers share.
 pub(crate) struct Shared {
     pub(crate) config: EdgeConfig,
+    /// The protocol's settings, one copy for all sessions.
+    pub(crate) rtmp: Arc<ServerConfig>,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) metrics: EdgeMetrics,
     pub(crate) tasks: Tasks,
@@ -145,6 +149,7 @@ impl Edge {
             node: node.id,
         });
         let shared = Arc::new(Shared {
+            rtmp: Arc::new(session::core_config(&config.rtmp)),
             config,
             upstream,
             metrics,

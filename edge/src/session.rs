@@ -114,7 +114,7 @@ pub(crate) async fn run(worker: Rc<Worker>, transport: Transport, peer: SocketAd
     let meters = worker.shared.metrics.connection();
     let connection = Rc::new(RefCell::new(Connection::new(transport, meters)));
     let core = ServerSession::new(
-        core_config(&worker.shared.config.rtmp),
+        std::sync::Arc::clone(&worker.shared.rtmp),
         rand::random(),
         Duration::ZERO,
     );
@@ -141,7 +141,8 @@ pub(crate) async fn run(worker: Rc<Worker>, transport: Transport, peer: SocketAd
     session.serve().await;
 }
 
-fn core_config(rtmp: &RtmpSection) -> ServerConfig {
+/// The settings of the protocol core.
+pub(crate) fn core_config(rtmp: &RtmpSection) -> ServerConfig {
     let handshake = Duration::from_millis(rtmp.handshake_timeout_ms);
     ServerConfig {
         chunk_size: rtmp.chunk_bytes,

@@ -11,16 +11,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 use headwater_media::frame::{FrameFlags, FrameKind};
 use headwater_rtmp::chunk;
-use headwater_rtmp::command::{ObjectEncoding, PlayLength};
+use headwater_rtmp::command::{ObjectEncoding, PlayLength, chunk_streams};
 use headwater_rtmp::status::{Status, StatusCode, on_status_message};
 
 use super::{Membership, Mirror};
 use crate::hub::{Entry, SHARED_STREAM_ID, StreamEntry, WireFrame};
 use crate::metrics::ViewerMeter;
-
-/// Chunk stream of statuses that stand between frames: the session's own writer never uses it, so its header compression
-/// is not disturbed.
-const STATUS_CHUNK_STREAM: u32 = 8;
 
 /// Behind by this much media time, a viewer loses disposable frames.
 const DROP_DISPOSABLE_AFTER_MS: u64 = 500;
@@ -315,7 +311,8 @@ impl Play {
         let Ok(message) = on_status_message(self.stream_id, &status, self.encoding) else {
             return;
         };
-        let bytes = chunk::shared_wire_form(STATUS_CHUNK_STREAM, &message, self.chunk_size).bytes;
+        let bytes =
+            chunk::shared_wire_form(chunk_streams::SHARED_STATUS, &message, self.chunk_size).bytes;
         selected.bytes += bytes.len();
         out.push_back(bytes);
     }
