@@ -11,7 +11,7 @@ SECONDS ?= 60
 ARGS ?=
 
 ROOT := $(CURDIR)
-FUZZ := $(CARGO) fuzz --fuzz-dir common/fuzz
+FUZZ_DIR := --fuzz-dir common/fuzz
 TARGET := $(or $(CARGO_TARGET_DIR),$(ROOT)/target)
 
 .PHONY: help
@@ -76,9 +76,9 @@ fuzz: ## Run every fuzz target for SECONDS (60) each; TARGETS='amf0 flv' for som
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is not installed (make tools-all)"; exit 1; }
 	@# The sanitizers are unstable options; the pinned compiler takes them so, and stays the one compiler.
 	@export RUSTC_BOOTSTRAP=1; \
-	for target in $(or $(TARGETS),$$($(FUZZ) list)); do \
+	for target in $(or $(TARGETS),$$($(CARGO) fuzz list $(FUZZ_DIR))); do \
 		echo "== $$target, $(SECONDS) s"; \
-		$(FUZZ) run --features libfuzzer "$$target" -- \
+		$(CARGO) fuzz run $(FUZZ_DIR) --features libfuzzer "$$target" -- \
 			-max_total_time=$(SECONDS) -max_len=65536 -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1; \
 	done
 

@@ -67,6 +67,8 @@ pub(crate) struct Ring {
     preface: Preface,
     /// The next offset to ask the origin for. None before the first frame.
     next_offset: Option<Offset>,
+    /// The publisher's run that the newest entries are of.
+    epoch: Option<Epoch>,
     publishing: bool,
     /// Whether the origin ever answered.
     opened: bool,
@@ -85,6 +87,7 @@ impl Ring {
             in_force: InForce::new(),
             preface: Preface::default(),
             next_offset: None,
+            epoch: None,
             publishing: false,
             opened: false,
         }
@@ -136,9 +139,10 @@ impl Ring {
         let first = !self.opened;
         self.opened = true;
         if publishing && first {
-            // Viewers asked for a stream that is there: nothing happened that they need to be told.
+            // Viewers asked for a stream that is there: nothing happened that they need to be told. Where it starts for
+            // them, the first frame says.
             self.publishing = true;
-            self.next_offset = Some(Offset { epoch, sequence: 0 });
+            self.epoch = Some(epoch);
         } else if publishing {
             self.set_published(epoch);
         }
@@ -151,9 +155,7 @@ impl Ring {
 
     /// Frames up to `to` are lost to this edge; `to` is a key frame and needs these headers.
     pub(crate) fn skip_to(&mut self, to: Offset, preface: &[Frame], chunk_size: u32) {
-        if self.next_offset.is_none_or(|next| next.epoch != to.epoch) {
-            self.set_published(to.epoch);
-        }
+        self.set_published(to.epoch);
         if self.next_offset.is_none_or(|next| next < to) {
             self.next_offset = Some(to);
         }
@@ -175,11 +177,8 @@ impl Ring {
         if self.next_offset.is_some_and(|next| frame.offset < next) {
             return false;
         }
-        if self
-            .next_offset
-            .is_some_and(|next| next.epoch != frame.offset.epoch)
-        {
-            self.begin_epoch();
+        if self.epoch.is_none_or(|epoch| epoch < frame.offset.epoch) {
+            self.begin_epoch(frame.offset.epoch);
         }
         self.next_offset = Some(frame.offset.next());
         let wire = Arc::new(WireFrame::new(frame, chunk_size));
@@ -201,13 +200,21 @@ impl Ring {
 
     /// A publisher is there. Viewers are told if they were not.
     pub(crate) fn set_published(&mut self, epoch: Epoch) {
-        if self.next_offset.is_none_or(|next| next.epoch < epoch) {
-            self.next_offset = Some(Offset { epoch, sequence: 0 });
-            self.begin_epoch();
+        if self.epoch.is_none_or(|known| known < epoch) {
+            self.begin_epoch(epoch);
+            // A viewer that waited sees the stream from its first frame on, also if the call breaks before that.
+            self.next_offset
+                .get_or_insert(Offset { epoch, sequence: 0 });
         } else if !self.publishing {
             self.publishing = true;
             self.append(Entry::Published);
         }
+    }
+
+    /// The place in the log is of no use any more: the stream's present owner knows no such epoch. The next read starts live.
+    pub(crate) fn forget_place(&mut self) {
+        self.epoch = None;
+        self.next_offset = None;
     }
 
     /// The publisher is gone.
@@ -234,7 +241,8 @@ impl Ring {
         }
     }
 
-    fn begin_epoch(&mut self) {
+    fn begin_epoch(&mut self, epoch: Epoch) {
+        self.epoch = Some(epoch);
         // Another publisher brings codec headers of its own; a late joiner must not get the old ones.
         self.in_force = InForce::new();
         self.preface = Preface::default();
@@ -468,6 +476,33 @@ mod tests {
             "the key frame went, and is not offered to late joiners"
         );
         assert_eq!(small.live_start(), small.next_number());
+    }
+
+    #[test]
+    fn a_place_that_nobody_knows_is_forgotten() {
+        let mut ring = ring();
+        ring.open(true, Epoch(9), &[], CHUNK);
+        ring.push(&video(9, 0, true), CHUNK);
+        ring.forget_place();
+        assert_eq!(ring.next_offset(), None);
+        ring.open(true, Epoch(5), &[], CHUNK);
+        assert!(
+            ring.push(&video(5, 7, true), CHUNK),
+            "an owner whose clock is behind"
+        );
+        assert_eq!(sketch(&ring), "KUPK");
+    }
+
+    #[test]
+    fn a_read_that_breaks_before_its_first_frame_starts_live_again() {
+        let mut ring = ring();
+        ring.open(true, Epoch(1), &[], CHUNK);
+        assert_eq!(ring.next_offset(), None);
+        let mut waiting = Ring::new(ring.limits);
+        waiting.open(false, Epoch(0), &[], CHUNK);
+        waiting.set_published(Epoch(1));
+        let first = waiting.next_offset().map(|next| next.sequence);
+        assert_eq!(first, Some(0), "but who waited misses nothing");
     }
 
     #[test]

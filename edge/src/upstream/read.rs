@@ -226,6 +226,9 @@ fn apply(upstream: &Upstream, hub: &Hub, message: v1::ReadResponse) -> Option<En
         }
         Response::Rejected(rejected) => {
             warn!(reason = ?rejected.reason(), rejected.description, "the read was refused");
+            if rejected.reason() == v1::RejectReason::Stale {
+                hub.update(|ring| ring.forget_place());
+            }
             return Some(End::Rejected);
         }
     }
