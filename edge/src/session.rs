@@ -218,6 +218,9 @@ impl Session {
         }
         self.core.handle_disconnect();
         self.act().await;
+        // A play holds its hub, and the hub's walk holds the connection: the ring is broken here, whatever came before.
+        let plays = std::mem::take(self.connection.borrow_mut().plays());
+        drop(plays);
     }
 
     fn now(&self) -> Duration {
