@@ -24,6 +24,12 @@ use crate::upstream;
 /// First and longest pause after a failed accept: most failures are a lack of file descriptors, which passes.
 const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
+/// Bytes that the kernel takes for a client beyond what is under way to it. Enough for a large key frame, and no more: what a
+/// slow viewer is behind waits in the hub's ring, which all viewers share and where it can be skipped, and not in megabytes
+/// of socket buffer for each.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 256 * 1024;
+
 /// What the sessions of one worker share.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -127,9 +133,8 @@ fn admit(
         info!(%peer, "too many connections, see rtmp.max_connections");
         return;
     }
-    // Without it small messages of the set-up wait for the client's delayed acknowledgements.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%peer, %error, "cannot set TCP_NODELAY");
+    if let Err(error) = prepare(&stream) {
+        debug!(%peer, %error, "cannot set an option of the socket");
     }
     let span = tracing::info_span!(parent: None, "connection", %peer, tls = tls.is_some());
     let worker = Rc::clone(worker);
@@ -155,6 +160,14 @@ fn admit(
         session::run(worker, transport, peer).await;
     };
     tokio::task::spawn_local(sessions.track_future(task.instrument(span)));
+}
+
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    // Without it small messages of the set-up wait for the client's delayed acknowledgements.
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    Ok(())
 }
 
 /// A connection as it counts against the limit.
