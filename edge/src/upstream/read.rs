@@ -7,6 +7,7 @@ use headwater_media::frame::Epoch;
 use headwater_node::telemetry::propagation;
 use headwater_proto::v1;
 use headwater_proto::v1::read_response::Response;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Streaming};
@@ -74,8 +75,8 @@ fn idle_now(hub: &Hub) -> bool {
 }
 
 async fn follow(upstream: &Upstream, hub: &Hub, target: &Target, pause: &mut Pause) -> End {
-    let mut responses = match open(upstream, hub, target).await {
-        Ok(responses) => responses,
+    let mut call = match open(upstream, hub, target).await {
+        Ok(call) => call,
         Err(end) => return end,
     };
     let lost = upstream.lost(&target.node);
@@ -85,7 +86,7 @@ async fn follow(upstream: &Upstream, hub: &Hub, target: &Target, pause: &mut Pau
     loop {
         let message = tokio::select! {
             biased;
-            message = responses.message() => message,
+            message = call.responses.message() => message,
             () = &mut lost => {
                 info!(node = %target.node, "the origin does not answer");
                 return End::Broken;
@@ -112,11 +113,14 @@ async fn follow(upstream: &Upstream, hub: &Hub, target: &Target, pause: &mut Pau
     }
 }
 
-async fn open(
-    upstream: &Upstream,
-    hub: &Hub,
-    target: &Target,
-) -> Result<Streaming<v1::ReadResponse>, End> {
+/// An open read. It ends with this value: dropping the answers alone would not end a call whose request side is open.
+struct Call {
+    responses: Streaming<v1::ReadResponse>,
+    /// Keeps the request side open for as long as the read: without it the call would be half closed.
+    _requests: mpsc::Sender<v1::ReadRequest>,
+}
+
+async fn open(upstream: &Upstream, hub: &Hub, target: &Target) -> Result<Call, End> {
     let Some(mut client) = upstream.client(target, hub.name()) else {
         return Err(End::Broken);
     };
@@ -133,17 +137,9 @@ async fn open(
             edge: upstream.node.clone(),
         })),
     };
-    // The request side stays open for as long as the read: its end would be a half-closed call.
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    let _ = sender.try_send(open);
-    let held = futures_util::stream::unfold(
-        (ReceiverStream::new(receiver), sender),
-        |(mut requests, sender)| async move {
-            let request = tokio_stream::StreamExt::next(&mut requests).await?;
-            Some((request, (requests, sender)))
-        },
-    );
-    let mut request = Request::new(held);
+    let (requests, receiver) = mpsc::channel(1);
+    let _ = requests.try_send(open);
+    let mut request = Request::new(ReceiverStream::new(receiver));
     propagation::inject(request.metadata_mut());
     let call = tokio::time::timeout(OPEN_TIMEOUT, client.read(request));
     let outcome = tokio::select! {
@@ -153,7 +149,10 @@ async fn open(
     match outcome {
         Ok(Ok(response)) => {
             debug!(node = %target.node, from = ?next, "reading");
-            Ok(response.into_inner())
+            Ok(Call {
+                responses: response.into_inner(),
+                _requests: requests,
+            })
         }
         Ok(Err(status)) => {
             debug!(node = %target.node, %status, "the read was not accepted");
