@@ -1,0 +1,26 @@
+//! Tests of the program as operators and clients meet it: real processes, killed and stopped for real, spoken to by real
+//! clients. One module for each behaviour, one program for all of them, because linking takes longer than most tests.
+//!
+//! `HEADWATER_TEST_PATIENCE` (a factor, 1) lengthens every waiting limit; `HEADWATER_TEST_STREAMS` sets the number of streams
+//! of the cluster tests. See [`support`] for what the tests are made of.
+
+#![forbid(unsafe_code)]
+// A failing test shows logs, a good one its figures.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod support;
+
+mod a_cluster_carries_live_streams;
+mod a_node_that_cannot_start_says_why;
+mod an_origin_dies;
+mod bad_input;
+mod drain;
+mod interop_ffmpeg;
+mod interop_gstreamer;
+mod interop_node_client;
+mod interop_rtmpdump;
+mod publisher_takeover;
+mod slow_viewer;
+mod standalone;
+mod telemetry;
+mod viewers_wait_for_a_publisher;

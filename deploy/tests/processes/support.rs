@@ -1,0 +1,23 @@
+//! What the tests are made of.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`wait`] | waiting for a condition, with a limit |
+//! | [`ports`] | ports that nobody else takes |
+//! | [`node`] | one process of `headwater` |
+//! | [`cluster`] | origins and edges that know each other |
+//! | [`client`] | publishers and viewers that record every frame, on our own client |
+//! | [`steered`] | a client that does only what the test tells it |
+//! | [`judge`] | what was lost, repeated or late |
+//! | [`media`] | a clip made by ffmpeg, and the digests of what is in a file |
+//! | [`tools`] | programs of others, and what to do when they are missing |
+
+pub(crate) mod client;
+pub(crate) mod cluster;
+pub(crate) mod judge;
+pub(crate) mod media;
+pub(crate) mod node;
+pub(crate) mod ports;
+pub(crate) mod steered;
+pub(crate) mod tools;
+pub(crate) mod wait;
