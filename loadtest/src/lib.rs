@@ -22,15 +22,15 @@
 
 #![forbid(unsafe_code)]
 
-//pub mod cli;
+pub mod cli;
 pub mod client;
 pub mod clock;
-//pub mod floor;
+pub mod floor;
 pub mod lane;
 pub mod measure;
 pub mod pacing;
 pub mod publisher;
-//pub mod report;
+pub mod report;
 pub mod source;
 pub mod target;
 pub mod viewer;

@@ -1,0 +1,138 @@
+//! The commands of the binary.
+//!
+//! A command runs until its time is over, every client has ended, or it is interrupted; then it prints what was done, whatever it was.
+//! The exit code is 0, or 1 if `--expect-no-loss` was missed or not one client could do its work, or 2 if nothing could be started.
+
+mod latency;
+mod limits;
+mod options;
+mod play;
+mod publish;
+mod supervise;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use headwater_media::synthetic::SettingsError;
+
+use crate::client::TrustError;
+use crate::floor::FloorError;
+use crate::report::{Table, write_json};
+use crate::source::file::FileError;
+use crate::target::TargetError;
+
+/// Loads an RTMP server with publishers and viewers, and measures what comes through.
+#[derive(Debug, Parser)]
+#[command(name = "headwater-loadtest", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Publish synthetic streams, or an FLV file, in real time.
+    Publish(publish::PublishArgs),
+    /// Play streams with any number of viewers and check what comes.
+    Play(play::PlayArgs),
+    /// Publish one stream, play it with one viewer, and tell the end-to-end latency.
+    Latency(latency::LatencyArgs),
+}
+
+/// How a command that could be started ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should.
+    Done,
+    /// The goal was missed, or not one client could do its work.
+    Missed,
+}
+
+/// Why a command could not be started, or its result not be given.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CliError {
+    /// An address.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The certificates to believe.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The file to publish.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The stream to make.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The socket pair to compare with.
+    #[error(transparent)]
+    Floor(#[from] FloorError),
+    /// More sockets than the system gives.
+    #[error("{needed} open files are needed, but the limit is {allowed}; raise it (ulimit -n)")]
+    OpenFiles {
+        /// For the sockets and what else is open.
+        needed: u64,
+        /// The hard limit of this process.
+        allowed: u64,
+    },
+    /// The system gives no thread, timer or signal.
+    #[error("cannot start: {0}")]
+    Start(io::Error),
+    /// The result could not be written.
+    #[error("cannot write {}: {cause}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+    /// The terminal or pipe is gone.
+    #[error("cannot print the result: {0}")]
+    Print(io::Error),
+}
+
+/// Runs a command and prints its result to `out`.
+///
+/// # Errors
+/// [`CliError`] if it cannot be started, or its result not be given.
+pub fn run(cli: Cli, out: &mut impl Write) -> Result<Outcome, CliError> {
+    match cli.command {
+        Command::Publish(args) => publish::run(&args, out),
+        Command::Play(args) => play::run(&args, out),
+        Command::Latency(args) => latency::run(&args, out),
+    }
+}
+
+/// Gives the result: a table, and JSON if it is wanted.
+fn give(
+    table: &Table,
+    summary: &impl serde::Serialize,
+    options: &options::RunArgs,
+    out: &mut impl Write,
+) -> Result<(), CliError> {
+    write!(out, "{table}")
+        .and_then(|()| out.flush())
+        .map_err(CliError::Print)?;
+    if let Some(path) = &options.json {
+        write_json(path, summary).map_err(|cause| CliError::Write {
+            path: path.clone(),
+            cause,
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether the goal was met, or at least some work was done if there was no goal.
+const fn judge(options: &options::RunArgs, is_without_loss: bool, did_something: bool) -> Outcome {
+    let is_good = if options.expect_no_loss {
+        is_without_loss
+    } else {
+        did_something
+    };
+    if is_good {
+        Outcome::Done
+    } else {
+        Outcome::Missed
+    }
+}

@@ -1,0 +1,162 @@
+//! Flags that several commands have.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use headwater_media::synthetic::{AudioSettings, Settings, SyntheticStream};
+
+use super::CliError;
+use crate::client::{ConnectOptions, Trust};
+use crate::source::SourceOptions;
+use crate::source::file::FlvFile;
+
+/// Most clients of one command.
+pub(super) const MAX_CLIENTS: u64 = 100_000;
+
+/// Most threads of one command.
+pub(super) const MAX_THREADS: u64 = 256;
+
+/// Longest time that can be given, in seconds: a year.
+const MAX_SECONDS: f64 = 31_536_000.0;
+
+/// How to connect.
+#[derive(Debug, Args)]
+pub(super) struct ConnectArgs {
+    /// Accept any certificate of an rtmps server.
+    #[arg(long, conflicts_with = "ca")]
+    insecure: bool,
+    /// PEM file with the certificate authorities to believe, instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Time for each of connecting and being answered.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    timeout: Duration,
+}
+
+impl ConnectArgs {
+    pub(super) fn options(&self) -> Result<ConnectOptions, CliError> {
+        let trust = match &self.ca {
+            Some(path) => Trust::file(path)?,
+            None if self.insecure => Trust::anyone(),
+            None => Trust::system(),
+        };
+        Ok(ConnectOptions {
+            trust,
+            connect_timeout: self.timeout,
+            answer_timeout: self.timeout,
+        })
+    }
+}
+
+/// What to publish.
+#[derive(Debug, Args)]
+pub(super) struct SourceArgs {
+    /// Bits per second of video.
+    #[arg(long, default_value_t = 1_000_000, value_name = "BITS")]
+    bitrate: u32,
+    /// Video frames per second.
+    #[arg(long, default_value_t = 30)]
+    fps: u32,
+    /// Frames from one key frame to the next.
+    #[arg(long, default_value_t = 60, value_name = "FRAMES")]
+    gop: u32,
+    /// Bits per second of audio.
+    #[arg(long, default_value_t = 128_000, value_name = "BITS")]
+    audio_bitrate: u32,
+    /// Publish video only.
+    #[arg(long, conflicts_with = "audio_bitrate")]
+    no_audio: bool,
+    /// Publish this FLV file in a loop instead of a synthetic stream.
+    #[arg(long, value_name = "FLV", conflicts_with_all = ["bitrate", "fps", "gop", "audio_bitrate", "no_audio"])]
+    file: Option<PathBuf>,
+}
+
+impl SourceArgs {
+    /// The source of the first publisher.
+    pub(super) fn options(&self) -> Result<SourceOptions, CliError> {
+        if let Some(path) = &self.file {
+            let file = FlvFile::load(path)?;
+            return Ok(SourceOptions::File(Arc::new(file)));
+        }
+        let settings = Settings {
+            video_bitrate: self.bitrate,
+            fps: self.fps,
+            gop: self.gop,
+            audio: (!self.no_audio).then(|| AudioSettings {
+                bitrate: self.audio_bitrate,
+                ..AudioSettings::default()
+            }),
+            seed: 0,
+        };
+        // Wrong settings are told before anything connects.
+        SyntheticStream::new(settings)?;
+        Ok(SourceOptions::Synthetic(settings))
+    }
+}
+
+/// The source of the publisher with this number: each has frame sizes of its own.
+pub(super) fn numbered(source: &SourceOptions, number: usize) -> SourceOptions {
+    match source {
+        SourceOptions::Synthetic(settings) => SourceOptions::Synthetic(Settings {
+            seed: settings.seed.wrapping_add(number as u64),
+            ..*settings
+        }),
+        SourceOptions::File(file) => SourceOptions::File(Arc::clone(file)),
+    }
+}
+
+/// Video frames per second of a source.
+pub(super) fn frame_rate(source: &SourceOptions) -> u32 {
+    match source {
+        SourceOptions::Synthetic(settings) => settings.fps,
+        SourceOptions::File(file) => file.fps(),
+    }
+}
+
+/// How a run ends and what becomes of its result.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Write the result to this file, too.
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+    /// Fail if a client could not start or was cut off, or a frame was missing or came twice.
+    #[arg(long)]
+    pub(super) expect_no_loss: bool,
+}
+
+/// Parses a number of seconds.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text
+        .parse()
+        .map_err(|_| format!("{text} is not a number of seconds"))?;
+    if number > 0.0 && number <= MAX_SECONDS {
+        Ok(Duration::from_secs_f64(number))
+    } else {
+        Err(format!("{text} is not between 0 and {MAX_SECONDS} seconds"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_positive_and_finite() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        for text in ["0", "-1", "nan", "inf", "1e300", "x", ""] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn publishers_differ() {
+        let first = SourceOptions::default();
+        let SourceOptions::Synthetic(second) = numbered(&first, 1) else {
+            panic!("another kind of source");
+        };
+        assert_eq!(second.seed, Settings::default().seed + 1);
+        assert_eq!(frame_rate(&first), 30);
+    }
+}

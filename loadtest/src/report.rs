@@ -1,0 +1,24 @@
+//! What a run found, for people as a table and for programs as JSON.
+//!
+//! Numbers in JSON name their unit in their name. The shapes here are what other programs read: fields may be added, none changes its meaning.
+
+mod summary;
+mod table;
+
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+
+pub use summary::{Ending, LatencySummary, MAX_KINDS, PlaySummary, PublishSummary, Spread, Tally};
+pub use table::{Table, bytes, count, micros, millis};
+
+/// Writes a summary as JSON, indented, with a line break at its end.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_json(path: &Path, summary: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(summary).map_err(io::Error::other)?;
+    text.push('\n');
+    std::fs::write(path, text)
+}
