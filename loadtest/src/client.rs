@@ -94,6 +94,8 @@ pub struct Connection {
     read_at: u64,
     bytes_in: u64,
     answer_timeout: Duration,
+    /// What the server said while an answer was awaited.
+    statuses: Statuses,
 }
 
 impl Connection {
@@ -132,6 +134,7 @@ impl Connection {
             read_at: now_ns(),
             bytes_in: 0,
             answer_timeout: options.answer_timeout,
+            statuses: Statuses::default(),
         };
         connection
             .session
@@ -215,6 +218,13 @@ impl Connection {
     #[must_use]
     pub fn unsent(&self) -> usize {
         self.output.len()
+    }
+
+    /// The statuses among the answers to connect, createStream and publish. Those among the events of [`Connection::poll_event`] are
+    /// not here.
+    #[must_use]
+    pub const fn early_statuses(&self) -> &Statuses {
+        &self.statuses
     }
 
     /// Waits until something happened, and does it: bytes were read, a deadline has passed, or the last waiting byte was written.
@@ -356,16 +366,15 @@ impl Connection {
 impl Connection {
     /// The next event, waiting for it. Not for media: see [`Connection::poll_event`].
     async fn next_event(&mut self) -> Result<ClientEvent, ClientError> {
+        let mut outcome = Ok(());
         loop {
-            if let Some(event) = self.poll_event() {
-                return Ok(event);
-            }
-            let outcome = self.turn().await;
             // What the server said before it went away explains more than that it went; the error comes again.
             if let Some(event) = self.poll_event() {
+                self.statuses.note(&event, self.started.elapsed());
                 return Ok(event);
             }
             outcome?;
+            outcome = self.turn().await;
         }
     }
 

@@ -178,7 +178,11 @@ async fn run(options: PublisherOptions, shared: Arc<Shared>, stop: CancellationT
             Source::new(&options.source).map_err(|error| ClientError::Source(error.to_string()))?;
         let mut connection = Connection::open(&options.target, &options.connect).await?;
         let stream_id = connection.publish(&options.target.stream).await?;
-        shared.report.lock().setup = Some(begun.elapsed());
+        {
+            let mut report = shared.report.lock();
+            report.setup = Some(begun.elapsed());
+            report.statuses = connection.early_statuses().clone();
+        }
         shared.phase.send_replace(Phase::Publishing);
         Ok::<_, ClientError>((source, connection, stream_id, begun))
     };

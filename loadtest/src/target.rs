@@ -56,16 +56,19 @@ impl Target {
     /// # Errors
     /// [`TargetError`] names what is wrong.
     pub fn parse(url: &str) -> Result<Self, TargetError> {
-        let missing = || TargetError::Stream {
-            url: url.to_owned(),
-        };
         let path_end = url.find('?').unwrap_or(url.len());
         let (path, query) = url.split_at(path_end);
         let (application, name) = path
             .trim_end_matches('/')
             .rsplit_once('/')
-            .ok_or_else(missing)?;
-        let target = Self::with_name(application, &format!("{name}{query}"))?;
+            .unwrap_or((path, ""));
+        let missing = || TargetError::Stream {
+            url: url.to_owned(),
+        };
+        // The whole address first: of a part of it, the error would be another.
+        Self::with_name(path, "")?;
+        let target = Self::with_name(application, &format!("{name}{query}"));
+        let target = target.map_err(|_| missing())?;
         if name.is_empty() || target.url.app.app.is_empty() {
             return Err(missing());
         }
@@ -133,22 +136,23 @@ mod tests {
 
     #[test]
     fn what_names_no_stream_is_refused() {
-        for text in ["rtmp://h/live", "rtmp://h/live/", "rtmp://h/?x=/y"] {
-            assert!(
-                matches!(
-                    Target::parse(text),
-                    Err(TargetError::Stream { .. } | TargetError::Url { .. })
-                ),
-                "{text}: {:?}",
-                Target::parse(text)
-            );
+        for text in [
+            "rtmp://h",
+            "rtmp://h/live",
+            "rtmp://h/live/",
+            "rtmp://h/?x=/y",
+        ] {
+            let expected = TargetError::Stream {
+                url: text.to_owned(),
+            };
+            assert_eq!(Target::parse(text), Err(expected));
         }
         for (text, part) in [
             ("http://h/live/cam", "scheme"),
             ("rtmpt://h/live/cam", "rtmpt"),
             ("rtmp:/live/cam/x", "no host"),
             ("rtmp://h:0/live/cam", "port"),
-            ("cam", "needs an application"),
+            ("cam", "scheme"),
         ] {
             let error = Target::parse(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

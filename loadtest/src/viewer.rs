@@ -255,6 +255,7 @@ async fn run(
             seen.begun = begun_ns;
             seen.stream_id = stream_id;
             seen.report.setup = Some(begun.elapsed());
+            seen.report.statuses = connection.early_statuses().clone();
         }
         Ok::<_, ClientError>(connection)
     };

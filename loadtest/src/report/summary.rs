@@ -415,7 +415,7 @@ fn add_latency(table: &mut Table, reports: &[&LatencyReport]) {
 
 fn add_endings(table: &mut Table, endings: &[Ending]) {
     for ending in endings {
-        table.line(format!("ended: {}", ending.what), count(ending.count));
+        table.note(format!("{} x ended: {}", count(ending.count), ending.what));
     }
 }
 
@@ -542,7 +542,7 @@ mod tests {
             "41.0 ms",
             "120 us",
             "1.50 ms",
-            "ended: refused: NetStream.Play.StreamNotFound: gone",
+            "1 x ended: refused: NetStream.Play.StreamNotFound: gone",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }

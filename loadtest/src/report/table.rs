@@ -1,4 +1,4 @@
-//! Tables for terminals: a title, and lines of a label and one or more values, right-aligned by column.
+//! Tables for terminals: a title, lines of a label and one or more values, and notes. Several columns of values are right-aligned.
 
 use std::fmt;
 
@@ -8,6 +8,7 @@ pub struct Table {
     title: String,
     columns: Vec<String>,
     rows: Vec<Row>,
+    notes: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +39,11 @@ impl Table {
         self.row(label, vec![value.into()]);
     }
 
+    /// Adds a line of text below all others.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
     /// Adds a line with a value for each column.
     pub fn row(&mut self, label: impl Into<String>, cells: Vec<String>) {
         self.rows.push(Row {
@@ -62,6 +68,9 @@ impl fmt::Display for Table {
             .collect();
         let write = |f: &mut fmt::Formatter<'_>, label: &str, cells: &[String]| {
             write!(f, "  {label:<label_width$}")?;
+            if let ([_], [cell]) = (&widths[..], cells) {
+                return writeln!(f, "  {cell}");
+            }
             for (cell, width) in cells.iter().zip(&widths) {
                 write!(f, "  {cell:>width$}")?;
             }
@@ -73,6 +82,9 @@ impl fmt::Display for Table {
         }
         for row in &self.rows {
             write(f, &row.label, &row.cells)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  {note}")?;
         }
         Ok(())
     }
@@ -176,6 +188,11 @@ mod tests {
         );
         let mut table = Table::new("play");
         table.line("viewers", "3");
-        assert_eq!(table.to_string(), "play\n  viewers  3\n");
+        table.line("received", "1 MB");
+        table.note("2 x gone");
+        assert_eq!(
+            table.to_string(),
+            "play\n  viewers   3\n  received  1 MB\n  2 x gone\n"
+        );
     }
 }
