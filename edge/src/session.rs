@@ -332,7 +332,9 @@ impl Session {
     /// Waits for the next thing to do. Writes whatever the socket takes on the way.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
         let mut connection = self.connection.borrow_mut();
-        match connection.pump(cx) {
+        let written = connection.pump(cx);
+        let is_full = written.is_pending();
+        match written {
             Poll::Ready(Err(error)) => return Poll::Ready(Wake::Failed(error)),
             Poll::Ready(Ok(())) if self.closing && connection.is_drained() => {
                 return Poll::Ready(Wake::Drained);
@@ -362,6 +364,13 @@ impl Session {
         }
         if self.timer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Wake::Timer);
+        }
+        if is_full {
+            // It may have become so just now, and nothing else would end the wait for a client that never reads again.
+            self.set_timer();
+            if self.timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Wake::Timer);
+            }
         }
         Poll::Pending
     }
