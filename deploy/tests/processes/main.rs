@@ -19,6 +19,7 @@ mod interop_ffmpeg;
 mod interop_gstreamer;
 mod interop_node_client;
 mod interop_rtmpdump;
+mod play_controls;
 mod publisher_takeover;
 mod slow_viewer;
 mod standalone;
