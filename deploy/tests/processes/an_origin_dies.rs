@@ -9,6 +9,9 @@ use crate::a_cluster_carries_live_streams::light;
 use crate::support::client::{Publisher, Viewer, clock};
 use crate::support::cluster::{Cluster, stream_count};
 use crate::support::judge::{assert_no_loss, distribution, longest_gap};
+use crate::support::media::{CLIP_SECONDS, Packets, assert_same, clip, packets_of, tags_of};
+use crate::support::node::Node;
+use crate::support::tools::{ffmpeg_play, ffmpeg_publish, has, rtmpdump};
 use crate::support::wait::{patience, pause, until};
 
 /// The origin that fails.
@@ -70,7 +73,8 @@ impl Show {
     }
 
     /// Ends the show, judges every viewer, and prints the gaps since a moment. Gives the longest.
-    fn judge(self, what: &str, since: Duration) -> Duration {
+    fn judge(mut self, what: &str, since: Duration) -> Duration {
+        self.print_counters(what);
         let mut hit = Vec::new();
         let mut others = Vec::new();
         for stream in self.streams {
@@ -103,6 +107,23 @@ impl Show {
             distribution(&others)
         );
         hit.into_iter().max().unwrap_or_default()
+    }
+
+    /// What the nodes say that they lost: of use when a viewer did not get everything.
+    fn print_counters(&mut self, what: &str) {
+        let edges = self.cluster.edges.iter_mut();
+        for (number, edge) in edges.enumerate() {
+            let counters = [
+                "frames_lost",
+                "upstream_gaps",
+                "viewer_jumps",
+                "frames_dropped",
+            ];
+            for counter in counters {
+                let value = edge.metric(&format!("headwater_edge_{counter}_total"));
+                println!("{what}, edge {number}: {counter} {value}");
+            }
+        }
     }
 
     /// Waits until the victim has its streams again.
@@ -163,8 +184,53 @@ fn hanging_and_going_on_it_takes_its_streams_back_without_loss() {
 }
 
 #[test]
+fn ffmpeg_and_rtmpdump_do_not_notice_a_killed_origin() {
+    beside_programs(|origin| origin.kill());
+}
+
+#[test]
+fn ffmpeg_and_rtmpdump_do_not_notice_a_hanging_origin() {
+    beside_programs(|origin| origin.hang());
+}
+
+/// Lets something happen to the owner of a stream that ffmpeg publishes and ffmpeg and rtmpdump play.
+fn beside_programs(happens: impl FnOnce(&mut Node)) {
+    if !has("ffmpeg") || !has("rtmpdump") {
+        return;
+    }
+    let limit = Duration::from_secs(u64::from(CLIP_SECONDS) + 20);
+    let clip = clip();
+    let mut cluster = Cluster::start(2, 2);
+    let name = cluster.names(1).remove(VICTIM);
+    let url = cluster.url(1, &name);
+    let (digests, dump) = (
+        cluster.folder().join("digests"),
+        cluster.folder().join("dump.flv"),
+    );
+    let mut players = [ffmpeg_play(&url, &digests), rtmpdump(&url, &dump)];
+    until("the players wait", Duration::from_secs(15), || {
+        cluster.edges[1].metric("headwater_edge_viewers") >= 2.0
+    });
+    let mut publisher = ffmpeg_publish(&clip, &cluster.url(0, &name));
+    until("it runs", Duration::from_secs(10), || {
+        cluster.edges[0].metric("headwater_edge_frames_published_total") > 100.0
+    });
+    happens(&mut cluster.origins[VICTIM]);
+    publisher.succeed(limit);
+    for player in &mut players {
+        player.finish(limit);
+    }
+    Packets::read(&digests).assert_all_of(&packets_of(&clip), "ffmpeg");
+    let original = tags_of(&clip);
+    for (kind, dumped) in tags_of(&dump) {
+        assert_same(&format!("rtmpdump: {kind}"), &dumped, &original[kind]);
+    }
+}
+
+#[test]
 fn a_viewer_who_comes_while_it_is_dead_gets_the_stream() {
     let mut show = Show::start(2);
+    let killed = clock();
     show.cluster.origins[VICTIM].kill();
     show.wait_for_progress();
     let stream = show
@@ -177,12 +243,13 @@ fn a_viewer_who_comes_while_it_is_dead_gets_the_stream() {
         viewer.wait_for(30, Duration::from_secs(5));
         stream.viewers.push(viewer);
     }
-    show.judge("killed, with late viewers", clock());
+    show.judge("killed, with late viewers", killed);
 }
 
 #[test]
 fn all_of_them_dead_and_back_the_publisher_and_the_viewer_stay() {
     let mut show = Show::start(2);
+    let killed = clock();
     for origin in &mut show.cluster.origins {
         origin.kill();
     }
@@ -194,5 +261,5 @@ fn all_of_them_dead_and_back_the_publisher_and_the_viewer_stay() {
         origin.restart();
     }
     show.wait_for_progress();
-    show.judge("all killed and restarted", clock());
+    show.judge("all killed and restarted", killed);
 }

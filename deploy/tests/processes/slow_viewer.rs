@@ -181,3 +181,32 @@ fn viewers_that_never_read_again_are_closed_and_cost_no_memory() {
     other.wait_for_frame(sent.last().expect("frames").id, Duration::from_secs(5));
     assert_no_loss("the other viewer", &sent, &other.received());
 }
+
+#[test]
+fn a_viewer_is_never_given_the_rest_of_a_group_of_pictures() {
+    // A group of pictures is several times what the edge may hold: most of the time its key frame is gone.
+    let (mut node, _folder) = standalone(&["--set", "edge.fanout.window_bytes=1048576"]);
+    let url = node.url(&format!("live/{NAME}"));
+    let settings = Settings { gop: 60, ..heavy() };
+    let publisher = Publisher::start(&url, settings);
+    let other = Viewer::start(&url);
+    let mut players = Vec::new();
+    // At four places of the group.
+    for _ in 0..4 {
+        let goal = publisher.count() + 40;
+        until("the stream runs", Duration::from_secs(5), || publisher.count() >= goal);
+        players.push(player(&url));
+    }
+    let (stalled, stream) = players.last_mut().expect("a player");
+    stalled.wait_frames(0, *stream, FrameKind::Video, 15);
+    let_it_run(&publisher, 3);
+    for (index, (player, stream)) in players.iter_mut().enumerate() {
+        let seen = frames(player.came(), *stream, FrameKind::Video).len();
+        player.wait_frames(0, *stream, FrameKind::Video, seen + 70);
+        let video = frames(player.came(), *stream, FrameKind::Video);
+        assert_decodable(&format!("player {index}"), &video);
+    }
+    let sent = publisher.finish();
+    other.wait_for_frame(sent.last().expect("frames").id, Duration::from_secs(5));
+    assert_no_loss("the other viewer", &sent, &other.received());
+}
