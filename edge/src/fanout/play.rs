@@ -54,7 +54,8 @@ pub(crate) struct Play {
     fresh: bool,
     /// Video is left out until this entry, a key frame.
     skip_video_until: Option<u64>,
-    /// Video is left out until any key frame.
+    /// Video is left out until any key frame: the edge may hold none where the viewer starts, if a group of pictures is larger
+    /// than the ring.
     await_key: bool,
     /// The least this viewer was ever behind, in milliseconds.
     least_behind: u64,
@@ -90,7 +91,7 @@ impl Play {
             next,
             fresh: true,
             skip_video_until: None,
-            await_key: false,
+            await_key: true,
             least_behind: u64::MAX,
             audio: true,
             video: true,
@@ -132,7 +133,10 @@ impl Play {
 
     fn rejoin(&mut self) {
         let start = self.membership.hub().mirror().live_start();
-        self.next = self.next.max(start);
+        if start > self.next {
+            self.next = start;
+            self.await_key = true;
+        }
         self.fresh = true;
         self.skip_video_until = None;
         self.least_behind = u64::MAX;
@@ -223,6 +227,7 @@ impl Play {
         selected.jumps += 1;
         self.next = start;
         self.fresh = true;
+        self.await_key = true;
         self.skip_video_until = None;
         self.least_behind = u64::MAX;
     }
@@ -248,6 +253,7 @@ impl Play {
                     && mirror.live_start() > self.next
                 {
                     self.skip_video_until = Some(mirror.live_start());
+                    self.await_key = true;
                     selected.jumps += 1;
                 }
                 if self.skip_video_until.is_some_and(|until| self.next < until) {
