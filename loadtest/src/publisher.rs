@@ -186,7 +186,8 @@ async fn run(options: PublisherOptions, shared: Arc<Shared>, stop: CancellationT
         shared.phase.send_replace(Phase::Publishing);
         Ok::<_, ClientError>((source, connection, stream_id, begun))
     };
-    let outcome = match stop.run_until_cancelled(work).await {
+    // On the heap while it lasts: otherwise each client keeps room for connecting as long as it lives.
+    let outcome = match stop.run_until_cancelled(Box::pin(work)).await {
         None => Ok(()),
         Some(Err(failure)) => Err(failure),
         Some(Ok((mut source, mut connection, stream_id, begun))) => {
@@ -202,9 +203,7 @@ async fn run(options: PublisherOptions, shared: Arc<Shared>, stop: CancellationT
                 Some(failure) => Err(failure),
                 None => {
                     let name = &options.target.stream;
-                    connection
-                        .close(Some(stream_id), Some(name), FAREWELL)
-                        .await;
+                    Box::pin(connection.close(Some(stream_id), Some(name), FAREWELL)).await;
                     Ok(())
                 }
             }

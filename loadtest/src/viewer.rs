@@ -259,7 +259,8 @@ async fn run(
         }
         Ok::<_, ClientError>(connection)
     };
-    let outcome = match stop.run_until_cancelled(work).await {
+    // On the heap while it lasts: otherwise each client keeps room for connecting as long as it lives.
+    let outcome = match stop.run_until_cancelled(Box::pin(work)).await {
         None => Ok(()),
         Some(Err(failure)) => Err(failure),
         Some(Ok(mut connection)) => {
@@ -268,7 +269,7 @@ async fn run(
                 Some(failure) => Err(failure),
                 None => {
                     let stream_id = shared.seen.lock().stream_id;
-                    connection.close(Some(stream_id), None, FAREWELL).await;
+                    Box::pin(connection.close(Some(stream_id), None, FAREWELL)).await;
                     Ok(())
                 }
             }

@@ -330,6 +330,12 @@ impl PlaySummary {
         table.line("longest gap", millis(self.longest_gap_ms));
         add_latency(&mut table, &[&self.latency]);
         add_endings(&mut table, &self.endings);
+        if self.playing < self.viewers {
+            // What those who see nothing were told.
+            for status in &self.statuses {
+                table.note(format!("{} x told: {}", count(status.count), status.what));
+            }
+        }
         table
     }
 }
