@@ -68,8 +68,9 @@ docs: ## Documentation of all crates, into target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 .PHONY: bench
-bench: ## Benchmarks of the byte paths
-	$(CARGO) bench --workspace
+bench: ## Latency and fan-out of a cluster on this machine, release build
+	$(CARGO) build --release -p headwater -p headwater-loadtest
+	@deploy/bench.sh "$(TARGET)/release"
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for SECONDS (60) each; TARGETS='amf0 flv' for some
