@@ -170,6 +170,10 @@ pub(crate) enum SettingsError {
     },
     #[error("`rtmps.tls`: {0}")]
     Rtmps(#[from] TlsError),
+    #[error(
+        "`rtmps.listen` is set, but `rtmps.tls.certificate_file` and `rtmps.tls.key_file` are not: there is no RTMPS without a certificate"
+    )]
+    RtmpsWithoutCertificate,
 }
 
 impl Settings {
@@ -278,11 +282,18 @@ pub(crate) fn print(role: Role, loader: Loader) -> Result<String, ConfigError> {
     })
 }
 
-/// Reads the certificate for RTMPS once, so that a wrong one is found before anything runs.
-fn checked(config: EdgeConfig) -> Result<EdgeConfig, TlsError> {
-    let tls = &config.rtmps.tls;
-    if let (Some(certificate), Some(key)) = (&tls.certificate_file, &tls.key_file) {
-        Certificate::load(certificate, key)?;
+/// Reads the certificate for RTMPS once, so that a wrong one is found before anything runs. Who names an address for RTMPS
+/// wants RTMPS: without a certificate that is a mistake, while the built-in address stays idle.
+fn checked(config: EdgeConfig) -> Result<EdgeConfig, SettingsError> {
+    let RtmpsSection { listen, tls } = &config.rtmps;
+    match (&tls.certificate_file, &tls.key_file) {
+        (Some(certificate), Some(key)) => {
+            Certificate::load(certificate, key)?;
+        }
+        _ if *listen != RtmpsSection::default().listen && !listen.is_empty() => {
+            return Err(SettingsError::RtmpsWithoutCertificate);
+        }
+        _ => {}
     }
     Ok(config)
 }

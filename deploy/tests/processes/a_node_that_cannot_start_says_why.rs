@@ -46,6 +46,10 @@ fn wrong_flags_and_values() {
         ),
         (&["--log", "info,,=x"], &["log.filter"]),
         (
+            &["--rtmps", "127.0.0.1:0"],
+            &["rtmps.listen", "certificate"],
+        ),
+        (
             &["origin", "--id", "o3", "--cluster", "o1=127.0.0.1:1"],
             &["o3", "cluster.members"],
         ),

@@ -1,5 +1,6 @@
 //! The default: both roles in one process.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use headwater_media::synthetic::Settings;
@@ -65,6 +66,20 @@ fn it_tells_operators_how_it_is() {
     until("and ends", Duration::from_secs(5), || {
         node.metric("headwater_edge_publishers") == 0.0
     });
+}
+
+#[test]
+fn a_bare_port_is_reached_over_both_families() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this machine has no IPv6");
+        return;
+    }
+    let (mut node, _folder) = standalone(&["--set", "rtmp.listen=0"]);
+    let port = node.address("rtmp").port();
+    let viewer = Viewer::start(&format!("rtmp://[::1]:{port}/live/both"));
+    let publisher = Publisher::start(&format!("rtmp://127.0.0.1:{port}/live/both"), light());
+    viewer.wait_for(30, Duration::from_secs(5));
+    publisher.finish();
 }
 
 #[test]
