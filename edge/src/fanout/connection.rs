@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
+use tracing::{Span, info};
 
 use super::play::Play;
 use crate::metrics::ConnectionMeters;
@@ -35,6 +36,8 @@ pub(crate) struct Connection {
     stuck_since: Option<Instant>,
     failure: Option<io::Error>,
     meters: ConnectionMeters,
+    /// The connection's span: the walk writes on behalf of many.
+    span: Span,
 }
 
 impl Connection {
@@ -49,6 +52,7 @@ impl Connection {
             stuck_since: None,
             failure: None,
             meters,
+            span: Span::current(),
         }
     }
 
@@ -178,11 +182,20 @@ impl Connection {
     }
 
     fn take_portion(&mut self) {
+        let span = &self.span;
         for play in &mut self.plays {
             if play.is_behind() {
                 let selected = play.select(&mut self.pending, PORTION);
                 self.pending_bytes += selected.bytes;
                 self.meters.played(&selected);
+                if selected.jumps > 0 {
+                    info!(
+                        parent: span,
+                        stream = play.name,
+                        dropped = selected.dropped,
+                        "a slow viewer goes on at a later key frame"
+                    );
+                }
             }
         }
     }

@@ -70,6 +70,7 @@ pub(crate) struct Play {
     pictures: u64,
     /// The viewer got all that it asked for.
     complete: bool,
+    total: Selected,
     chunk_size: u32,
     encoding: ObjectEncoding,
     _meter: ViewerMeter,
@@ -100,6 +101,7 @@ impl Play {
             began_at: None,
             pictures: 0,
             complete: false,
+            total: Selected::default(),
             chunk_size: wire.chunk_size,
             encoding: wire.encoding,
             _meter: meter,
@@ -204,7 +206,15 @@ impl Play {
             }
             self.next += 1;
         }
+        self.total.frames += selected.frames;
+        self.total.dropped += selected.dropped;
+        self.total.jumps += selected.jumps;
         selected
+    }
+
+    /// What the viewer got and lost so far; bytes are not added up.
+    pub(crate) fn total(&self) -> Selected {
+        self.total
     }
 
     /// Whether the viewer has what it asked for before this frame.

@@ -155,7 +155,16 @@ impl Session {
             .collect();
         // Outside the borrow: leaving a hub touches the list that the walk goes over, not the connection.
         drop(connection);
-        drop(gone);
+        for play in gone {
+            let total = play.total();
+            info!(
+                stream = play.name,
+                frames = total.frames,
+                dropped = total.dropped,
+                jumps = total.jumps,
+                "stopped playing"
+            );
+        }
     }
 
     fn forget_waiting(&mut self, stream_id: u32) {
