@@ -312,6 +312,8 @@ mod tests {
         assert_eq!(origin.id.as_str(), "o1");
         assert_eq!(origin.cluster.members.len(), 2);
         assert_eq!(origin.rpc.unwrap().to_string(), "127.0.0.1:7001");
+        // The second one on the machine must not find its port taken.
+        assert_eq!(origin.admin.listen.port(), 0);
 
         let line = "headwater edge --id e1 --rtmp 127.0.0.1:1935 --admin 127.0.0.1:9001 \
                     --cluster o1=127.0.0.1:7001,o2=127.0.0.1:7002 --set edge.fanout.workers=3";

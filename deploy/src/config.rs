@@ -6,6 +6,7 @@
 mod cluster;
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use headwater_cluster::config::ClusterConfig;
@@ -27,9 +28,10 @@ use headwater_origin::OriginSection;
 pub(crate) use cluster::ClusterSection;
 
 /// Where an origin listens for other nodes when neither the configuration nor the member list says it.
-const DEFAULT_RPC: ListenAddress = ListenAddress::Socket(std::net::SocketAddr::V4(
-    std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 7001),
-));
+const DEFAULT_RPC: ListenAddress =
+    ListenAddress::Socket(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7001)));
+
+const LOOPBACK_FREE_PORT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
 /// The id of a standalone node that is given none.
 const STANDALONE_ID: &str = "standalone";
@@ -73,13 +75,22 @@ section! {
 }
 
 section! {
+    /// The HTTP listener for health checks, metrics and operators. It asks for no password.
+    pub(crate) struct OriginAdminSection {
+        /// Where to listen. Port 0 takes a free port, which the node prints when it starts, so that several origins can run on
+        /// one machine; give it a number where something has to find it.
+        pub(crate) listen: ListenAddress = ListenAddress::Socket(LOOPBACK_FREE_PORT),
+    }
+}
+
+section! {
     /// Configuration of a Headwater origin.
     pub(crate) struct OriginFile {
         pub(crate) node: NodeSection = NodeSection::default(),
         pub(crate) cluster: ClusterSection = ClusterSection::default(),
         pub(crate) rpc: RpcSection = RpcSection::default(),
         pub(crate) origin: OriginSection = OriginSection::default(),
-        pub(crate) admin: AdminSection = AdminSection::default(),
+        pub(crate) admin: OriginAdminSection = OriginAdminSection::default(),
         pub(crate) log: LogSection = LogSection::default(),
         pub(crate) telemetry: TelemetrySection = TelemetrySection::default(),
         pub(crate) metrics: MetricsSection = MetricsSection::default(),
@@ -228,7 +239,9 @@ impl Settings {
             origin: Some(file.origin),
             rpc: Some(rpc),
             edge: None,
-            admin: file.admin,
+            admin: AdminSection {
+                listen: file.admin.listen,
+            },
             log: file.log,
             telemetry: file.telemetry,
             metrics: file.metrics,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use headwater_cluster::server::{Listen, ServerError};
 use headwater_cluster::{Cluster, ClusterError, Identity, Local, local, server};
+use headwater_edge::config::RtmpSection;
 use headwater_edge::{Edge, EdgeError, EdgeNode};
 use headwater_node::address::{AddressError, DEFAULT_BACKLOG, ListenAddress, bind_tcp};
 use headwater_node::admin::{Admin, AdminParts};
@@ -28,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Role, Settings};
 use crate::report::{Report, reachable};
+
+/// What an edge reports to: whether it can reach an origin.
+const ORIGINS_CHECK: &str = "origins";
 
 /// The key of the address for other nodes.
 const RPC_KEY: &str = "rpc.listen";
@@ -177,6 +181,8 @@ async fn serve(
             readiness: readiness.clone(),
             shutdown: shutdown.clone(),
         };
+        // The edge reports under this name from a task of its own: until it has, the node is not ready.
+        readiness.check(ORIGINS_CHECK);
         let edge = Edge::start(config.clone(), node)?;
         for listening in edge.listening() {
             report.listening(listening.protocol, listening.address);
@@ -364,10 +370,17 @@ fn raise_file_limit(settings: &Settings) {
     if let Err(error) = limits::raise_open_files() {
         tracing::warn!(%error, "the limit on open files stays as it is");
     }
-    let wanted = settings.edge.as_ref().map_or(0, |edge| {
-        u64::try_from(edge.rtmp.max_connections).unwrap_or(u64::MAX)
-    });
+    let Some(edge) = &settings.edge else {
+        return;
+    };
+    let connections = edge.rtmp.max_connections;
+    let wanted = u64::try_from(connections).unwrap_or(u64::MAX);
     if let Some(warning) = limits::require_files(wanted.saturating_add(SPARE_FILES)) {
-        tracing::warn!("{warning}");
+        // The built-in number is a bound, and nobody's wish.
+        if connections == RtmpSection::default().max_connections {
+            tracing::info!("{warning}");
+        } else {
+            tracing::warn!("{warning}");
+        }
     }
 }
