@@ -283,6 +283,12 @@ impl Log {
         self.departure.is_some()
     }
 
+    /// Whether the publisher has gone to another node. Readers are sent after it.
+    #[must_use]
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.departure.as_ref().is_some_and(|it| it.handed_over)
+    }
+
     /// W3C traceparent of the publisher's span in the newest run of `epoch`; empty if there is none.
     #[must_use]
     pub(crate) fn trace_of(&self, epoch: Epoch) -> &str {

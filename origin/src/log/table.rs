@@ -26,6 +26,11 @@ use crate::metrics::{OriginMetrics, StreamMetrics};
 /// Events that a publisher's connection may be behind. Each of them comes once or a few times in a connection's life.
 const CONNECTION_EVENTS: usize = 16;
 
+/// How long the log of a stream stays that went to another node with its publisher. Nodes find out one after the other, within
+/// a second or two, that the other node is back: who asks here meanwhile is sent there, and does not wait for a publisher that
+/// will not come.
+const SIGNPOST_LINGER: Duration = Duration::from_secs(3);
+
 /// The least that a stream may keep when memory is short, in bytes: a picture of a small stream.
 const LEAST_SHARE: usize = 64 << 10;
 
@@ -226,17 +231,18 @@ async fn drive(table: LogTable, handle: Arc<LogHandle>) {
     loop {
         let due = *deadline.borrow_and_update();
         let used = *users.borrow_and_update() > 0;
-        let (idle, departing) = handle.look(|log| (log.is_idle(), log.is_departing()));
+        let (idle, departing, handed_over) =
+            handle.look(|log| (log.is_idle(), log.is_departing(), log.is_handed_over()));
         let gone_at = if used || !idle {
             quiet_since = None;
             None
         } else {
             let since = *quiet_since.get_or_insert_with(Instant::now);
             // Another node has what is to be remembered of a stream that went there.
-            let linger = if departing {
-                Duration::ZERO
-            } else {
-                table.shared.linger
+            let linger = match (departing, handed_over) {
+                (_, true) => SIGNPOST_LINGER,
+                (true, false) => Duration::ZERO,
+                (false, false) => table.shared.linger,
             };
             Some(since + linger)
         };

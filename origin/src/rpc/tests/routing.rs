@@ -119,6 +119,34 @@ async fn an_owner_that_comes_back_gets_its_streams() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn readers_that_come_late_are_sent_after_the_publisher() {
+    let bench = Bench::apart(&["a", "b"], section()).await;
+    let name = bench.stream_of("b");
+    let mut publisher = bench.publish("a", &name, 1).await;
+    let epoch = publisher.accepted().await.epoch;
+    publisher.push(0..5).await;
+    publisher.acknowledged(5).await;
+    // The publisher's edge has seen that b is back; this node has not, nor has the edge of the reader.
+    let to_b = v1::Moved {
+        owner: "b".to_owned(),
+        address: "127.0.0.1:1".to_owned(),
+        ring_version: 0,
+    };
+    publisher.close(CloseReason::Moved, Some(to_b)).await;
+    assert_eq!(publisher.end().await.code(), Code::Ok);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let at = v1::Offset { epoch, sequence: 5 };
+    let open = v1::ReadOpen {
+        position: Some(v1::read_open::Position::Offset(at)),
+        ..read_open(&name)
+    };
+    let mut late = Viewer::open(bench.client("a"), open).await;
+    assert_eq!(late.moved().await.owner, "b");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(bench.metric("a", "streams"), "0", "not for ever");
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_are_relayed_once_for_callers_that_cannot_reach_the_owner() {
     let bench = Bench::start(&["a", "b"], section()).await;
     let name = bench.stream_of("b");
