@@ -105,8 +105,7 @@ fn a_late_viewer_gets_headers_and_then_a_key_frame() {
         let sent = publisher.sent();
         let newest = sent
             .iter()
-            .filter(|sent| sent.is_key)
-            .next_back()
+            .rfind(|sent| sent.is_key)
             .expect("keys")
             .id
             .number;
