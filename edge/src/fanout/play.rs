@@ -2,11 +2,12 @@
 //!
 //! A viewer that falls behind loses, in this order: disposable video frames; all video up to a newer key frame, with audio
 //! going on; and, when it is so far behind that the ring has moved past it or its audio is old too, everything up to the
-//! newest key frame. Codec headers and metadata are never lost. How far behind a viewer is counts from the least that it
-//! ever was: a viewer that starts at a key frame ten seconds old is not slow.
+//! newest key frame. Codec headers and metadata are never lost. How far behind a viewer is, is for
+//! [`Lag`] to say: one that starts at a key frame ten seconds old is not slow.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use headwater_media::frame::{FrameFlags, FrameKind};
@@ -14,6 +15,7 @@ use headwater_rtmp::chunk;
 use headwater_rtmp::command::{ObjectEncoding, PlayLength, chunk_streams};
 use headwater_rtmp::status::{Status, StatusCode, on_status_message};
 
+use super::lag::Lag;
 use super::{Membership, Mirror};
 use crate::hub::{Entry, SHARED_STREAM_ID, StreamEntry, WireFrame};
 use crate::metrics::ViewerMeter;
@@ -57,8 +59,7 @@ pub(crate) struct Play {
     /// Video is left out until any key frame: the edge may hold none where the viewer starts, if a group of pictures is larger
     /// than the ring.
     await_key: bool,
-    /// The least this viewer was ever behind, in milliseconds.
-    least_behind: u64,
+    lag: Lag,
     audio: bool,
     video: bool,
     paused: bool,
@@ -93,7 +94,7 @@ impl Play {
             fresh: true,
             skip_video_until: None,
             await_key: true,
-            least_behind: u64::MAX,
+            lag: Lag::new(),
             audio: true,
             video: true,
             paused: false,
@@ -141,7 +142,7 @@ impl Play {
         }
         self.fresh = true;
         self.skip_video_until = None;
-        self.least_behind = u64::MAX;
+        self.lag = Lag::new();
     }
 
     /// Whether entries wait for this viewer.
@@ -160,8 +161,9 @@ impl Play {
         if self.next < mirror.base() {
             self.jump(&mirror, &mut selected);
         }
+        let now = Instant::now();
         while selected.bytes < budget {
-            let Some(entry) = mirror.entry(self.next) else {
+            let Some((entry, arrived)) = mirror.entry(self.next) else {
                 break;
             };
             match entry {
@@ -183,8 +185,7 @@ impl Play {
                 }
                 Entry::Frame(entry) => {
                     let behind = mirror.newest_time().saturating_sub(entry.frame.timestamp);
-                    self.least_behind = self.least_behind.min(behind);
-                    let behind = behind - self.least_behind;
+                    let behind = self.lag.of(behind, *arrived, now);
                     if behind > DROP_ALL_AFTER_MS && mirror.live_start() > self.next {
                         self.jump(&mirror, &mut selected);
                         continue;
@@ -239,7 +240,7 @@ impl Play {
         self.fresh = true;
         self.await_key = true;
         self.skip_video_until = None;
-        self.least_behind = u64::MAX;
+        self.lag = Lag::new();
     }
 
     fn wants(
@@ -289,7 +290,7 @@ impl Play {
         if self.fresh {
             self.fresh = false;
             for header in entry.preface.iter() {
-                let (first, rest) = header.at_time(self.stream_id, entry.frame.timestamp);
+                let (first, rest) = header.before(self.stream_id, entry.frame.timestamp);
                 out.push_back(first);
                 out.push_back(rest);
                 selected.bytes += header.wire_length();

@@ -71,9 +71,14 @@ impl WireFrame {
         self.rewritten(stream_id, wrapped(self.timestamp))
     }
 
-    /// As [`Self::for_stream`], for a codec header that a late joiner gets at the time of its first frame, so that time
-    /// never runs backwards for it.
-    pub(crate) fn at_time(&self, stream_id: u32, timestamp: u64) -> (Bytes, Bytes) {
+    /// As [`Self::for_stream`], for what a late joiner gets before its first frame. A codec header gets the time of that
+    /// frame, so that media time never runs backwards for it. Metadata is about the whole stream and gets time 0: with
+    /// any other, FFmpeg takes it for the first line of a subtitle track.
+    pub(crate) fn before(&self, stream_id: u32, first_frame: u64) -> (Bytes, Bytes) {
+        let timestamp = match self.kind {
+            FrameKind::Audio | FrameKind::Video => first_frame,
+            FrameKind::Data => 0,
+        };
         let own = wrapped(self.timestamp);
         let wanted = wrapped(timestamp);
         // The continuation headers in the shared bytes repeat an extended timestamp: those of a large message cannot be
@@ -162,5 +167,42 @@ fn chunk_stream(kind: FrameKind) -> u32 {
         FrameKind::Audio => chunk_streams::AUDIO,
         FrameKind::Video => chunk_streams::VIDEO,
         FrameKind::Data => chunk_streams::DATA,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The timestamp in a message header of type 0 on a chunk stream below 64 (RTMP 1.0, section 5.3.1.2).
+    fn timestamp_of(header: &[u8]) -> u32 {
+        let [_, a, b, c, ..] = *header else {
+            panic!("a short header: {header:?}");
+        };
+        u32::from_be_bytes([0, a, b, c])
+    }
+
+    #[test]
+    fn a_late_joiner_gets_codec_headers_at_its_time_and_metadata_at_zero() {
+        let cases = [
+            (FrameKind::Video, FrameFlags::HEADER, 178_000),
+            (FrameKind::Audio, FrameFlags::HEADER, 178_000),
+            (FrameKind::Data, FrameFlags::METADATA, 0),
+        ];
+        for (kind, flags, expected) in cases {
+            let frame = Frame {
+                offset: Offset::default(),
+                timestamp: 5_000,
+                kind,
+                flags,
+                payload: Bytes::from_static(b"\x02\x00\x0aonMetaData"),
+            };
+            let wire = WireFrame::new(&frame, 65_536);
+            for stream_id in [SHARED_STREAM_ID, 7] {
+                let (header, rest) = wire.before(stream_id, 178_000);
+                assert_eq!(timestamp_of(&header), expected, "{kind:?}");
+                assert_eq!(rest, frame.payload, "{kind:?}");
+            }
+        }
     }
 }
