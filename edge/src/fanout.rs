@@ -12,6 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Instant;
 
 use headwater_media::name::StreamName;
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 use crate::hub::{Entry, Hub, HubLease};
 
 pub(crate) mod connection;
+mod lag;
 pub(crate) mod play;
 
 use connection::Connection;
@@ -34,7 +36,8 @@ pub(crate) type SharedConnection = Rc<RefCell<Connection>>;
 #[derive(Default)]
 pub(crate) struct Mirror {
     base: u64,
-    entries: VecDeque<Entry>,
+    /// The entries, and when they came to this worker.
+    entries: VecDeque<(Entry, Instant)>,
     /// Media time of the newest frame, in milliseconds.
     newest_time: u64,
     /// Where a viewer that joins or jumps starts.
@@ -58,7 +61,8 @@ impl Mirror {
         self.newest_time
     }
 
-    pub(crate) fn entry(&self, number: u64) -> Option<&Entry> {
+    /// An entry, and when it came to this worker.
+    pub(crate) fn entry(&self, number: u64) -> Option<&(Entry, Instant)> {
         let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
         self.entries.get(index)
     }
@@ -74,11 +78,12 @@ impl Mirror {
         while self.base < pulled.base && self.entries.pop_front().is_some() {
             self.base += 1;
         }
+        let now = Instant::now();
         for entry in pulled.entries {
             if let Entry::Frame(frame) = &entry {
                 self.newest_time = frame.frame.timestamp;
             }
-            self.entries.push_back(entry);
+            self.entries.push_back((entry, now));
         }
         self.live_start = live_start;
         if self.entries.capacity() > 256 && self.entries.len() * 4 < self.entries.capacity() {
