@@ -14,6 +14,7 @@ mod a_cluster_carries_live_streams;
 mod a_node_that_cannot_start_says_why;
 mod an_origin_dies;
 mod bad_input;
+mod dns_membership;
 mod drain;
 mod interop_ffmpeg;
 mod interop_gstreamer;

@@ -73,6 +73,12 @@ fn wait_for_progress(shows: &[Show]) {
     }
 }
 
+/// The longest pause of any viewer since a moment.
+fn pause_of(shows: &[Show], since: Duration) -> Duration {
+    let gaps = shows.iter().map(|show| show.longest_gap(since));
+    gaps.max().unwrap_or_default()
+}
+
 /// Streams published on an origin.
 fn published(cluster: &mut Cluster, origin: usize) -> f64 {
     cluster.origins[origin].metric("headwater_origin_publishers")
@@ -98,7 +104,7 @@ fn origins_are_replaced_one_by_one_without_loss() {
         assert!(took < patience(Duration::from_secs(4)), "{took:?}");
         assert_eq!(published(&mut cluster, 1 - origin), STREAMS as f64);
         wait_for_progress(&shows);
-        let away = shows.iter().map(|show| show.longest_gap(since)).max();
+        let away = pause_of(&shows, since);
 
         let (asked, since) = (Instant::now(), clock());
         cluster.origins[origin].restart();
@@ -107,10 +113,13 @@ fn origins_are_replaced_one_by_one_without_loss() {
         });
         let back = asked.elapsed();
         wait_for_progress(&shows);
-        let home = shows.iter().map(|show| show.longest_gap(since)).max();
+        let home = pause_of(&shows, since);
         println!(
             "origin {origin}: gone after {took:?}, longest pause {away:?}; home after {back:?}, longest pause {home:?}"
         );
+        // The edges find out that a node is back each in its time, at most a redial apart.
+        assert!(away < patience(Duration::from_secs(1)), "{away:?}");
+        assert!(home < patience(Duration::from_millis(1_500)), "{home:?}");
         cluster.wait_complete();
     }
     for edge in &mut cluster.edges {

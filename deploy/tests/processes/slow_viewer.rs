@@ -194,7 +194,9 @@ fn a_viewer_is_never_given_the_rest_of_a_group_of_pictures() {
     // At four places of the group.
     for _ in 0..4 {
         let goal = publisher.count() + 40;
-        until("the stream runs", Duration::from_secs(5), || publisher.count() >= goal);
+        until("the stream runs", Duration::from_secs(5), || {
+            publisher.count() >= goal
+        });
         players.push(player(&url));
     }
     let (stalled, stream) = players.last_mut().expect("a player");
