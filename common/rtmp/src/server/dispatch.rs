@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use headwater_media::frame::FrameKind;
 
-use super::streams::Activity;
 use super::{MediaFrame, Phase, ServerEvent, ServerSession};
 use crate::aggregate;
 use crate::command::{Command, CommandError, DataKind, normalise_data};
@@ -152,11 +151,11 @@ impl ServerSession {
             stream_id,
             payload,
         } = message;
-        let publishes = matches!(
-            self.streams.get(stream_id),
-            Some(Activity::Publishing { .. })
-        );
-        let Some((kind, data, payload)) = media_of(kind, payload).filter(|_| publishes) else {
+        let media = self
+            .streams
+            .publisher_of(stream_id)
+            .zip(media_of(kind, payload));
+        let Some((stream_id, (kind, data, payload))) = media else {
             self.ignored_messages += 1;
             return;
         };

@@ -72,6 +72,23 @@ impl Streams {
             .collect()
     }
 
+    /// The stream that media with this message stream id belongs to, if that one publishes.
+    ///
+    /// Some clients leave the id of media messages at 0, the connection itself, where no media can be. There the only stream
+    /// that publishes is meant; of two it cannot be told which.
+    pub(super) fn publisher_of(&self, id: u32) -> Option<u32> {
+        let mut publishers = self
+            .streams
+            .iter()
+            .filter(|(_, activity)| matches!(activity, Activity::Publishing { .. }))
+            .map(|(id, _)| *id);
+        if id != 0 {
+            return publishers.find(|publisher| *publisher == id);
+        }
+        let only = publishers.next()?;
+        publishers.next().is_none().then_some(only)
+    }
+
     /// Ids of all streams.
     pub(super) fn ids(&self) -> Vec<u32> {
         self.streams.keys().copied().collect()
@@ -108,5 +125,26 @@ mod tests {
         }
         assert_eq!(streams.publishing("a"), [1, 3]);
         assert!(streams.publishing("c").is_empty());
+    }
+
+    #[test]
+    fn media_without_a_stream_belongs_to_the_only_publisher() {
+        let mut streams = Streams::new(4);
+        for activity in [Activity::Idle, Activity::Playing] {
+            let id = streams.create().unwrap();
+            *streams.get_mut(id).unwrap() = activity;
+        }
+        let publishers = |streams: &Streams| [0, 1, 2, 3, 4].map(|id| streams.publisher_of(id));
+        assert_eq!(publishers(&streams), [None; 5]);
+        let publishing = Activity::Publishing {
+            name: "a".to_owned(),
+            accepted: false,
+        };
+        let id = streams.create().unwrap();
+        *streams.get_mut(id).unwrap() = publishing.clone();
+        assert_eq!(publishers(&streams), [Some(3), None, None, Some(3), None]);
+        let id = streams.create().unwrap();
+        *streams.get_mut(id).unwrap() = publishing;
+        assert_eq!(publishers(&streams), [None, None, None, Some(3), Some(4)]);
     }
 }
