@@ -11,7 +11,7 @@ use crate::a_cluster_carries_live_streams::light;
 use crate::standalone::standalone;
 use crate::support::client::{Publisher, Viewer, Wishes};
 use crate::support::cluster::{Cluster, Plan};
-use crate::support::judge::{assert_no_loss, distribution};
+use crate::support::judge::{assert_no_loss, distribution, longest_gap};
 use crate::support::steered::{Came, Steered, assert_decodable, assert_time_goes_on, frames};
 use crate::support::wait::{holds_for, until};
 
@@ -211,4 +211,31 @@ fn a_viewer_is_never_given_the_rest_of_a_group_of_pictures() {
     let sent = publisher.finish();
     other.wait_for_frame(sent.last().expect("frames").id, Duration::from_secs(5));
     assert_no_loss("the other viewer", &sent, &other.received());
+}
+
+#[test]
+fn nobody_is_called_slow_because_an_origin_was() {
+    let mut cluster = Cluster::start(1, 2);
+    let publisher = Publisher::start(&cluster.url(0, NAME), light());
+    let viewers = [0, 1].map(|edge| Viewer::start(&cluster.url(edge, NAME)));
+    for viewer in &viewers {
+        viewer.wait_for(60, Duration::from_secs(5));
+    }
+    // What is published meanwhile comes at once afterwards, several seconds of it.
+    cluster.origins[0].hang();
+    let_it_run(&publisher, 3);
+    cluster.origins[0].go_on();
+    let_it_run(&publisher, 2);
+    let sent = publisher.finish();
+    for (index, viewer) in viewers.iter().enumerate() {
+        viewer.wait_for_frame(sent.last().expect("frames").id, Duration::from_secs(5));
+        let received = viewer.received();
+        println!("longest pause {:?}", longest_gap(&received, Duration::ZERO));
+        assert_no_loss(&format!("viewer {index}"), &sent, &received);
+    }
+    for edge in &mut cluster.edges {
+        assert_eq!(edge.metric("headwater_edge_frames_dropped_total"), 0.0);
+        assert_eq!(edge.metric("headwater_edge_viewer_jumps_total"), 0.0);
+        assert_eq!(edge.metric("headwater_edge_frames_lost_total"), 0.0);
+    }
 }
