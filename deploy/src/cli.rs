@@ -179,7 +179,7 @@ pub(crate) struct CertsArgs {
 type Overrides = Vec<(String, Override)>;
 
 impl StandaloneArgs {
-    /// The layers of this node's configuration.
+    /// The file and the flags of this node.
     pub(crate) fn loader(&self) -> Loader {
         let mut overrides = self.clients.overrides();
         put(&mut overrides, "origin.data_dir", self.data.as_deref());
@@ -188,7 +188,7 @@ impl StandaloneArgs {
 }
 
 impl OriginArgs {
-    /// The layers of this node's configuration.
+    /// The file and the flags of this node.
     pub(crate) fn loader(&self) -> Loader {
         let mut overrides = self.cluster.overrides(self.node.id.as_deref());
         put(&mut overrides, "rpc.listen", self.rpc.as_deref());
@@ -198,7 +198,7 @@ impl OriginArgs {
 }
 
 impl EdgeArgs {
-    /// The layers of this node's configuration.
+    /// The file and the flags of this node.
     pub(crate) fn loader(&self) -> Loader {
         let mut overrides = self.cluster.overrides(self.node.id.as_deref());
         overrides.extend(self.clients.overrides());
@@ -207,7 +207,7 @@ impl EdgeArgs {
 }
 
 impl NodeArgs {
-    /// The file and the environment, with the flags of the role and these over them.
+    /// The file, with the flags of the role and these over it. The environment is the caller's to add.
     pub(crate) fn loader(&self, mut overrides: Overrides) -> Loader {
         put(&mut overrides, "node.id", self.id.as_deref());
         put(&mut overrides, "admin.listen", self.admin.as_deref());
@@ -216,7 +216,6 @@ impl NodeArgs {
             put(&mut overrides, key, Some(value));
         }
         let loader = Loader::new()
-            .process_environment()
             .ignore_variable(CONFIG_VARIABLE)
             .overrides(overrides);
         match &self.config {

@@ -16,7 +16,7 @@ pub(crate) enum Error {
 
 /// Prints what a node of the role would run with, from the same layers; with `--check`, only whether it would.
 pub(crate) fn run(args: &ConfigArgs) -> Result<(), Error> {
-    let loader = args.node.loader(Vec::new());
+    let loader = args.node.loader(Vec::new()).process_environment();
     let mut output = io::stdout().lock();
     if args.check {
         Settings::load(args.role, loader)?;

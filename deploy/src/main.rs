@@ -61,6 +61,7 @@ fn main() -> ExitCode {
 
 /// Runs a node until it is told to end.
 fn node(role: Role, loader: Loader, ready_file: Option<PathBuf>) -> Result<(), (u8, String)> {
+    let loader = loader.process_environment();
     let settings = Settings::load(role, loader).map_err(|error| failure(&error))?;
     run::run(settings, ready_file).map_err(|error| (error.exit_code(), chain(&error)))
 }

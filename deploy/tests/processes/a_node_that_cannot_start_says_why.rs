@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::a_cluster_carries_live_streams::light;
 use crate::support::client::{ClientError, Connection, Publisher, Viewer};
 use crate::support::judge::assert_no_loss;
-use crate::support::node::{Node, run};
+use crate::support::node::{Node, headwater, run};
 use crate::support::ports::Port;
 use crate::support::wait::runtime;
 
@@ -85,6 +85,29 @@ fn a_configuration_file_with_an_unknown_key() {
     let check = ["config", "--role", "edge", "--check", "--config", &file];
     assert_fails(&check, 64, &words);
     assert_fails(&["edge", "--config", "/nosuch.toml"], 64, &["/nosuch.toml"]);
+}
+
+#[test]
+fn an_environment_variable_that_is_no_key() {
+    let outcome = headwater()
+        .args(["config", "--check"])
+        .env("HEADWATER_RTMP_LISTN", "0")
+        .output()
+        .expect("the program runs");
+    let log = String::from_utf8_lossy(&outcome.stderr).into_owned();
+    assert_eq!(outcome.status.code(), Some(64), "{log}");
+    assert!(
+        log.contains("did you mean `HEADWATER_RTMP_LISTEN`"),
+        "{log}"
+    );
+    let outcome = headwater()
+        .args(["config", "--role", "edge"])
+        .env("HEADWATER_RTMP_LISTEN", "127.0.0.1:7,[::1]:8")
+        .output()
+        .expect("the program runs");
+    let text = String::from_utf8_lossy(&outcome.stdout).into_owned();
+    let expected = "listen = [\"127.0.0.1:7\", \"[::1]:8\"]";
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]
