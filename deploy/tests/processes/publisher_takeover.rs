@@ -174,6 +174,44 @@ fn the_name_of_a_publisher_on_a_killed_edge_is_free_at_once() {
 }
 
 #[test]
+fn a_publisher_behind_a_hung_edge_loses_its_name_for_good() {
+    let mut cluster = Cluster::start(2, 2);
+    let first = Publisher::start(&cluster.url(0, NAME), numbered(1));
+    let viewer = Viewer::start(&cluster.url(1, NAME));
+    viewer.wait_for(60, Duration::from_secs(5));
+
+    cluster.edges[0].hang();
+    let asked = Instant::now();
+    let second = Publisher::start(&cluster.url(1, NAME), numbered(2));
+    let took = asked.elapsed();
+    println!("taken over after {took:?}");
+    assert!(
+        took < patience(SILENCE + Duration::from_millis(1_500)),
+        "{took:?}"
+    );
+    wait_sent(&second, 60);
+
+    // The edge wakes up, with a publisher that knows of nothing.
+    cluster.edges[0].go_on();
+    until(
+        "the first one is sent away",
+        Duration::from_secs(10),
+        || first.ended().is_some(),
+    );
+    assert!(
+        first.statuses().iter().any(|code| code == BAD_NAME),
+        "{:?}",
+        first.statuses()
+    );
+    wait_sent(&second, 60);
+    assert_eq!(notices(&viewer), [UNPUBLISHED, PUBLISHED]);
+    let mut sent = first.vanish();
+    let received = viewer.received();
+    sent.retain(|sent| received.iter().any(|received| received.id == sent.id));
+    finish(&sent, second, &[viewer]);
+}
+
+#[test]
 fn a_publisher_that_returns_goes_on_with_its_viewers() {
     let mut cluster = Cluster::start(2, 2);
     let mut viewers = Vec::new();
