@@ -30,9 +30,6 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Role, Settings};
 use crate::report::{Report, reachable};
 
-/// What an edge reports to: whether it can reach an origin.
-const ORIGINS_CHECK: &str = "origins";
-
 /// The key of the address for other nodes.
 const RPC_KEY: &str = "rpc.listen";
 
@@ -181,8 +178,6 @@ async fn serve(
             readiness: readiness.clone(),
             shutdown: shutdown.clone(),
         };
-        // The edge reports under this name from a task of its own: until it has, the node is not ready.
-        readiness.check(ORIGINS_CHECK);
         let edge = Edge::start(config.clone(), node)?;
         for listening in edge.listening() {
             report.listening(listening.protocol, listening.address);

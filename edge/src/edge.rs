@@ -9,7 +9,7 @@ use std::time::Duration;
 use headwater_cluster::{Availability, Cluster};
 use headwater_node::address::AddressError;
 use headwater_node::metrics::Metrics;
-use headwater_node::readiness::Readiness;
+use headwater_node::readiness::{CheckHandle, Readiness};
 use headwater_node::shutdown::Shutdown;
 use headwater_node::tls::TlsError;
 use headwater_rtmp::server::ServerConfig;
@@ -176,7 +176,9 @@ impl Edge {
             shared.tasks.tracker.close();
             shared.tasks.tracker.wait().await;
         });
-        tokio::spawn(watch_origins(node.cluster, node.readiness, node.shutdown));
+        // Here and not in the task: nobody may find the edge ready before it was looked at.
+        let check = node.readiness.check("origins");
+        tokio::spawn(watch_origins(node.cluster, check, node.shutdown));
         Ok(Self { listening })
     }
 
@@ -201,8 +203,7 @@ async fn last_call(shared: Arc<Shared>) {
 }
 
 /// Ready while at least one origin can be reached.
-async fn watch_origins(cluster: Cluster, readiness: Readiness, shutdown: Shutdown) {
-    let check = readiness.check("origins");
+async fn watch_origins(cluster: Cluster, check: CheckHandle, shutdown: Shutdown) {
     let mut changes = cluster.changes();
     let stopping = shutdown.stopping();
     loop {
