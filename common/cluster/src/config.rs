@@ -82,7 +82,8 @@ pub struct LivenessConfig {
     pub settle_ms: u64,
     /// First wait before a lost peer is dialled again, in milliseconds, 10 to 10,000. Doubles with each attempt. Default 50.
     pub redial_min_ms: u64,
-    /// Longest wait between two dials, in milliseconds, 10 to 60,000, not below `redial_min_ms`. Default 1,000.
+    /// Longest wait between two dials, in milliseconds, 10 to 60,000, not below `redial_min_ms`. Default 250: when an
+    /// origin comes back its streams return as soon as every edge has seen it, so this is the longest that one waits for another.
     pub redial_max_ms: u64,
 }
 
@@ -124,7 +125,7 @@ impl Default for LivenessConfig {
             silence_ms: 700,
             settle_ms: 500,
             redial_min_ms: 50,
-            redial_max_ms: 1_000,
+            redial_max_ms: 250,
         }
     }
 }

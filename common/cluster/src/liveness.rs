@@ -358,7 +358,11 @@ mod tests {
 
     #[test]
     fn waits_grow_to_their_bound() {
-        let mut backoff = Backoff::new(&LivenessConfig::default());
+        let settings = LivenessConfig {
+            redial_max_ms: 1_000,
+            ..LivenessConfig::default()
+        };
+        let mut backoff = Backoff::new(&settings);
         let waits: Vec<_> = (0..7).map(|_| backoff.wait(0.0)).collect();
         assert_eq!(waits, [50, 100, 200, 400, 800, 1_000, 1_000].map(ms));
         assert_eq!(backoff.wait(1.0), ms(500), "jitter takes up to half");

@@ -84,8 +84,8 @@ section! {
         pub(crate) settle_ms: u64 = 500 => 0..=60_000,
         /// First wait before a lost node is dialled again, milliseconds. Doubles with each attempt.
         pub(crate) redial_min_ms: u64 = 50 => 10..=10_000,
-        /// Longest wait between two dials, milliseconds.
-        pub(crate) redial_max_ms: u64 = 1_000 => 10..=60_000,
+        /// Longest wait between two dials, milliseconds. When an origin returns, edges notice it this much apart at most.
+        pub(crate) redial_max_ms: u64 = 250 => 10..=60_000,
     }
     validate |section, problems| {
         if section.silence_ms < section.heartbeat_ms.saturating_mul(2) {
