@@ -28,8 +28,9 @@ use crate::worker;
 
 /// Most entries of a hub's ring, whatever their size: ten minutes of a stream with 100 messages a second.
 const RING_ENTRIES: usize = 65_536;
-/// How long before the end of the grace period clients that stayed are told to go.
-const LAST_CALL: Duration = Duration::from_secs(2);
+/// How long before the end of the grace period clients that stayed are told to go. Longer than a session's farewell: an encoder
+/// that goes on sending is then still ended in order and not cut.
+const LAST_CALL: Duration = Duration::from_secs(4);
 
 /// What the process gives the edge.
 pub struct EdgeNode {
@@ -197,7 +198,7 @@ async fn last_call(shared: Arc<Shared>) {
     let left = deadline.map_or(Duration::ZERO, |deadline| {
         deadline.saturating_duration_since(now)
     });
-    // Half of a short grace period, all but the last two seconds of a long one.
+    // Half of a short grace period, all but the last seconds of a long one.
     tokio::time::sleep(left.saturating_sub(LAST_CALL).max(left / 2)).await;
     shared.last_call.cancel();
 }

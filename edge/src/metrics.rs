@@ -15,6 +15,7 @@ pub(crate) struct EdgeMetrics {
     pub(crate) refused: Counter,
     pub(crate) handshake_failures: Counter,
     pub(crate) sessions_ended_by_error: Counter,
+    pub(crate) messages_ignored: Counter,
     pub(crate) bytes_received: Counter,
     pub(crate) bytes_sent: Counter,
     pub(crate) publishers: Gauge,
@@ -49,6 +50,10 @@ impl EdgeMetrics {
             sessions_ended_by_error: room.counter(
                 "session_errors",
                 "Sessions ended because the client broke the protocol or fell silent",
+            ),
+            messages_ignored: room.counter(
+                "messages_ignored",
+                "Messages of clients that had no meaning where they came, media of no publisher for one",
             ),
             bytes_received: room.counter("received_bytes", "Bytes received from clients"),
             bytes_sent: room.counter("sent_bytes", "Bytes sent to clients"),

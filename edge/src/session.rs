@@ -218,6 +218,14 @@ impl Session {
         }
         self.core.handle_disconnect();
         self.act().await;
+        let ignored = self.core.ignored_messages();
+        if ignored > 0 {
+            debug!(
+                ignored,
+                "messages of the client had no meaning where they came"
+            );
+            self.worker.shared.metrics.messages_ignored.inc_by(ignored);
+        }
         // A play holds its hub, and the hub's walk holds the connection: the ring is broken here, whatever came before.
         let plays = std::mem::take(self.connection.borrow_mut().plays());
         drop(plays);

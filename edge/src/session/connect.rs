@@ -32,7 +32,7 @@ impl Session {
             instance: path.instance_or_default().to_owned(),
             policy: policy.clone(),
         });
-        debug!(app = path.app, instance = path.instance_or_default(), agent = ?request.flash_version, "connect");
+        debug!(app = path.app, instance = path.instance_or_default(), agent = ?request.flash_version, enhanced = ?request.enhanced, "connect");
         if self.origin_in_reach() {
             self.finish_connect(true);
         } else {
