@@ -60,10 +60,11 @@ impl Show {
 
     /// Waits until every viewer has seen two seconds more than now.
     fn wait_for_progress(&self) {
-        for stream in &self.streams {
-            for viewer in &stream.viewers {
-                viewer.wait_for(viewer.count() + 120, Duration::from_secs(20));
-            }
+        let viewers = || self.streams.iter().flat_map(|stream| &stream.viewers);
+        // All goals first: one after the other they would be seconds apart.
+        let goals: Vec<_> = viewers().map(|viewer| viewer.count() + 160).collect();
+        for (viewer, goal) in viewers().zip(goals) {
+            viewer.wait_for(goal, Duration::from_secs(20));
         }
     }
 

@@ -344,7 +344,7 @@ fn target() -> Target {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn readers_see_every_frame_once(steps in prop::collection::vec(step(), 1..120)) {
