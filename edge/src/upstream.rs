@@ -20,7 +20,6 @@ use crate::hub::HubTable;
 use crate::metrics::EdgeMetrics;
 
 pub(crate) mod append;
-pub(crate) mod convert;
 pub(crate) mod publication;
 pub(crate) mod read;
 

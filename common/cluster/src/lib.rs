@@ -36,6 +36,7 @@ pub mod node_service;
 pub mod ring;
 pub mod server;
 pub mod view;
+pub mod wire;
 
 pub use cluster::{Cluster, Local, LocalState, Role};
 pub use config::ClusterConfig;

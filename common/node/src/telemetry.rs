@@ -1,6 +1,7 @@
 //! Log lines and traces.
 //!
-//! Log lines go to standard error. Spans go to an OTLP collector over gRPC when one is configured: sampled at the root,
+//! Log lines go to standard error through a thread of their own and a bounded buffer: a reader that stalls costs lines and
+//! delays nobody. Spans go to an OTLP collector over gRPC when one is configured: sampled at the root,
 //! the choice is inherited by every node (parent-based), queued in a bounded buffer and sent in batches from a thread of
 //! their own. A collector that is down costs the spans that do not fit the buffer and one line in the log, nothing else.
 //!
@@ -20,6 +21,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider,
 };
 use tracing::Subscriber;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
@@ -87,6 +89,9 @@ crate::section! {
         }
     }
 }
+
+/// Log lines that wait for a reader that is slow; more are dropped. A few megabytes at the most.
+const LOG_LINES: usize = 16_384;
 
 /// Parts of the program whose spans the exporter itself would make: sending them would make more of them.
 const NEVER_TRACED: [&str; 7] = [
@@ -156,8 +161,14 @@ pub fn build(
     telemetry: &TelemetrySection,
     identity: &Identity,
 ) -> Result<(impl Subscriber + Send + Sync + 'static, Telemetry), TelemetryError> {
+    // Whoever reads the log may stop reading, and a full pipe must not stop a worker in the middle of its viewers.
+    let (writer, log_flush) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LOG_LINES)
+        .thread_name("log")
+        .finish(std::io::stderr());
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(log.format == LogFormat::Text && std::io::stderr().is_terminal());
     let lines = match log.format {
         LogFormat::Text => lines.boxed(),
@@ -192,7 +203,11 @@ pub fn build(
     };
     Ok((
         Registry::default().with(spans).with(lines),
-        Telemetry { provider, exported },
+        Telemetry {
+            provider,
+            exported,
+            _log_flush: log_flush,
+        },
     ))
 }
 
@@ -243,6 +258,8 @@ fn filter(key: &'static str, directives: &str) -> Result<EnvFilter, TelemetryErr
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
     exported: export::Exported,
+    /// Writes the lines that wait when it is dropped, for a moment at most.
+    _log_flush: WorkerGuard,
 }
 
 impl Telemetry {

@@ -14,6 +14,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use headwater_cluster::wire;
 use headwater_media::name::StreamName;
 use headwater_node::telemetry::propagation;
 use headwater_proto::v1;
@@ -26,7 +27,7 @@ use tonic::{Request, Streaming};
 use tracing::{Instrument as _, debug, info, warn};
 
 use super::publication::{Limits, MediaMessage, Publication};
-use super::{Pause, Target, Upstream, convert};
+use super::{Pause, Target, Upstream};
 
 /// How long an owner may take to accept or refuse. Longer than the two seconds that it may need to find out whether the
 /// publisher before is still there.
@@ -517,7 +518,7 @@ fn open_message(
 ) -> v1::AppendOpen {
     let (resume, preface) = resume.unzip();
     v1::AppendOpen {
-        name: Some(convert::name(&request.name)),
+        name: Some(wire::to_name(&request.name)),
         mode: request.mode.into(),
         publisher_id: bytes::Bytes::copy_from_slice(&id),
         resume,

@@ -6,12 +6,11 @@
 //!   [`Limits::window_ms`] at least and from the newest key frame on, so that a new owner starts with history.
 
 use bytes::Bytes;
+use headwater_cluster::wire;
 use headwater_media::frame::{Epoch, Frame, FrameFlags, FrameKind, Offset};
 use headwater_media::timeline::{Timeline, TimestampUnwrapper};
 use headwater_media::window::{Read, Retention, Window};
 use headwater_proto::v1;
-
-use super::convert;
 
 /// Most frames and bytes of one batch: an answer to a failover leaves in few messages, none of them near gRPC's limit.
 const BATCH_FRAMES: usize = 256;
@@ -102,7 +101,7 @@ impl Publication {
         let Read::Frames(frames) = self.window.read_from(from, BATCH_FRAMES, BATCH_BYTES) else {
             return None;
         };
-        let frames: Vec<v1::Frame> = frames.map(convert::frame).collect();
+        let frames: Vec<v1::Frame> = frames.map(wire::to_frame).collect();
         let last = frames.last()?;
         self.send_next = last.sequence + 1;
         Some(v1::FrameBatch {
@@ -140,8 +139,8 @@ impl Publication {
         });
         let preface = self.window.preface_at(first);
         (
-            convert::offset(first),
-            preface.iter().map(convert::frame).collect(),
+            wire::to_offset(first),
+            preface.iter().map(wire::to_frame).collect(),
         )
     }
 

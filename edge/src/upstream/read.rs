@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use headwater_cluster::wire;
 use headwater_media::frame::Epoch;
 use headwater_node::telemetry::propagation;
 use headwater_proto::v1;
@@ -13,7 +14,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Streaming};
 use tracing::{Instrument as _, debug, info, warn};
 
-use super::{Pause, Target, Upstream, convert};
+use super::{Pause, Target, Upstream};
 use crate::hub::Hub;
 
 /// How long an origin may take to answer a read. It answers at once; a relay adds one hop.
@@ -126,12 +127,12 @@ async fn open(upstream: &Upstream, hub: &Hub, target: &Target) -> Result<Call, E
     };
     let next = hub.look(|ring| ring.next_offset());
     let position = match next {
-        Some(next) => v1::read_open::Position::Offset(convert::offset(next)),
+        Some(next) => v1::read_open::Position::Offset(wire::to_offset(next)),
         None => v1::read_open::Position::Live(v1::LivePosition {}),
     };
     let open = v1::ReadRequest {
         request: Some(v1::read_request::Request::Open(v1::ReadOpen {
-            name: Some(convert::name(hub.name())),
+            name: Some(wire::to_name(hub.name())),
             position: Some(position),
             routing: Some(upstream.routing(target)),
             edge: upstream.node.clone(),
@@ -190,13 +191,13 @@ fn apply(upstream: &Upstream, hub: &Hub, message: v1::ReadResponse) -> Option<En
     match message.response? {
         Response::Opened(opened) => {
             let epoch = Epoch(opened.epoch);
-            let preface = convert::frames_in(epoch, opened.preface);
+            let preface = wire::frames(epoch, opened.preface);
             trace_delivery(hub, &opened.traceparent);
             hub.update(|ring| ring.open(opened.publishing, epoch, &preface, chunk_size));
         }
         Response::Frames(batch) => {
             let epoch = Epoch(batch.epoch);
-            let frames = convert::frames_in(epoch, batch.frames);
+            let frames = wire::frames(epoch, batch.frames);
             let new = hub.update(|ring| {
                 let pushed = frames.iter().map(|frame| ring.push(frame, chunk_size));
                 pushed.filter(|new| *new).count()
@@ -213,10 +214,10 @@ fn apply(upstream: &Upstream, hub: &Hub, message: v1::ReadResponse) -> Option<En
             });
         }
         Response::Gap(gap) => {
-            let to = convert::offset_in(gap.to?);
+            let to = wire::offset(gap.to?);
             warn!(from = ?gap.from, %to, "frames are lost: the origin does not hold them any more");
             upstream.metrics.upstream_gaps.inc();
-            let preface = convert::frames_in(to.epoch, gap.preface);
+            let preface = wire::frames(to.epoch, gap.preface);
             hub.update(|ring| ring.skip_to(to, &preface, chunk_size));
         }
         Response::Moved(moved) => {

@@ -198,7 +198,7 @@ fn to_opened(opened: Opened, traceparent: String) -> v1::ReadOpened {
     v1::ReadOpened {
         publishing: opened.publishing,
         epoch: opened.epoch.0,
-        preface: wire::to_frames(opened.preface),
+        preface: wire::to_frames(&opened.preface),
         traceparent: if opened.publishing {
             traceparent
         } else {

@@ -1,6 +1,7 @@
 //! Between the messages of the contract and our types; everything that a peer sends is checked here.
 
-use headwater_media::frame::{Epoch, Frame, FrameFlags, FrameKind, Offset};
+use headwater_cluster::wire::{offset, to_frame, to_offset};
+use headwater_media::frame::{Epoch, Frame};
 use headwater_media::name::{NameError, StreamName};
 use headwater_proto::v1;
 
@@ -85,10 +86,7 @@ pub(crate) fn append_open(open: v1::AppendOpen) -> Result<AppendOpen, Malformed>
 pub(crate) fn start(position: Option<v1::read_open::Position>) -> Result<Start, Malformed> {
     match position {
         Some(v1::read_open::Position::Live(_)) => Ok(Start::Live),
-        Some(v1::read_open::Position::Offset(offset)) => Ok(Start::Offset(Offset {
-            epoch: Epoch(offset.epoch),
-            sequence: offset.sequence,
-        })),
+        Some(v1::read_open::Position::Offset(at)) => Ok(Start::Offset(offset(at))),
         None => Err(Malformed::NoPosition),
     }
 }
@@ -98,30 +96,12 @@ pub(crate) fn frames(epoch: Epoch, frames: Vec<v1::Frame>) -> Result<Vec<Frame>,
 }
 
 fn frame(epoch: Epoch, frame: v1::Frame) -> Result<Frame, Malformed> {
-    let sequence = frame.sequence;
-    let kind = match v1::FrameKind::try_from(frame.kind) {
-        Ok(v1::FrameKind::Audio) => FrameKind::Audio,
-        Ok(v1::FrameKind::Video) => FrameKind::Video,
-        Ok(v1::FrameKind::Data) => FrameKind::Data,
-        Ok(v1::FrameKind::Unspecified) | Err(_) => {
-            return Err(Malformed::Kind {
-                sequence,
-                kind: frame.kind,
-            });
-        }
-    };
-    let length = frame.payload.len();
+    let (sequence, kind, length) = (frame.sequence, frame.kind, frame.payload.len());
     if length > MAX_PAYLOAD {
         return Err(Malformed::Payload { sequence, length });
     }
-    let mut made = Frame {
-        offset: Offset { epoch, sequence },
-        timestamp: frame.timestamp,
-        kind,
-        // Bits of a later version travel on to edges that know them.
-        flags: FrameFlags::from_bits_retain(frame.flags),
-        payload: frame.payload,
-    };
+    let made = headwater_cluster::wire::frame(epoch, frame);
+    let mut made = made.ok_or(Malformed::Kind { sequence, kind })?;
     if made.is_preface() {
         // Stays in force for as long as the stream: it must not hold the network buffer that it came in.
         made.payload = made.payload.to_vec().into();
@@ -129,30 +109,8 @@ fn frame(epoch: Epoch, frame: v1::Frame) -> Result<Frame, Malformed> {
     Ok(made)
 }
 
-pub(crate) fn to_frame(frame: Frame) -> v1::Frame {
-    let kind = match frame.kind {
-        FrameKind::Audio => v1::FrameKind::Audio,
-        FrameKind::Video => v1::FrameKind::Video,
-        FrameKind::Data => v1::FrameKind::Data,
-    };
-    v1::Frame {
-        sequence: frame.offset.sequence,
-        timestamp: frame.timestamp,
-        kind: kind.into(),
-        flags: frame.flags.bits(),
-        payload: frame.payload,
-    }
-}
-
-pub(crate) fn to_frames(frames: Vec<Frame>) -> Vec<v1::Frame> {
-    frames.into_iter().map(to_frame).collect()
-}
-
-pub(crate) fn to_offset(offset: Offset) -> v1::Offset {
-    v1::Offset {
-        epoch: offset.epoch.0,
-        sequence: offset.sequence,
-    }
+pub(crate) fn to_frames(frames: &[Frame]) -> Vec<v1::Frame> {
+    frames.iter().map(to_frame).collect()
 }
 
 pub(crate) fn to_moved(target: &Target, ring_version: u64) -> v1::Moved {
@@ -177,7 +135,7 @@ pub(crate) fn to_response(item: Item, ring_version: u64, trace: String) -> v1::R
     let response = match item {
         Item::Frames(frames) => Response::Frames(v1::FrameBatch {
             epoch: frames.first().map_or(0, |frame| frame.offset.epoch.0),
-            frames: to_frames(frames),
+            frames: to_frames(&frames),
         }),
         Item::Published(epoch) => status(v1::StreamState::Published, epoch, trace),
         Item::Unpublished(epoch) => status(v1::StreamState::Unpublished, epoch, String::new()),
@@ -186,7 +144,7 @@ pub(crate) fn to_response(item: Item, ring_version: u64, trace: String) -> v1::R
         } => Response::Gap(v1::Gap {
             from: Some(to_offset(from)),
             to: Some(to_offset(to)),
-            preface: to_frames(preface),
+            preface: to_frames(&preface),
         }),
         Item::Moved(target) => Response::Moved(to_moved(&target, ring_version)),
         Item::Stale => Response::Rejected(v1::ReadRejected {
@@ -210,6 +168,8 @@ pub(crate) fn shortened(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use headwater_media::frame::{FrameFlags, FrameKind, Offset};
+
     use super::*;
 
     #[test]
@@ -224,7 +184,7 @@ mod tests {
             flags: FrameFlags::METADATA | FrameFlags::from_bits_retain(1 << 20),
             payload: vec![1, 2, 3].into(),
         };
-        let there = to_frame(frame.clone());
+        let there = to_frame(&frame);
         assert_eq!(frames(Epoch(7), vec![there]), Ok(vec![frame]));
     }
 
