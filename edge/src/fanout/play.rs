@@ -24,6 +24,9 @@ use crate::metrics::ViewerMeter;
 const DROP_DISPOSABLE_AFTER_MS: u64 = 500;
 /// Behind by this much, it loses video up to a newer key frame.
 const DROP_VIDEO_AFTER_MS: u64 = 1_500;
+/// A viewer that waits for a key frame gets what there is after this much media time: longer than the distance of key frames in
+/// nearly every live stream.
+const KEY_FRAME_PATIENCE_MS: u64 = 20_000;
 /// Behind by this much, it loses audio as well.
 const DROP_ALL_AFTER_MS: u64 = 4_000;
 
@@ -59,6 +62,8 @@ pub(crate) struct Play {
     /// Video is left out until any key frame: the edge may hold none where the viewer starts, if a group of pictures is larger
     /// than the ring.
     await_key: bool,
+    /// Media time of the first frame that was left out for that, in milliseconds.
+    awaiting_since: Option<u64>,
     lag: Lag,
     audio: bool,
     video: bool,
@@ -94,6 +99,7 @@ impl Play {
             fresh: true,
             skip_video_until: None,
             await_key: true,
+            awaiting_since: None,
             lag: Lag::new(),
             audio: true,
             video: true,
@@ -273,9 +279,14 @@ impl Play {
                 }
                 self.skip_video_until = None;
                 if self.await_key && !frame.is_key() {
-                    return false;
+                    let since = *self.awaiting_since.get_or_insert(frame.timestamp);
+                    // A stream in which nobody finds a key frame is relayed as it is: the player may know better.
+                    if frame.timestamp.saturating_sub(since) < KEY_FRAME_PATIENCE_MS {
+                        return false;
+                    }
                 }
                 self.await_key = false;
+                self.awaiting_since = None;
                 let disposable = frame.flags.contains(FrameFlags::DISPOSABLE);
                 if disposable && behind > DROP_DISPOSABLE_AFTER_MS {
                     selected.dropped += 1;
