@@ -48,6 +48,11 @@ section! {
         pub window_ms: u64 = 4_000 => 0..=60_000,
         /// Most bytes kept of each stream.
         pub window_bytes: usize = 33_554_432 => 1_048_576..=1_073_741_824,
+        /// How long audio waits for the next video frame to be sent together with it, in milliseconds. Sends are what viewers
+        /// cost; a video frame itself is sent as it comes.
+        pub audio_wait_ms: u64 = 50 => 0..=350,
+        /// How long audio of a stream without video waits for more of it, in milliseconds.
+        pub audio_only_wait_ms: u64 = 60 => 0..=350,
         /// Streams that may be played at once, published or not: each costs a call to its origin.
         pub max_streams: usize = 20_000 => 1..=1_000_000,
         /// A viewer whose socket takes nothing for this long is closed, in milliseconds.
@@ -78,6 +83,9 @@ section! {
         pub publish: bool = true,
         /// Whether clients may play.
         pub play: bool = true,
+        /// How long frames wait at the edge so that viewers get several with one send, in milliseconds: less processor time
+        /// for more latency. 0: each video frame is sent as it comes, and audio goes with it.
+        pub flush_ms: u64 = 0 => 0..=350,
     }
 }
 

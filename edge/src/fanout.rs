@@ -1,121 +1,98 @@
 //! Fan-out on one worker: the walk over the viewers of a stream.
 //!
-//! A worker is one thread. For each stream that it has viewers of it keeps a mirror of the hub's ring (shared pointers to the
-//! entries), brought up to date once per wake; then it writes to each viewer's socket in turn, straight from the shared wire
-//! forms. No lock is held while it writes, no task is woken per viewer, and no viewer has a queue: a viewer is a number, the
-//! next entry it needs. Where a socket is full, the session's own waker is registered with it and the session goes on
-//! from that number when there is room.
+//! | room | what it holds |
+//! |---|---|
+//! | `mirror` | the hub's ring as this worker sees it, and what of it viewers may have |
+//! | `flush` | when that is: which frames wait for company, and what a busy worker does |
+//! | `walk` | one send to each viewer in turn |
+//! | `connection` | a client's socket and what waits for it |
+//! | `play` | which frames a viewer gets, and what it loses when it is slow |
+//! | `lag` | how far behind a viewer is |
 //!
-//! What a slow viewer loses is decided in [`play`]; nobody else notices.
+//! # Why it looks as it does
+//! Serving a viewer is a system call, `send`, and what the kernel does in it: the copy of some kilobytes, and on a loopback the
+//! receiver's half of TCP, too. It costs about four microseconds, whatever is sent. That leaves two things to do.
+//!
+//! **Send less often.** Frames go out with the next picture (see [`flush`]), which is 30 sends a second for the usual stream
+//! of 77 messages.
+//!
+//! **Do nothing else.** For each flush the worker puts what has come into one piece of memory, the *portion*, and gives the same
+//! piece to `send` for every viewer that is up to date, which is nearly all of them. For such a viewer there is no queue, no
+//! list of slices, no count of references, no lock, no task that is woken and no clock that is read: its place is a number
+//! that is set when the socket has taken all. Everything else, a viewer that joins, that is behind, that wants no video, that
+//! has another stream id, goes the general way in [`connection`], which looks at the entries one by one.
+//!
+//! The walk serves viewers in turn and gives way to the worker's other tasks every quarter of a thousand. Frames that come
+//! while it walks go to those that it has not yet reached, in the same send: the slower the walk, the fewer sends a frame
+//! costs. A walk is followed by a rest in proportion to its length, so that a worker with too many viewers sends more at once
+//! instead of falling behind, and has time for newcomers.
+//!
+//! Where a socket is full, the session's own waker is registered with it and the session goes on from its number when there is
+//! room. What a slow viewer loses is decided in [`play`]; nobody else notices.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
 use headwater_media::name::StreamName;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::hub::{Entry, Hub, HubLease};
+use crate::hub::{Hub, HubLease};
+use crate::metrics::{ConnectionMeters, HubMeter};
 
 pub(crate) mod connection;
+pub(crate) mod flush;
 mod lag;
+mod mirror;
 pub(crate) mod play;
+mod walk;
 
 use connection::Connection;
-
-/// Viewers served between two chances for the worker's other tasks: about a millisecond of sends.
-const VIEWERS_PER_TURN: usize = 256;
+use flush::FlushPolicy;
+use mirror::Mirror;
+pub(crate) use walk::Tally;
 
 /// A connection as the worker's walk and its own session share it. Both are on one thread and borrow it only between awaits.
 pub(crate) type SharedConnection = Rc<RefCell<Connection>>;
 
-/// The hub's ring as one worker sees it.
-#[derive(Default)]
-pub(crate) struct Mirror {
-    base: u64,
-    /// The entries, and when they came to this worker.
-    entries: VecDeque<(Entry, Instant)>,
-    /// Media time of the newest frame, in milliseconds.
-    newest_time: u64,
-    /// Where a viewer that joins or jumps starts.
-    live_start: u64,
-}
-
-impl Mirror {
-    pub(crate) fn base(&self) -> u64 {
-        self.base
-    }
-
-    pub(crate) fn next_number(&self) -> u64 {
-        self.base + self.entries.len() as u64
-    }
-
-    pub(crate) fn live_start(&self) -> u64 {
-        self.live_start.max(self.base)
-    }
-
-    pub(crate) fn newest_time(&self) -> u64 {
-        self.newest_time
-    }
-
-    /// An entry, and when it came to this worker.
-    pub(crate) fn entry(&self, number: u64) -> Option<&(Entry, Instant)> {
-        let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
-        self.entries.get(index)
-    }
-
-    fn refresh(&mut self, hub: &Hub) {
-        let (pulled, live_start) =
-            hub.look(|ring| (ring.pull(self.next_number()), ring.live_start()));
-        if pulled.first != self.next_number() {
-            // The ring has moved past this worker: its viewers fall out and jump.
-            self.entries.clear();
-            self.base = pulled.first;
-        }
-        while self.base < pulled.base && self.entries.pop_front().is_some() {
-            self.base += 1;
-        }
-        let now = Instant::now();
-        for entry in pulled.entries {
-            if let Entry::Frame(frame) = &entry {
-                self.newest_time = frame.frame.timestamp;
-            }
-            self.entries.push_back((entry, now));
-        }
-        self.live_start = live_start;
-        if self.entries.capacity() > 256 && self.entries.len() * 4 < self.entries.capacity() {
-            self.entries.shrink_to(self.entries.len() * 2);
-        }
-    }
+/// What a worker needs to serve a stream.
+pub(crate) struct HubSetup {
+    pub(crate) lease: HubLease,
+    pub(crate) policy: FlushPolicy,
+    pub(crate) meter: HubMeter,
+    pub(crate) meters: Rc<ConnectionMeters>,
 }
 
 /// A stream on one worker.
 pub(crate) struct LocalHub {
     lease: HubLease,
     mirror: RefCell<Mirror>,
+    meter: HubMeter,
+    meters: Rc<ConnectionMeters>,
     viewers: RefCell<Vec<Option<SharedConnection>>>,
     walk: RefCell<Option<JoinHandle<()>>>,
 }
 
 impl LocalHub {
-    fn start(lease: HubLease) -> Rc<Self> {
-        let hub = Arc::clone(lease.hub());
+    fn start(setup: HubSetup) -> Rc<Self> {
+        // Before the first look, so that nothing falls between the two.
+        let tail = setup.lease.hub().tail();
+        let mut mirror = Mirror::new(setup.policy);
+        mirror.refresh(setup.lease.hub());
+        // There is nobody yet for whom it could be too early.
+        mirror.release();
         let local = Rc::new(Self {
-            lease,
-            mirror: RefCell::default(),
+            lease: setup.lease,
+            mirror: RefCell::new(mirror),
+            meter: setup.meter,
+            meters: setup.meters,
             viewers: RefCell::default(),
             walk: RefCell::new(None),
         });
-        // Before the first look, so that nothing falls between the two.
-        let tail = hub.tail();
-        local.mirror.borrow_mut().refresh(&hub);
-        let walk = tokio::task::spawn_local(tokio::task::unconstrained(walk(
-            Rc::downgrade(&local),
-            tail,
-        )));
+        let walk = walk::walk(Rc::downgrade(&local), tail);
+        let walk = tokio::task::spawn_local(tokio::task::unconstrained(walk));
         *local.walk.borrow_mut() = Some(walk);
         local
     }
@@ -128,9 +105,16 @@ impl LocalHub {
         self.mirror.borrow()
     }
 
-    /// Brings the mirror up to date, for a viewer that joins between two walks.
-    pub(crate) fn refresh(&self) {
+    fn refresh(&self) {
         self.mirror.borrow_mut().refresh(self.lease.hub());
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.mirror.borrow().due()
+    }
+
+    fn release(&self) {
+        self.mirror.borrow_mut().release();
     }
 
     /// Adds a viewer to the walk. It is taken out when the returned value is dropped.
@@ -143,6 +127,7 @@ impl LocalHub {
         });
         viewers[slot] = Some(Rc::clone(connection));
         drop(viewers);
+        self.meter.joined();
         Membership {
             hub: Rc::clone(self),
             slot,
@@ -172,6 +157,7 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
+        self.hub.meter.left();
         let mut viewers = self.hub.viewers.borrow_mut();
         viewers[self.slot] = None;
         while viewers.last().is_some_and(Option::is_none) {
@@ -184,46 +170,6 @@ impl Drop for Membership {
     }
 }
 
-async fn walk(local: Weak<LocalHub>, mut tail: watch::Receiver<u64>) {
-    loop {
-        if tail.changed().await.is_err() {
-            return;
-        }
-        let Some(local) = local.upgrade() else {
-            return;
-        };
-        local.refresh();
-        let mut next = 0;
-        loop {
-            let last = serve(&local, next);
-            match last {
-                Some(slot) => next = slot,
-                None => break,
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-/// Writes to the viewers from slot `from` on; returns where to go on when the turn is over.
-fn serve(local: &LocalHub, from: usize) -> Option<usize> {
-    let mut slot = from;
-    for _ in 0..VIEWERS_PER_TURN {
-        let viewer = {
-            let viewers = local.viewers.borrow();
-            if slot >= viewers.len() {
-                return None;
-            }
-            viewers[slot].clone()
-        };
-        slot += 1;
-        if let Some(viewer) = viewer {
-            viewer.borrow_mut().pump_from_walk();
-        }
-    }
-    Some(slot)
-}
-
 /// The streams that one worker has viewers of.
 #[derive(Default)]
 pub(crate) struct LocalHubs {
@@ -233,16 +179,16 @@ pub(crate) struct LocalHubs {
 }
 
 impl LocalHubs {
-    /// This worker's share of a stream, made by `lease` if it has none yet. `None` if that gives none.
+    /// This worker's share of a stream, made with what `set_up` gives if there is none yet. `None` if that gives none.
     pub(crate) fn open(
         &self,
         name: &StreamName,
-        lease: impl FnOnce() -> Option<HubLease>,
+        set_up: impl FnOnce() -> Option<HubSetup>,
     ) -> Option<Rc<LocalHub>> {
         if let Some(local) = self.hubs.borrow().get(name).and_then(Weak::upgrade) {
             return Some(local);
         }
-        let local = LocalHub::start(lease()?);
+        let local = LocalHub::start(set_up()?);
         let mut hubs = self.hubs.borrow_mut();
         // Looked through only when it has doubled since the last time: a thousand streams are not a thousand look-throughs.
         if hubs.len() >= self.look_through_at.get() {

@@ -5,6 +5,7 @@ use headwater_node::metrics::{Metrics, StreamFamily, StreamMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::fanout::Tally;
 use crate::fanout::play::Selected;
 
 /// The metrics of one edge; cheap to clone.
@@ -89,14 +90,11 @@ impl EdgeMetrics {
         }
     }
 
-    /// Counts one viewer of a stream for as long as the result lives.
-    pub(crate) fn viewer(&self, stream: &StreamName) -> ViewerMeter {
-        self.viewers.inc();
-        let of_stream = self.stream_viewers.stream(&stream.to_string());
-        of_stream.inc();
-        ViewerMeter {
+    /// Counts the viewers of a stream.
+    pub(crate) fn hub(&self, stream: &StreamName) -> HubMeter {
+        HubMeter {
             viewers: self.viewers.clone(),
-            of_stream,
+            of_stream: self.stream_viewers.stream(&stream.to_string()),
         }
     }
 
@@ -110,14 +108,19 @@ impl EdgeMetrics {
     }
 }
 
-/// A viewer as it is counted.
-pub(crate) struct ViewerMeter {
+/// The viewers of one stream as they are counted.
+pub(crate) struct HubMeter {
     viewers: Gauge,
     of_stream: StreamMetric<Gauge>,
 }
 
-impl Drop for ViewerMeter {
-    fn drop(&mut self) {
+impl HubMeter {
+    pub(crate) fn joined(&self) {
+        self.viewers.inc();
+        self.of_stream.inc();
+    }
+
+    pub(crate) fn left(&self) {
         self.viewers.dec();
         self.of_stream.dec();
     }
@@ -135,6 +138,11 @@ pub(crate) struct ConnectionMeters {
 impl ConnectionMeters {
     pub(crate) fn sent(&self, bytes: usize) {
         self.bytes_sent.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn count(&self, tally: &Tally) {
+        self.bytes_sent.inc_by(tally.bytes);
+        self.frames_sent.inc_by(tally.frames);
     }
 
     pub(crate) fn played(&self, selected: &Selected) {

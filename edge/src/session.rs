@@ -111,7 +111,7 @@ struct Session {
 
 /// Serves a client until it leaves.
 pub(crate) async fn run(worker: Rc<Worker>, transport: Transport, peer: SocketAddr) {
-    let meters = worker.shared.metrics.connection();
+    let meters = Rc::clone(&worker.meters);
     let connection = Rc::new(RefCell::new(Connection::new(transport, meters)));
     let core = ServerSession::new(
         std::sync::Arc::clone(&worker.shared.rtmp),

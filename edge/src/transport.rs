@@ -57,7 +57,23 @@ impl Transport {
         }
     }
 
+    /// Whether what was written may wait here for [`Self::poll_flush`].
+    pub(crate) fn holds_back(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+        }
+    }
+
+    pub(crate) fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use headwater_media::name::StreamName;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
@@ -14,9 +15,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, info, warn};
 
 use crate::edge::Shared;
-use crate::fanout::LocalHubs;
-use crate::hub::HubLease;
+use crate::fanout::flush::FlushPolicy;
+use crate::fanout::{HubSetup, LocalHubs};
 use crate::listen::Listener;
+use crate::metrics::ConnectionMeters;
 use crate::session;
 use crate::transport::Transport;
 use crate::upstream;
@@ -34,17 +36,25 @@ const UNSENT_BYTES: u32 = 256 * 1024;
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) hubs: LocalHubs,
+    pub(crate) meters: Rc<ConnectionMeters>,
 }
 
 impl Worker {
-    /// A share of a stream's hub; the first one starts the read at the stream's owner. `None`: too many streams.
-    pub(crate) fn lease(&self, name: &headwater_media::name::StreamName) -> Option<HubLease> {
+    /// What it takes to serve a stream; the first one starts the read at the stream's owner. `None`: too many streams.
+    pub(crate) fn set_up(&self, name: &StreamName) -> Option<HubSetup> {
         let upstream = &self.shared.upstream;
         let (lease, new) = upstream.hubs.lease(name)?;
         if new {
             upstream::start_read(upstream, Arc::clone(lease.hub()), &self.shared.tasks);
         }
-        Some(lease)
+        let policy = self.shared.applications().get(&name.app).cloned();
+        let fanout = &self.shared.config.edge.fanout;
+        Some(HubSetup {
+            lease,
+            policy: FlushPolicy::new(&policy.unwrap_or_default(), fanout),
+            meter: self.shared.metrics.hub(name),
+            meters: Rc::clone(&self.meters),
+        })
     }
 }
 
@@ -72,6 +82,7 @@ async fn run(listeners: Vec<Listener>, shared: Arc<Shared>) {
     let worker = Rc::new(Worker {
         shared: Arc::clone(&shared),
         hubs: LocalHubs::default(),
+        meters: Rc::new(shared.metrics.connection()),
     });
     let sessions = TaskTracker::new();
     let accepting: Vec<_> = listeners

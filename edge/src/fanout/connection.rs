@@ -6,13 +6,16 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tracing::{Span, info};
 
+use super::mirror::Portions;
 use super::play::Play;
+use super::{LocalHub, Tally};
 use crate::metrics::ConnectionMeters;
 use crate::transport::Transport;
 
@@ -35,13 +38,13 @@ pub(crate) struct Connection {
     /// Since when the socket has taken nothing although something waits.
     stuck_since: Option<Instant>,
     failure: Option<io::Error>,
-    meters: ConnectionMeters,
+    meters: Rc<ConnectionMeters>,
     /// The connection's span: the walk writes on behalf of many.
     span: Span,
 }
 
 impl Connection {
-    pub(crate) fn new(transport: Transport, meters: ConnectionMeters) -> Self {
+    pub(crate) fn new(transport: Transport, meters: Rc<ConnectionMeters>) -> Self {
         Self {
             transport,
             waker: None,
@@ -110,25 +113,87 @@ impl Connection {
         self.write_out(cx)
     }
 
-    /// Writes from the worker's walk, on behalf of the session. A failure is kept for the session and wakes it.
-    pub(crate) fn pump_from_walk(&mut self) {
+    /// Writes from the worker's walk over the viewers of a stream, on behalf of the session. A failure is kept for the session
+    /// and wakes it.
+    pub(crate) fn serve(&mut self, hub: &LocalHub, portions: &mut Portions, tally: &mut Tally) {
         // A socket that is full wakes the session by itself: nothing to try here.
         if self.stuck_since.is_some() || self.failure.is_some() {
             return;
         }
-        let Some(waker) = self.waker.clone() else {
+        let Some(waker) = self.waker.take() else {
             return;
         };
         let mut cx = Context::from_waker(&waker);
-        match self.write_out(&mut cx) {
+        let outcome = match self.write_portion(&mut cx, hub, portions, tally) {
+            Some(outcome) => outcome,
+            None => self.write_out(&mut cx),
+        };
+        match outcome {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(failure)) => {
                 self.failure = Some(failure);
-                waker.wake();
+                waker.wake_by_ref();
             }
             // The session watches the time for a socket that takes nothing.
-            Poll::Pending => waker.wake(),
+            Poll::Pending => waker.wake_by_ref(),
         }
+        self.waker = Some(waker);
+    }
+
+    /// The short way, for a viewer that gets what all get: nothing is queued unless the socket is full. `None` if this one is
+    /// not such a viewer.
+    fn write_portion(
+        &mut self,
+        cx: &mut Context<'_>,
+        hub: &LocalHub,
+        portions: &mut Portions,
+        tally: &mut Tally,
+    ) -> Option<Poll<io::Result<()>>> {
+        let [play] = self.plays.as_mut_slice() else {
+            return None;
+        };
+        if !self.pending.is_empty() || self.needs_flush {
+            return None;
+        }
+        let next = play.in_step(hub)?;
+        let mirror = hub.mirror();
+        if next == mirror.released() {
+            return Some(Poll::Ready(Ok(())));
+        }
+        let portion = portions.get(&mirror, next)?;
+        let bytes = portion.bytes();
+        let mut written = 0;
+        let outcome = loop {
+            match self.transport.poll_write(cx, &bytes[written..]) {
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => {
+                    written += count;
+                    if written >= bytes.len() {
+                        break Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Ready(Err(failure)) => break Poll::Ready(Err(failure)),
+                Poll::Pending => {
+                    self.stuck_since = Some(Instant::now());
+                    break Poll::Pending;
+                }
+            }
+        };
+        tally.bytes += written as u64;
+        if written > 0 {
+            // A portion is sent whole or not at all, as far as the viewer's place is concerned: its rest goes first.
+            play.sent(portion);
+            tally.frames += portion.frames();
+            if written < bytes.len() {
+                self.pending_bytes = bytes.len() - written;
+                self.pending.push_back(bytes.slice(written..));
+            }
+            self.needs_flush = self.transport.holds_back();
+            if self.needs_flush && outcome.is_ready() {
+                return None;
+            }
+        }
+        Some(outcome)
     }
 
     fn write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -146,13 +211,13 @@ impl Connection {
                     *slice = IoSlice::new(bytes);
                     count += 1;
                 }
-                self.transport.poll_write(cx, &slices[..count])
+                self.transport.poll_write_vectored(cx, &slices[..count])
             };
             match written {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     self.stuck_since = None;
-                    self.needs_flush = true;
+                    self.needs_flush = self.transport.holds_back();
                     self.meters.sent(count);
                     self.advance(count);
                 }

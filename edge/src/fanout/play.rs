@@ -16,9 +16,9 @@ use headwater_rtmp::command::{ObjectEncoding, PlayLength, chunk_streams};
 use headwater_rtmp::status::{Status, StatusCode, on_status_message};
 
 use super::lag::Lag;
-use super::{Membership, Mirror};
+use super::mirror::{Mirror, Portion};
+use super::{LocalHub, Membership};
 use crate::hub::{Entry, SHARED_STREAM_ID, StreamEntry, WireFrame};
-use crate::metrics::ViewerMeter;
 
 /// Behind by this much media time, a viewer loses disposable frames.
 const DROP_DISPOSABLE_AFTER_MS: u64 = 500;
@@ -79,7 +79,6 @@ pub(crate) struct Play {
     total: Selected,
     chunk_size: u32,
     encoding: ObjectEncoding,
-    _meter: ViewerMeter,
 }
 
 impl Play {
@@ -87,7 +86,6 @@ impl Play {
         stream_id: u32,
         name: String,
         membership: Membership,
-        meter: ViewerMeter,
         wire: WireSettings,
     ) -> Self {
         let next = membership.hub().mirror().live_start();
@@ -111,7 +109,6 @@ impl Play {
             total: Selected::default(),
             chunk_size: wire.chunk_size,
             encoding: wire.encoding,
-            _meter: meter,
         }
     }
 
@@ -153,7 +150,28 @@ impl Play {
 
     /// Whether entries wait for this viewer.
     pub(crate) fn is_behind(&self) -> bool {
-        !self.paused && !self.complete && self.next < self.membership.hub().mirror().next_number()
+        !self.paused && !self.complete && self.next < self.membership.hub().mirror().released()
+    }
+
+    /// The number of the next entry, if this viewer gets everything of this stream as it is: nothing to be left out, nothing to
+    /// be put in, nothing to be waited for.
+    pub(crate) fn in_step(&self, hub: &LocalHub) -> Option<u64> {
+        let everything = self.audio && self.video && self.stream_id == SHARED_STREAM_ID;
+        let nothing_else = !self.fresh
+            && !self.await_key
+            && !self.paused
+            && !self.complete
+            && self.skip_video_until.is_none()
+            && matches!(self.length, PlayLength::All);
+        let here = std::ptr::eq(Rc::as_ptr(self.membership.hub()), hub);
+        (everything && nothing_else && here).then_some(self.next)
+    }
+
+    /// A viewer in step got this.
+    pub(crate) fn sent(&mut self, portion: &Portion) {
+        self.next = portion.end();
+        self.pictures += portion.pictures();
+        self.total.frames += portion.frames();
     }
 
     /// Moves what comes next to `out`, about `budget` bytes of it.

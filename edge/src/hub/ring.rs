@@ -105,6 +105,11 @@ impl Ring {
         self.publishing
     }
 
+    /// Whether the publisher has sent video.
+    pub(crate) fn has_video(&self) -> bool {
+        self.has_video
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.opened
     }

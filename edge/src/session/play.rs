@@ -48,7 +48,7 @@ impl Session {
             }
         };
         self.forget_waiting(request.stream_id);
-        let Some(hub) = self.worker.hubs.open(&name, || self.worker.lease(&name)) else {
+        let Some(hub) = self.worker.hubs.open(&name, || self.worker.set_up(&name)) else {
             self.fail_play(
                 &request,
                 StatusCode::PlayFailed,
@@ -122,14 +122,12 @@ impl Session {
         self.note_failure(outcome);
         // The answer goes first: frames are taken from the stream only when everything before them is out.
         self.transmit();
-        hub.refresh();
         let membership = hub.join(&self.connection);
-        let meter = self.worker.shared.metrics.viewer(hub.hub().name());
         let wire = WireSettings {
             chunk_size: self.worker.shared.config.rtmp.chunk_bytes,
             encoding: self.core.object_encoding(),
         };
-        let mut play = Play::new(stream_id, request.name.clone(), membership, meter, wire);
+        let mut play = Play::new(stream_id, request.name.clone(), membership, wire);
         play.set_length(request.length);
         self.connection.borrow_mut().plays().push(play);
     }

@@ -1,0 +1,210 @@
+//! The hub's ring as one worker sees it: shared pointers to the same entries, looked at without a lock.
+//!
+//! Entries come in with [`Mirror::refresh`] and are held until [`Mirror::release`]: viewers get only what is released, all of
+//! them the same, so that one walk serves them with one send each.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use headwater_media::frame::FrameKind;
+
+use super::flush::{FlushPolicy, Held};
+use crate::hub::{Entry, Hub};
+
+/// Most entries, and most bytes, of a [`Portion`]. What is more is not from one flush: whoever needs it is behind.
+const PORTION_ENTRIES: u64 = 128;
+const PORTION_BYTES: usize = 128 * 1024;
+
+/// What one worker knows of a stream.
+pub(crate) struct Mirror {
+    policy: FlushPolicy,
+    base: u64,
+    /// The entries, and when they came to this worker.
+    entries: VecDeque<(Entry, Instant)>,
+    /// Number of the first entry that viewers do not get yet.
+    released: u64,
+    held: Held,
+    /// Media time of the newest frame that is released, in milliseconds.
+    newest_time: u64,
+    /// Where a viewer that joins or jumps starts.
+    live_start: u64,
+    /// What these two will be when all is released.
+    next_time: u64,
+    next_start: u64,
+    has_video: bool,
+}
+
+impl Mirror {
+    pub(super) fn new(policy: FlushPolicy) -> Self {
+        Self {
+            policy,
+            base: 0,
+            entries: VecDeque::new(),
+            released: 0,
+            held: Held::default(),
+            newest_time: 0,
+            live_start: 0,
+            next_time: 0,
+            next_start: 0,
+            has_video: false,
+        }
+    }
+
+    /// Number of the oldest entry.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Number of the first entry that viewers do not get yet.
+    pub(crate) fn released(&self) -> u64 {
+        self.released
+    }
+
+    pub(crate) fn live_start(&self) -> u64 {
+        self.live_start.max(self.base)
+    }
+
+    pub(crate) fn newest_time(&self) -> u64 {
+        self.newest_time
+    }
+
+    /// A released entry, and when it came to this worker.
+    pub(crate) fn entry(&self, number: u64) -> Option<&(Entry, Instant)> {
+        if number >= self.released {
+            return None;
+        }
+        let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        self.entries.get(index)
+    }
+
+    /// Takes over what is new in the hub's ring, and holds it.
+    pub(super) fn refresh(&mut self, hub: &Hub) {
+        let known = self.base + self.entries.len() as u64;
+        let (pulled, live_start, has_video) =
+            hub.look(|ring| (ring.pull(known), ring.live_start(), ring.has_video()));
+        if pulled.first != known {
+            // The ring has moved past this worker: its viewers fall out and jump.
+            self.entries.clear();
+            self.base = pulled.first;
+        }
+        while self.base < pulled.base && self.entries.pop_front().is_some() {
+            self.base += 1;
+        }
+        let now = Instant::now();
+        for entry in pulled.entries {
+            if let Entry::Frame(frame) = &entry {
+                self.next_time = frame.frame.timestamp;
+            }
+            self.held.add(&self.policy, &entry, now);
+            self.entries.push_back((entry, now));
+        }
+        self.next_start = live_start;
+        self.has_video = has_video;
+        if self.entries.capacity() > 256 && self.entries.len() * 4 < self.entries.capacity() {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+    }
+
+    /// When what is held is to be released. `None` if nothing is.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.held.due(&self.policy, self.has_video)
+    }
+
+    /// Lets viewers have everything that has come.
+    pub(super) fn release(&mut self) {
+        self.released = self.base + self.entries.len() as u64;
+        self.newest_time = self.next_time;
+        self.live_start = self.next_start;
+        self.held = Held::default();
+    }
+
+    /// Everything that is released from an entry on, in one piece. `None` if there is nothing, or if that is not for all
+    /// viewers alike: a status in between, or so much that they have to be looked at one by one.
+    fn portion(&self, first: u64) -> Option<Portion> {
+        let count = self.released.checked_sub(first)?;
+        if first < self.base || count == 0 || count > PORTION_ENTRIES {
+            return None;
+        }
+        let skip = usize::try_from(first - self.base).ok()?;
+        let frames = || {
+            let taken = self.entries.iter().skip(skip).take(count as usize);
+            taken.map(|(entry, _)| match entry {
+                Entry::Frame(entry) => Some(&entry.frame),
+                Entry::Published | Entry::Unpublished => None,
+            })
+        };
+        let (mut length, mut pictures) = (0_usize, 0);
+        for frame in frames() {
+            let frame = frame?;
+            length = length.saturating_add(frame.wire_length());
+            pictures += u64::from(frame.kind == FrameKind::Video && !frame.is_header());
+        }
+        if length > PORTION_BYTES {
+            return None;
+        }
+        let bytes = if count == 1 {
+            frames().flatten().next()?.shared().clone()
+        } else {
+            let mut bytes = BytesMut::with_capacity(length);
+            for frame in frames().flatten() {
+                bytes.extend_from_slice(frame.shared());
+            }
+            bytes.freeze()
+        };
+        Some(Portion {
+            first,
+            end: self.released,
+            pictures,
+            bytes,
+        })
+    }
+}
+
+/// What viewers that are up to date get next: the same bytes for all of them.
+pub(crate) struct Portion {
+    first: u64,
+    end: u64,
+    pictures: u64,
+    bytes: Bytes,
+}
+
+impl Portion {
+    /// Number of the first entry after it.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// How many frames it has.
+    pub(crate) fn frames(&self) -> u64 {
+        self.end - self.first
+    }
+
+    /// How many of them are pictures.
+    pub(crate) fn pictures(&self) -> u64 {
+        self.pictures
+    }
+
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// The portion that was asked for last: nearly all viewers of a walk need the same.
+#[derive(Default)]
+pub(crate) struct Portions {
+    asked: Option<(u64, u64)>,
+    portion: Option<Portion>,
+}
+
+impl Portions {
+    /// What is released from an entry on, see [`Mirror::portion`].
+    pub(crate) fn get(&mut self, mirror: &Mirror, first: u64) -> Option<&Portion> {
+        let asked = Some((first, mirror.released));
+        if self.asked != asked {
+            self.asked = asked;
+            self.portion = mirror.portion(first);
+        }
+        self.portion.as_ref()
+    }
+}
