@@ -2,6 +2,7 @@
 //!
 //! Numbers in JSON name their unit in their name. The shapes here are what other programs read: fields may be added, none changes its meaning.
 
+pub mod html;
 mod summary;
 mod table;
 

@@ -6,6 +6,7 @@ use std::fmt;
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     title: String,
+    corner: String,
     columns: Vec<String>,
     rows: Vec<Row>,
     notes: Vec<String>,
@@ -34,6 +35,13 @@ impl Table {
         self
     }
 
+    /// Names the column of labels, if the columns of values have names.
+    #[must_use]
+    pub fn corner(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.corner);
+        self
+    }
+
     /// Adds a line with one value.
     pub fn line(&mut self, label: impl Into<String>, value: impl Into<String>) {
         self.row(label, vec![value.into()]);
@@ -51,13 +59,60 @@ impl Table {
             cells,
         });
     }
+
+    /// As Markdown: a table with aligned columns below its title, and notes below it.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let escape = |text: &str| text.replace('|', "\\|");
+        let count = self.rows.iter().map(|row| row.cells.len()).max();
+        let count = count.unwrap_or(0).max(self.columns.len());
+        let line = |label: &str, cells: &[String]| {
+            let cells = (0..count).map(|place| cells.get(place).map_or("", String::as_str));
+            let mut line = format!("| {} |", escape(label));
+            for cell in cells {
+                line.push_str(&format!(" {} |", escape(cell)));
+            }
+            line.push('\n');
+            line
+        };
+        let mut text = format!("{}\n\n", self.title);
+        text.push_str(&line(&self.corner, &self.columns));
+        text.push_str(&format!("|---|{}\n", "--:|".repeat(count)));
+        for row in &self.rows {
+            text.push_str(&line(&row.label, &row.cells));
+        }
+        for note in &self.notes {
+            text.push_str(&format!("\n{note}\n"));
+        }
+        text
+    }
+
+    pub(super) fn title(&self) -> &str {
+        &self.title
+    }
+
+    pub(super) fn corner_name(&self) -> &str {
+        &self.corner
+    }
+
+    pub(super) fn column_names(&self) -> &[String] {
+        &self.columns
+    }
+
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.rows.iter().map(|row| (&*row.label, &*row.cells))
+    }
+
+    pub(super) fn notes(&self) -> &[String] {
+        &self.notes
+    }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let length = |text: &str| text.chars().count();
-        let label_width = self.rows.iter().map(|row| length(&row.label)).max();
-        let label_width = label_width.unwrap_or(0);
+        let labels = self.rows.iter().map(|row| length(&row.label));
+        let label_width = labels.chain([length(&self.corner)]).max().unwrap_or(0);
         let count = self.rows.iter().map(|row| row.cells.len()).max();
         let widths: Vec<usize> = (0..count.unwrap_or(0).max(self.columns.len()))
             .map(|column| {
@@ -78,7 +133,7 @@ impl fmt::Display for Table {
         };
         writeln!(f, "{}", self.title)?;
         if !self.columns.is_empty() {
-            write(f, "", &self.columns)?;
+            write(f, &self.corner, &self.columns)?;
         }
         for row in &self.rows {
             write(f, &row.label, &row.cells)?;
@@ -193,6 +248,18 @@ mod tests {
         assert_eq!(
             table.to_string(),
             "play\n  viewers   3\n  received  1 MB\n  2 x gone\n"
+        );
+    }
+
+    #[test]
+    fn markdown_has_a_cell_for_each_column() {
+        let mut table = Table::new("cost").corner("server").columns(&["CPU", "p99"]);
+        table.row("a|b", vec!["1 %".into(), "2 ms".into()]);
+        table.row("c", vec!["3 %".into()]);
+        table.note("medians");
+        assert_eq!(
+            table.markdown(),
+            "cost\n\n| server | CPU | p99 |\n|---|--:|--:|\n| a\\|b | 1 % | 2 ms |\n| c | 3 % |  |\n\nmedians\n"
         );
     }
 }
