@@ -19,6 +19,7 @@ use headwater_node::config::{EXIT_BAD_CONFIG, Loader};
 use cli::{Cli, Command};
 use config::{Role, Settings};
 
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
