@@ -33,12 +33,14 @@ use crate::fanout::SharedConnection;
 use crate::fanout::connection::Connection;
 use crate::transport::Transport;
 use crate::upstream::append::PublishEvent;
-use crate::worker::Worker;
+use crate::worker::{Place, Worker};
 
 mod connect;
+mod notes;
 mod play;
 mod publish;
 
+use notes::{Note, Notes};
 use play::Waiting;
 use publish::{Probe, Publishing};
 
@@ -60,18 +62,6 @@ impl Application {
     fn stream(&self, name: &str) -> Result<StreamName, headwater_media::name::NameError> {
         StreamName::new(&self.vhost, &self.name, &self.instance, name)
     }
-}
-
-/// What helpers of a session tell it later.
-enum Note {
-    /// An origin can be reached, or none was within the time.
-    Connect { reachable: bool },
-    /// Whether a stream that a client wants to play from its start is published now.
-    Found {
-        stream_id: u32,
-        number: u64,
-        live: bool,
-    },
 }
 
 /// What woke the session.
@@ -102,15 +92,23 @@ struct Session {
     probes: Vec<Probe>,
     /// Numbers the plays that wait, so that a late answer is not taken for a later play.
     play_number: u64,
-    notes: (mpsc::UnboundedSender<Note>, mpsc::UnboundedReceiver<Note>),
+    notes: Notes,
     timer: Pin<Box<Sleep>>,
     drain: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     last_call: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     closing: bool,
+    _place: Place,
 }
 
 /// Serves a client until it leaves.
-pub(crate) async fn run(worker: Rc<Worker>, transport: Transport, peer: SocketAddr) {
+///
+/// The session is boxed because a future keeps room twice for what it is given: where it was, and where it went.
+pub(crate) fn run(
+    worker: Rc<Worker>,
+    transport: Transport,
+    peer: SocketAddr,
+    place: Place,
+) -> impl Future<Output = ()> {
     let meters = Rc::clone(&worker.meters);
     let connection = Rc::new(RefCell::new(Connection::new(transport, meters)));
     let core = ServerSession::new(
@@ -119,7 +117,7 @@ pub(crate) async fn run(worker: Rc<Worker>, transport: Transport, peer: SocketAd
         Duration::ZERO,
     );
     let shutdown = &worker.shared.shutdown;
-    let session = Session {
+    let mut session = Box::new(Session {
         drain: Some(Box::pin(shutdown.draining().cancelled_owned())),
         last_call: Some(Box::pin(worker.shared.last_call.clone().cancelled_owned())),
         core,
@@ -133,12 +131,13 @@ pub(crate) async fn run(worker: Rc<Worker>, transport: Transport, peer: SocketAd
         waiting: Vec::new(),
         probes: Vec::new(),
         play_number: 0,
-        notes: mpsc::unbounded_channel(),
+        notes: Notes::default(),
         timer: Box::pin(tokio::time::sleep(NEVER)),
         closing: false,
+        _place: place,
         worker,
-    };
-    session.serve().await;
+    });
+    async move { session.serve().await }
 }
 
 /// The settings of the protocol core.
@@ -159,7 +158,7 @@ pub(crate) fn core_config(rtmp: &RtmpSection) -> ServerConfig {
 }
 
 impl Session {
-    async fn serve(mut self) {
+    async fn serve(&mut self) {
         debug!("accepted");
         loop {
             self.act().await;
@@ -356,7 +355,7 @@ impl Session {
             Poll::Pending => {}
         }
         drop(connection);
-        if let Poll::Ready(Some(note)) = self.notes.1.poll_recv(cx) {
+        if let Poll::Ready(note) = self.notes.poll(cx) {
             return Poll::Ready(Wake::Note(note));
         }
         for (index, publishing) in self.publishing.iter_mut().enumerate() {
@@ -470,4 +469,22 @@ fn poll_once(
         *signal = None;
     }
     ready
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_result<F>(_: impl FnOnce(Rc<Worker>, Transport, SocketAddr, Place) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_client_that_waits_is_small() {
+        // Ten thousand viewers are ten thousand of these.
+        let session = size_of_result(run) + size_of::<Session>();
+        assert!(session <= 2_048, "{session} bytes");
+        let parts = [size_of::<ServerSession>(), size_of::<Connection>()];
+        assert!(parts.iter().sum::<usize>() <= 1_280, "{parts:?} bytes");
+    }
 }

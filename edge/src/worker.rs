@@ -149,28 +149,31 @@ fn admit(
     }
     let span = tracing::info_span!(parent: None, "connection", %peer, tls = tls.is_some());
     let worker = Rc::clone(worker);
-    let timeout = Duration::from_millis(shared.config.rtmp.handshake_timeout_ms);
+    let Some(acceptor) = tls else {
+        let session = session::run(worker, Transport::Tcp(stream), peer, place);
+        tokio::task::spawn_local(sessions.track_future(session.instrument(span)));
+        return;
+    };
     let task = async move {
-        let _place = place;
-        let transport = match tls {
-            None => Transport::Tcp(stream),
-            Some(acceptor) => match tokio::time::timeout(timeout, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
-                Ok(Err(error)) => {
-                    debug!(%error, "the TLS handshake failed");
-                    worker.shared.metrics.handshake_failures.inc();
-                    return;
-                }
-                Err(_) => {
-                    debug!("the TLS handshake took too long");
-                    worker.shared.metrics.handshake_failures.inc();
-                    return;
-                }
-            },
+        // On the heap while it lasts, and so the session: this task keeps no room for both.
+        let Some(transport) = Box::pin(encrypt(&worker, acceptor, stream)).await else {
+            return;
         };
-        session::run(worker, transport, peer).await;
+        Box::pin(session::run(worker, transport, peer, place)).await;
     };
     tokio::task::spawn_local(sessions.track_future(task.instrument(span)));
+}
+
+/// The TLS handshake.
+async fn encrypt(worker: &Worker, acceptor: TlsAcceptor, stream: TcpStream) -> Option<Transport> {
+    let timeout = Duration::from_millis(worker.shared.config.rtmp.handshake_timeout_ms);
+    match tokio::time::timeout(timeout, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => return Some(Transport::Tls(Box::new(stream))),
+        Ok(Err(error)) => debug!(%error, "the TLS handshake failed"),
+        Err(_) => debug!("the TLS handshake took too long"),
+    }
+    worker.shared.metrics.handshake_failures.inc();
+    None
 }
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {
@@ -182,7 +185,7 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// A connection as it counts against the limit.
-struct Place {
+pub(crate) struct Place {
     shared: Arc<Shared>,
     number: usize,
 }

@@ -48,7 +48,7 @@ impl Session {
 
     /// An edge that has just started, or whose origins are being replaced, waits a moment before it refuses anybody.
     fn wait_for_origin(&self) {
-        let notes = self.notes.0.clone();
+        let notes = self.notes.teller();
         let upstream = std::sync::Arc::clone(&self.worker.shared.upstream);
         let limit = Duration::from_millis(upstream.config.connect_wait_ms);
         tokio::task::spawn_local(async move {
@@ -67,12 +67,9 @@ impl Session {
                     }
                 }
             };
-            // The session may be gone by then: the note falls on the floor.
-            let reachable = tokio::select! {
-                outcome = tokio::time::timeout(limit, reachable) => outcome.is_ok(),
-                () = notes.closed() => return,
-            };
-            let _ = notes.send(Note::Connect { reachable });
+            // Bounded, so that it does not matter if the session is gone by then.
+            let reachable = tokio::time::timeout(limit, reachable).await.is_ok();
+            notes.tell(Note::Connect { reachable });
         });
     }
 

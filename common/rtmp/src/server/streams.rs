@@ -1,7 +1,5 @@
 //! The message streams of one connection, and what each is used for.
 
-use std::collections::BTreeMap;
-
 /// What a message stream is used for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Activity {
@@ -21,14 +19,15 @@ pub(super) enum Activity {
 /// All message streams of a connection.
 #[derive(Debug)]
 pub(super) struct Streams {
-    streams: BTreeMap<u32, Activity>,
+    /// By ascending id. Nearly every client has one: a tree would begin with room for eleven.
+    streams: Vec<(u32, Activity)>,
     limit: usize,
 }
 
 impl Streams {
     pub(super) const fn new(limit: usize) -> Self {
         Self {
-            streams: BTreeMap::new(),
+            streams: Vec::new(),
             limit,
         }
     }
@@ -40,21 +39,35 @@ impl Streams {
         if self.streams.len() >= self.limit {
             return None;
         }
-        let id = (1..=u32::MAX).find(|id| !self.streams.contains_key(id))?;
-        self.streams.insert(id, Activity::Idle);
+        let used = self.streams.iter().map(|(id, _)| *id);
+        let place = used
+            .zip(1..)
+            .position(|(id, lowest)| id != lowest)
+            .unwrap_or(self.streams.len());
+        let id = u32::try_from(place).ok()?.checked_add(1)?;
+        self.streams.reserve_exact(1);
+        self.streams.insert(place, (id, Activity::Idle));
         Some(id)
     }
 
     pub(super) fn get(&self, id: u32) -> Option<&Activity> {
-        self.streams.get(&id)
+        let place = self.place(id)?;
+        self.streams.get(place).map(|(_, activity)| activity)
     }
 
     pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Activity> {
-        self.streams.get_mut(&id)
+        let place = self.place(id)?;
+        self.streams.get_mut(place).map(|(_, activity)| activity)
     }
 
     pub(super) fn delete(&mut self, id: u32) {
-        self.streams.remove(&id);
+        if let Some(place) = self.place(id) {
+            self.streams.remove(place);
+        }
+    }
+
+    fn place(&self, id: u32) -> Option<usize> {
+        self.streams.binary_search_by_key(&id, |(id, _)| *id).ok()
     }
 
     pub(super) fn is_playing(&self, id: u32) -> bool {
@@ -91,7 +104,7 @@ impl Streams {
 
     /// Ids of all streams.
     pub(super) fn ids(&self) -> Vec<u32> {
-        self.streams.keys().copied().collect()
+        self.streams.iter().map(|(id, _)| *id).collect()
     }
 }
 

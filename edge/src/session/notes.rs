@@ -1,0 +1,97 @@
+//! What the helpers of a session tell it. They are tasks on the session's own thread, so this is a queue and a waker and nothing
+//! that has to be shared between threads; a session that never has a helper pays a pointer's worth of memory for it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+
+/// What a helper says.
+pub(super) enum Note {
+    /// An origin can be reached, or none was within the time.
+    Connect { reachable: bool },
+    /// Whether a stream that a client wants to play from its start is published now.
+    Found {
+        stream_id: u32,
+        number: u64,
+        live: bool,
+    },
+}
+
+#[derive(Default)]
+struct Shared {
+    notes: VecDeque<Note>,
+    waker: Option<Waker>,
+}
+
+/// The session's end.
+#[derive(Default)]
+pub(super) struct Notes(Rc<RefCell<Shared>>);
+
+/// A helper's end. It does not keep anything alive: what is told to a session that is gone falls on the floor.
+#[derive(Clone)]
+pub(super) struct Teller(Weak<RefCell<Shared>>);
+
+impl Notes {
+    pub(super) fn teller(&self) -> Teller {
+        Teller(Rc::downgrade(&self.0))
+    }
+
+    /// The next note.
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Note> {
+        let mut shared = self.0.borrow_mut();
+        if let Some(note) = shared.notes.pop_front() {
+            return Poll::Ready(note);
+        }
+        let known = shared.waker.as_ref();
+        if !known.is_some_and(|waker| waker.will_wake(cx.waker())) {
+            shared.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Teller {
+    pub(super) fn tell(&self, note: Note) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        let mut shared = shared.borrow_mut();
+        shared.notes.push_back(note);
+        if let Some(waker) = shared.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_note_wakes_the_session_and_nobody_else_is_needed() {
+        let local = tokio::task::LocalSet::new();
+        let told = local.run_until(async {
+            let notes = Notes::default();
+            let teller = notes.teller();
+            let early = teller.clone();
+            early.tell(Note::Connect { reachable: false });
+            let first = poll_fn(|cx| notes.poll(cx)).await;
+            assert!(matches!(first, Note::Connect { reachable: false }));
+            // Told while the session waits.
+            let helper = tokio::task::spawn_local(async move {
+                tokio::task::yield_now().await;
+                teller.tell(Note::Connect { reachable: true });
+                teller
+            });
+            let second = poll_fn(|cx| notes.poll(cx)).await;
+            assert!(matches!(second, Note::Connect { reachable: true }));
+            let teller = helper.await.unwrap();
+            drop(notes);
+            teller.tell(Note::Connect { reachable: true });
+        });
+        told.await;
+    }
+}
