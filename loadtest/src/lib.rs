@@ -12,6 +12,7 @@
 //! | [`publisher`], [`viewer`] | one publishing and one playing client; tests use them as they are |
 //! | [`measure`] | accounts: frame numbers, gaps, latency |
 //! | [`floor`] | the same frames through a bare socket: what a server's figures are compared with |
+//! | [`affinity`] | which processors threads run on |
 //! | [`lane`] | threads with a runtime each, on which clients live |
 //! | [`report`] | tables and JSON |
 //! | [`cli`] | the commands of the binary |
@@ -22,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod affinity;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -3,6 +3,7 @@
 //! Numbers in JSON name their unit in their name. The shapes here are what other programs read: fields may be added, none changes its meaning.
 
 pub mod html;
+mod machine;
 mod summary;
 mod table;
 
@@ -11,6 +12,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use machine::Machine;
 pub use summary::{Ending, LatencySummary, MAX_KINDS, PlaySummary, PublishSummary, Spread, Tally};
 pub use table::{Table, bytes, count, micros, millis};
 

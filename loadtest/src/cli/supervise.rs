@@ -1,6 +1,6 @@
 //! The life of a run, seen from the main thread: signals, time, and the progress line.
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -98,6 +98,16 @@ impl Supervisor {
     /// How long the run has taken.
     pub(super) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
+    }
+
+    /// Says something on standard error, above the progress line if there is one.
+    pub(super) fn print(&self, text: &str) {
+        if !self.line.is_hidden() {
+            self.line.println(text);
+            return;
+        }
+        // Where nobody listens, nothing is lost but words.
+        let _unheard = writeln!(io::stderr().lock(), "{text}");
     }
 
     /// Does something that waits, without looking at signals: it must be bounded by itself.
