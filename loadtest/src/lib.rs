@@ -12,6 +12,7 @@
 //! | [`publisher`], [`viewer`] | one publishing and one playing client; tests use them as they are |
 //! | [`measure`] | accounts: frame numbers, gaps, latency |
 //! | [`floor`] | the same frames through a bare socket: what a server's figures are compared with |
+//! | [`cost`] | what servers use meanwhile: CPU time, memory |
 //! | [`affinity`] | which processors threads run on |
 //! | [`lane`] | threads with a runtime each, on which clients live |
 //! | [`report`] | tables and JSON |
@@ -27,6 +28,7 @@ pub mod affinity;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod cost;
 pub mod floor;
 pub mod lane;
 pub mod measure;
