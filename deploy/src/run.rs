@@ -13,6 +13,7 @@ use std::time::Duration;
 use headwater_cluster::server::{Listen, ServerError};
 use headwater_cluster::{Cluster, ClusterError, Identity, Local, local, server};
 use headwater_edge::config::RtmpSection;
+use headwater_edge::edge::SPARE_FILES;
 use headwater_edge::{Edge, EdgeError, EdgeNode};
 use headwater_node::address::{AddressError, DEFAULT_BACKLOG, ListenAddress, bind_tcp};
 use headwater_node::admin::{Admin, AdminParts};
@@ -44,9 +45,6 @@ const RUNTIME_GRACE: Duration = Duration::from_millis(500);
 
 /// Part of the grace period that is left for cutting what did not leave.
 const CUT_RESERVE: Duration = Duration::from_millis(250);
-
-/// Open files that an edge needs beside its connections: logs, streams to origins, certificates.
-const SPARE_FILES: u64 = 1_000;
 
 /// Why a node ended.
 #[derive(Debug, thiserror::Error)]
@@ -369,8 +367,9 @@ fn raise_file_limit(settings: &Settings) {
         return;
     };
     let connections = edge.rtmp.max_connections;
-    let wanted = u64::try_from(connections).unwrap_or(u64::MAX);
-    if let Some(warning) = limits::require_files(wanted.saturating_add(SPARE_FILES)) {
+    let files = connections.saturating_add(SPARE_FILES);
+    let wanted = u64::try_from(files).unwrap_or(u64::MAX);
+    if let Some(warning) = limits::require_files(wanted) {
         // The built-in number is a bound, and nobody's wish.
         if connections == RtmpSection::default().max_connections {
             tracing::info!("{warning}");

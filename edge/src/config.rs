@@ -21,9 +21,13 @@ section! {
         pub ping_interval_ms: u64 = 15_000 => 1_000..=3_600_000,
         /// A client that does not answer a ping for this long is closed, in milliseconds.
         pub ping_timeout_ms: u64 = 15_000 => 1_000..=3_600_000,
+        /// How long what was sent to a client may stay without acknowledgement before the kernel takes the client for dead
+        /// (`TCP_USER_TIMEOUT`), in milliseconds.
+        pub dead_after_ms: u64 = 30_000 => 1_000..=3_600_000,
         /// Largest message taken from a client, in bytes. Key frames of high-rate video are the largest honest ones.
         pub message_bytes: usize = 16_777_215 => 65_536..=16_777_215,
-        /// Connections of clients at once, all transports together. More are closed as they arrive.
+        /// Connections of clients at once, all transports together. More are closed as they arrive. Fewer if the process may not
+        /// open so many files: the start says so.
         pub max_connections: usize = 100_000 => 1..=10_000_000,
     }
 }

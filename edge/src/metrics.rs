@@ -145,6 +145,10 @@ impl ConnectionMeters {
         self.frames_sent.inc_by(tally.frames);
     }
 
+    pub(crate) fn dropped(&self, frames: u64) {
+        self.frames_dropped.inc_by(frames);
+    }
+
     pub(crate) fn played(&self, selected: &Selected) {
         self.frames_sent.inc_by(selected.frames);
         if selected.dropped > 0 {

@@ -195,9 +195,11 @@ impl Session {
                 }
                 Wake::Timer => {
                     if self.is_stuck() {
-                        info!("the viewer takes nothing");
-                        self.worker.shared.metrics.viewers_stuck.inc();
-                        break;
+                        if self.closing {
+                            debug!("the client does not take its last words");
+                            break;
+                        }
+                        self.give_up();
                     }
                     self.answer_probes();
                     let now = self.now();
@@ -418,6 +420,29 @@ impl Session {
             self.stuck_timeout()
         };
         self.connection.borrow().stuck_for(Instant::now()) >= limit
+    }
+
+    /// Ends a client whose socket has taken nothing for too long. It is told why, for the case that it reads again.
+    fn give_up(&mut self) {
+        self.worker.shared.metrics.viewers_stuck.inc();
+        let streams = self.connection.borrow_mut().give_up();
+        for (stream_id, name, missed) in streams {
+            info!(
+                stream = name,
+                missed, "a viewer that takes nothing is closed"
+            );
+            let status = Status::new(StatusCode::PlayInsufficientBandwidth)
+                .describe("The client does not take its stream.")
+                .with("details", name.as_str());
+            let outcome = self.core.status(stream_id, status);
+            self.note_failure(outcome);
+        }
+        let seconds = self.stuck_timeout().as_secs();
+        let status = Status::new(StatusCode::ConnectClosed).describe(format!(
+            "The client took nothing of what was sent for {seconds} seconds."
+        ));
+        let outcome = self.core.close(&status);
+        self.note_failure(outcome);
     }
 
     /// Shuts the socket down for writing and reads what still comes until the client closes, too.

@@ -6,10 +6,10 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
-#[cfg(target_os = "linux")]
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -17,6 +17,35 @@ use tokio_util::io::poll_read_buf;
 
 /// Bytes asked of the socket at once: a large video frame in one or two reads.
 const READ_SIZE: usize = 32 * 1024;
+
+/// Bytes that the kernel takes for a client beyond what is under way to it. Enough for a large key frame, and no more: what a
+/// slow viewer is behind waits in the hub's ring, which all viewers share and where it can be skipped, and not in megabytes
+/// of socket buffer for each.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 256 * 1024;
+/// A client that has said nothing for this long is asked by the kernel whether it is there, this often.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+
+/// Sets the options of a client's socket.
+///
+/// `dead_after` is how long what was sent may stay unacknowledged before the kernel takes the client for dead. The sessions'
+/// own times, of pings and of sockets that take nothing, find most dead clients sooner; these two are for the rest: a client
+/// that vanished while its last words were on their way, or before it had said anything.
+pub(crate) fn prepare(stream: &TcpStream, dead_after: Duration) -> io::Result<()> {
+    // Without it small messages of the set-up wait for the client's delayed acknowledgements.
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let (idle, interval) = KEEP_ALIVE;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval))?;
+    #[cfg(target_os = "linux")]
+    {
+        socket.set_tcp_user_timeout(Some(dead_after))?;
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = dead_after;
+    Ok(())
+}
 
 pub(crate) enum Transport {
     Tcp(TcpStream),
@@ -29,15 +58,23 @@ impl Transport {
     /// the set-up as several small segments, and each but the first waits for our acknowledgement: 40 ms each, if the kernel
     /// waits for something to send it with. The option does not stick: to be set after each read.
     pub(crate) fn acknowledge_now(&self) {
-        let socket = match self {
-            Self::Tcp(socket) => socket,
-            Self::Tls(stream) => stream.get_ref().0,
-        };
         // A kernel that has no such option is only slower.
         #[cfg(target_os = "linux")]
-        let _ = SockRef::from(socket).set_tcp_quickack(true);
-        #[cfg(not(target_os = "linux"))]
-        let _ = socket;
+        let _ = SockRef::from(self.socket()).set_tcp_quickack(true);
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Lets the kernel take as much as it has room for, see [`prepare`]: for the last words to a client that does not read.
+    pub(crate) fn use_all_room(&self) {
+        // Where there is no such option there is no such bound.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(self.socket()).set_tcp_notsent_lowat(u32::MAX);
     }
 
     /// Appends what arrived to `buffer`. `Ok(0)` is the end of the stream.
@@ -97,5 +134,27 @@ impl Transport {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_client_that_vanishes_is_noticed_by_the_kernel() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, _client) = tokio::join!(listener.accept(), client);
+        let (stream, _) = accepted.unwrap();
+        let dead_after = Duration::from_secs(25);
+        prepare(&stream, dead_after).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(dead_after));
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES);
+        Transport::Tcp(stream).use_all_room();
     }
 }

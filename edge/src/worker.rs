@@ -20,17 +20,11 @@ use crate::fanout::{HubSetup, LocalHubs};
 use crate::listen::Listener;
 use crate::metrics::ConnectionMeters;
 use crate::session;
-use crate::transport::Transport;
+use crate::transport::{self, Transport};
 use crate::upstream;
 
 /// First and longest pause after a failed accept: most failures are a lack of file descriptors, which passes.
 const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-
-/// Bytes that the kernel takes for a client beyond what is under way to it. Enough for a large key frame, and no more: what a
-/// slow viewer is behind waits in the hub's ring, which all viewers share and where it can be skipped, and not in megabytes
-/// of socket buffer for each.
-#[cfg(target_os = "linux")]
-const UNSENT_BYTES: u32 = 256 * 1024;
 
 /// What the sessions of one worker share.
 pub(crate) struct Worker {
@@ -139,12 +133,13 @@ fn admit(
     let shared = &worker.shared;
     shared.metrics.accepted.inc();
     let place = Place::take(shared);
-    if place.number > shared.config.rtmp.max_connections {
+    if place.number > shared.most_connections {
         shared.metrics.refused.inc();
-        info!(%peer, "too many connections, see rtmp.max_connections");
+        info!(%peer, most = shared.most_connections, "too many connections, see rtmp.max_connections and the limit on open files");
         return;
     }
-    if let Err(error) = prepare(&stream) {
+    let dead_after = Duration::from_millis(shared.config.rtmp.dead_after_ms);
+    if let Err(error) = transport::prepare(&stream, dead_after) {
         debug!(%peer, %error, "cannot set an option of the socket");
     }
     let span = tracing::info_span!(parent: None, "connection", %peer, tls = tls.is_some());
@@ -174,14 +169,6 @@ async fn encrypt(worker: &Worker, acceptor: TlsAcceptor, stream: TcpStream) -> O
     }
     worker.shared.metrics.handshake_failures.inc();
     None
-}
-
-fn prepare(stream: &TcpStream) -> std::io::Result<()> {
-    // Without it small messages of the set-up wait for the client's delayed acknowledgements.
-    stream.set_nodelay(true)?;
-    #[cfg(target_os = "linux")]
-    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES)?;
-    Ok(())
 }
 
 /// A connection as it counts against the limit.

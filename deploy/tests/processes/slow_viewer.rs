@@ -167,7 +167,11 @@ fn viewers_that_never_read_again_are_closed_and_cost_no_memory() {
     let limit = BYTES_PER_SECOND * 3 * STUCK as u64 / 4;
     assert!(growth < limit, "{growth} bytes of {limit}");
     assert_eq!(edge.metric("headwater_edge_viewers"), 1.0);
-    for (mut player, _) in stuck {
+    assert!(edge.metric("headwater_edge_frames_dropped_total") >= STUCK as f64);
+    // One that reads again after all is told why: its last words waited in its socket.
+    for (mut player, stream) in stuck {
+        player.wait_status(stream, "NetStream.Play.InsufficientBW");
+        player.wait_status(0, "NetConnection.Connect.Closed");
         player.wait_end(Duration::from_secs(5));
     }
 

@@ -104,6 +104,21 @@ impl Connection {
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
+    /// Ends what plays because the socket takes nothing, and makes room for last words. Gives stream id, name and the number of
+    /// entries missed of each that played.
+    pub(crate) fn give_up(&mut self) -> Vec<(u32, String, u64)> {
+        let plays = std::mem::take(&mut self.plays);
+        // From now on it is last words that wait, and their time begins.
+        self.stuck_since = Some(Instant::now());
+        self.transport.use_all_room();
+        let told = plays.into_iter().map(|play| {
+            let missed = play.missed();
+            self.meters.dropped(missed);
+            (play.stream_id, play.name, missed)
+        });
+        told.collect()
+    }
+
     /// Writes from the session's own task.
     pub(crate) fn pump(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let known = self.waker.as_ref();

@@ -153,6 +153,12 @@ impl Play {
         !self.paused && !self.complete && self.next < self.membership.hub().mirror().released()
     }
 
+    /// How many entries it did not get that others did.
+    pub(crate) fn missed(&self) -> u64 {
+        let released = self.membership.hub().mirror().released();
+        released.saturating_sub(self.next)
+    }
+
     /// The number of the next entry, if this viewer gets everything of this stream as it is: nothing to be left out, nothing to
     /// be put in, nothing to be waited for.
     pub(crate) fn in_step(&self, hub: &LocalHub) -> Option<u64> {
