@@ -26,6 +26,7 @@ pub(crate) struct EdgeMetrics {
     pub(crate) frames_lost: Counter,
     pub(crate) frames_read: Counter,
     pub(crate) frames_sent: Counter,
+    pub(crate) sends: Counter,
     pub(crate) frames_dropped: Counter,
     pub(crate) viewer_jumps: Counter,
     pub(crate) viewers_stuck: Counter,
@@ -68,6 +69,10 @@ impl EdgeMetrics {
             ),
             frames_read: room.counter("frames_read", "Frames read from origins"),
             frames_sent: room.counter("frames_sent", "Frames sent to viewers"),
+            sends: room.counter(
+                "sends",
+                "Writes to the sockets of clients: what fan-out costs; frames for each tell how well they go together",
+            ),
             frames_dropped: room.counter("frames_dropped", "Frames that slow viewers did not get"),
             viewer_jumps: room.counter(
                 "viewer_jumps",
@@ -102,6 +107,7 @@ impl EdgeMetrics {
         ConnectionMeters {
             bytes_sent: self.bytes_sent.clone(),
             frames_sent: self.frames_sent.clone(),
+            sends: self.sends.clone(),
             frames_dropped: self.frames_dropped.clone(),
             viewer_jumps: self.viewer_jumps.clone(),
         }
@@ -131,6 +137,7 @@ impl HubMeter {
 pub(crate) struct ConnectionMeters {
     bytes_sent: Counter,
     frames_sent: Counter,
+    sends: Counter,
     frames_dropped: Counter,
     viewer_jumps: Counter,
 }
@@ -138,11 +145,13 @@ pub(crate) struct ConnectionMeters {
 impl ConnectionMeters {
     pub(crate) fn sent(&self, bytes: usize) {
         self.bytes_sent.inc_by(bytes as u64);
+        self.sends.inc();
     }
 
     pub(crate) fn count(&self, tally: &Tally) {
         self.bytes_sent.inc_by(tally.bytes);
         self.frames_sent.inc_by(tally.frames);
+        self.sends.inc_by(tally.sends);
     }
 
     pub(crate) fn dropped(&self, frames: u64) {

@@ -16,6 +16,7 @@ mod an_origin_dies;
 mod bad_input;
 mod dns_membership;
 mod drain;
+mod flush;
 mod interop_ffmpeg;
 mod interop_gstreamer;
 mod interop_node_client;

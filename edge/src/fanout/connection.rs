@@ -183,6 +183,7 @@ impl Connection {
                 Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     written += count;
+                    tally.sends += 1;
                     if written >= bytes.len() {
                         break Poll::Ready(Ok(()));
                     }

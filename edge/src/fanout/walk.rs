@@ -18,6 +18,7 @@ const VIEWERS_PER_TURN: usize = 256;
 pub(crate) struct Tally {
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
+    pub(crate) sends: u64,
 }
 
 /// Serves the viewers of a stream on this worker for as long as there are any.
