@@ -14,6 +14,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::EdgeConfig;
 use crate::edge::{EdgeError, Listening};
+#[cfg(target_os = "linux")]
+use {crate::transport, socket2::SockRef};
 
 /// One worker's socket for one address.
 pub(crate) struct Listener {
@@ -60,6 +62,11 @@ pub(crate) fn bind(
         for sockets in &mut listeners {
             let socket = bind_tcp(&address, key, true, DEFAULT_BACKLOG)?;
             let bound = socket.local_addr()?;
+            #[cfg(target_os = "linux")]
+            transport::prepare(
+                SockRef::from(&socket),
+                Duration::from_millis(config.rtmp.dead_after_ms),
+            )?;
             // The sockets after the first one share the port that the first one was given.
             address = address.with_port(bound.port());
             sockets.push(Listener {

@@ -26,15 +26,16 @@ const UNSENT_BYTES: u32 = 256 * 1024;
 /// A client that has said nothing for this long is asked by the kernel whether it is there, this often.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
-/// Sets the options of a client's socket.
+/// Sets the options of clients' sockets.
 ///
 /// `dead_after` is how long what was sent may stay unacknowledged before the kernel takes the client for dead. The sessions'
 /// own times, of pings and of sockets that take nothing, find most dead clients sooner; these two are for the rest: a client
 /// that vanished while its last words were on their way, or before it had said anything.
-pub(crate) fn prepare(stream: &TcpStream, dead_after: Duration) -> io::Result<()> {
+///
+/// On Linux a connection inherits all of them from the socket that accepts it, so that they cost a newcomer nothing.
+pub(crate) fn prepare(socket: SockRef<'_>, dead_after: Duration) -> io::Result<()> {
     // Without it small messages of the set-up wait for the client's delayed acknowledgements.
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
     let (idle, interval) = KEEP_ALIVE;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval))?;
     #[cfg(target_os = "linux")]
@@ -143,13 +144,13 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn a_client_that_vanishes_is_noticed_by_the_kernel() {
+    async fn connections_inherit_what_finds_dead_clients() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dead_after = Duration::from_secs(25);
+        prepare(SockRef::from(&listener), dead_after).unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (accepted, _client) = tokio::join!(listener.accept(), client);
         let (stream, _) = accepted.unwrap();
-        let dead_after = Duration::from_secs(25);
-        prepare(&stream, dead_after).unwrap();
         let socket = SockRef::from(&stream);
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(dead_after));

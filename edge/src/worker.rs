@@ -20,8 +20,10 @@ use crate::fanout::{HubSetup, LocalHubs};
 use crate::listen::Listener;
 use crate::metrics::ConnectionMeters;
 use crate::session;
-use crate::transport::{self, Transport};
+use crate::transport::Transport;
 use crate::upstream;
+#[cfg(not(target_os = "linux"))]
+use {crate::transport, socket2::SockRef};
 
 /// First and longest pause after a failed accept: most failures are a lack of file descriptors, which passes.
 const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -138,9 +140,12 @@ fn admit(
         info!(%peer, most = shared.most_connections, "too many connections, see rtmp.max_connections and the limit on open files");
         return;
     }
-    let dead_after = Duration::from_millis(shared.config.rtmp.dead_after_ms);
-    if let Err(error) = transport::prepare(&stream, dead_after) {
-        debug!(%peer, %error, "cannot set an option of the socket");
+    #[cfg(not(target_os = "linux"))]
+    {
+        let dead_after = Duration::from_millis(shared.config.rtmp.dead_after_ms);
+        if let Err(error) = transport::prepare(SockRef::from(&stream), dead_after) {
+            debug!(%peer, %error, "cannot set an option of the socket");
+        }
     }
     let span = tracing::info_span!(parent: None, "connection", %peer, tls = tls.is_some());
     let worker = Rc::clone(worker);
