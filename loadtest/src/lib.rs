@@ -10,10 +10,12 @@
 //! | [`source`] | what is published: synthetic streams and FLV files |
 //! | [`pacing`] | when a frame is due |
 //! | [`publisher`], [`viewer`] | one publishing and one playing client; tests use them as they are |
+//! | [`swarm`] | playing clients that cost little: thousands on one thread |
 //! | [`measure`] | accounts: frame numbers, gaps, latency |
 //! | [`floor`] | the same frames through a bare socket: what a server's figures are compared with |
 //! | [`cost`] | what servers use meanwhile: CPU time, memory |
 //! | [`affinity`] | which processors threads run on |
+//! | [`compare`] | servers side by side, as a scenario says |
 //! | [`lane`] | threads with a runtime each, on which clients live |
 //! | [`report`] | tables and JSON |
 //! | [`cli`] | the commands of the binary |
@@ -28,6 +30,7 @@ pub mod affinity;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod compare;
 pub mod cost;
 pub mod floor;
 pub mod lane;
@@ -36,5 +39,6 @@ pub mod pacing;
 pub mod publisher;
 pub mod report;
 pub mod source;
+pub mod swarm;
 pub mod target;
 pub mod viewer;

@@ -2,8 +2,10 @@
 //!
 //! Numbers in JSON name their unit in their name. The shapes here are what other programs read: fields may be added, none changes its meaning.
 
+mod connect;
 pub mod html;
 mod machine;
+mod pages;
 mod summary;
 mod table;
 
@@ -12,8 +14,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use connect::ConnectSummary;
 pub use machine::Machine;
-pub use summary::{Ending, LatencySummary, MAX_KINDS, PlaySummary, PublishSummary, Spread, Tally};
+pub use pages::{cost_page, play_page};
+pub use summary::{
+    Ending, LatencySummary, MAX_KINDS, PlaySummary, PublishSummary, Spread, StoppedSummary, Tally,
+};
 pub use table::{Table, bytes, count, micros, millis};
 
 /// Writes a summary as JSON, indented, with a line break at its end.

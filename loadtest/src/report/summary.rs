@@ -33,12 +33,7 @@ pub struct Ending {
 impl Tally {
     /// Counts one.
     pub fn add(&mut self, what: &str) {
-        let kind = if self.kinds.contains_key(what) || self.kinds.len() < MAX_KINDS {
-            what
-        } else {
-            "other"
-        };
-        *self.kinds.entry(kind.to_owned()).or_default() += 1;
+        self.add_many(what, 1);
     }
 
     /// The most frequent first.
@@ -54,6 +49,23 @@ impl Tally {
             .collect();
         all.sort_by_key(|ending| std::cmp::Reverse(ending.count));
         all
+    }
+
+    /// Counts what another tally counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (what, &count) in &other.kinds {
+            self.add_many(what, count);
+        }
+    }
+
+    fn add_many(&mut self, what: &str, count: u64) {
+        let kind = if self.kinds.contains_key(what) || self.kinds.len() < MAX_KINDS {
+            what
+        } else {
+            "other"
+        };
+        let place = self.kinds.entry(kind.to_owned()).or_default();
+        *place = place.saturating_add(count);
     }
 
     fn add_statuses(&mut self, statuses: &Statuses) {
@@ -244,6 +256,26 @@ pub struct PlaySummary {
     pub endings: Vec<Ending>,
     /// What the server said.
     pub statuses: Vec<Ending>,
+    /// Viewers that stopped reading on purpose. They are in none of the other figures.
+    pub stopped: Option<StoppedSummary>,
+}
+
+/// What became of viewers that stopped reading their sockets and stayed connected.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct StoppedSummary {
+    /// How many stopped.
+    pub viewers: u64,
+    /// How many of them had seen a frame by then.
+    pub had_played: u64,
+    /// How many the server closed.
+    pub closed: u64,
+    /// From stopping to the end of the connection, of those where it could be told: a server on this machine, or one that broke the
+    /// connection off. A close behind unread bytes cannot be seen from afar before they are read.
+    pub closed_after: Spread,
+    /// The last status of each that the server closed, as it was read afterwards; `none` where there was none after stopping.
+    pub last_statuses: Vec<Ending>,
+    /// How their connections ended.
+    pub endings: Vec<Ending>,
 }
 
 impl PlaySummary {
@@ -330,6 +362,9 @@ impl PlaySummary {
         table.line("longest gap", millis(self.longest_gap_ms));
         add_latency(&mut table, &[&self.latency]);
         add_endings(&mut table, &self.endings);
+        if let Some(stopped) = &self.stopped {
+            stopped.add_to(&mut table);
+        }
         if self.playing < self.viewers {
             // What those who see nothing were told.
             for status in &self.statuses {
@@ -337,6 +372,22 @@ impl PlaySummary {
             }
         }
         table
+    }
+}
+
+impl StoppedSummary {
+    fn add_to(&self, table: &mut Table) {
+        table.line("stopped reading", count(self.viewers));
+        table.line("of them closed", count(self.closed));
+        table.line("closed after", self.closed_after.to_string());
+        for ending in &self.endings {
+            let (number, what) = (count(ending.count), &ending.what);
+            table.note(format!("{number} x stopped reading, then: {what}"));
+        }
+        for status in &self.last_statuses {
+            let (number, what) = (count(status.count), &status.what);
+            table.note(format!("{number} x stopped reading, last told: {what}"));
+        }
     }
 }
 
@@ -419,13 +470,13 @@ fn add_latency(table: &mut Table, reports: &[&LatencyReport]) {
     }
 }
 
-fn add_endings(table: &mut Table, endings: &[Ending]) {
+pub(super) fn add_endings(table: &mut Table, endings: &[Ending]) {
     for ending in endings {
         table.note(format!("{} x ended: {}", count(ending.count), ending.what));
     }
 }
 
-fn volume(amount: u64, seconds: f64) -> String {
+pub(super) fn volume(amount: u64, seconds: f64) -> String {
     if seconds <= 0.0 {
         return bytes(amount);
     }
