@@ -13,7 +13,7 @@ const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 220.0;
 const LEFT: f64 = 44.0;
 const RIGHT: f64 = 10.0;
-const TOP: f64 = 18.0;
+const TOP: f64 = 28.0;
 const BOTTOM: f64 = 24.0;
 
 /// Lines over seconds.
@@ -137,7 +137,7 @@ mod tests {
             (10.0, 100.0),
         ]);
         assert!(
-            page.contains("<path class=\"s1 dashed\" d=\"M44.0 196.0L410.0 18.0\">"),
+            page.contains("<path class=\"s1 dashed\" d=\"M44.0 196.0L410.0 28.0\">"),
             "{page}"
         );
         assert!(!page.contains("NaN"), "{page}");
