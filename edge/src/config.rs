@@ -47,8 +47,8 @@ section! {
     pub struct FanoutSection {
         /// Worker threads, each with its own sockets. 0: one per processor.
         pub workers: usize = 0 => 0..=1024,
-        /// Media time that is kept of each stream beyond its newest key frame, in milliseconds: how far behind a viewer may be
-        /// before it jumps to a newer key frame.
+        /// How far behind a viewer may be before it jumps to a newer key frame, in milliseconds: media time that is kept of each
+        /// stream beyond its newest key frame, and the time for which all that has come is kept, however fast it came.
         pub window_ms: u64 = 4_000 => 0..=60_000,
         /// Most bytes kept of each stream.
         pub window_bytes: usize = 33_554_432 => 1_048_576..=1_073_741_824,

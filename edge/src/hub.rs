@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use headwater_media::name::StreamName;
 use parking_lot::{Mutex, RwLock};
@@ -54,6 +55,7 @@ impl Hub {
     /// Changes the ring and wakes the workers once.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Ring) -> T) -> T {
         let mut ring = self.ring.write();
+        ring.tick(Instant::now());
         let result = change(&mut ring);
         let tail = ring.next_number();
         let state = ring.is_open().then(|| ring.publishing());

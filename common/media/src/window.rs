@@ -17,14 +17,18 @@
 //! of the next epoch, and the reader knows by the epoch of their offsets.
 //!
 //! # What it does not do
-//! It does not wake readers, knows no clock (its durations are media time), and judges no payload.
+//! It does not wake readers, reads no clock (its durations are media time; one that is told the time by [`Window::tick`] keeps frames
+//! for that long after they came, too), and judges no payload.
 
 use std::collections::VecDeque;
 use std::collections::vec_deque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+mod arrivals;
 mod preface;
 
+use arrivals::Arrivals;
 pub use preface::{HeaderPart, MAX_PREFACE_BYTES, MAX_PREFACE_SLOTS, Preface, Slot};
 
 use crate::frame::{Epoch, Frame, FrameFlags, FrameKind, Offset};
@@ -36,7 +40,8 @@ pub const VIDEO_SILENCE_MS: u64 = 10_000;
 /// How much of a log a window keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// At least this much media time, in milliseconds, within the two bounds below. What is older goes by whole GOPs (the
+    /// At least this much media time, in milliseconds, within the two bounds below, and by a window that is told the time what
+    /// came within so much of it. What is older goes by whole GOPs (the
     /// newest GOP always stays), or by frames if the window holds no key frame.
     pub min_duration_ms: u64,
     /// Most bytes, as told by [`WindowItem::size`]. Past it the oldest frames go one by one, even out of the newest GOP:
@@ -189,6 +194,7 @@ pub struct Window<F = Frame> {
     frames: VecDeque<F>,
     /// Absolute index of `frames[0]`.
     first_index: u64,
+    arrivals: Arrivals,
     bytes: usize,
     /// Epochs held, oldest first; the last one is that of the newest frame.
     runs: VecDeque<Run>,
@@ -214,6 +220,7 @@ impl<F: WindowItem> Window<F> {
             retention,
             frames: VecDeque::new(),
             first_index: 0,
+            arrivals: Arrivals::default(),
             bytes: 0,
             runs: VecDeque::new(),
             keys: VecDeque::new(),
@@ -234,7 +241,20 @@ impl<F: WindowItem> Window<F> {
     /// Keeps more or less from now on: what is too much goes at once.
     pub fn set_retention(&mut self, retention: Retention) {
         self.retention = retention;
+        self.arrivals.settle(self.keep());
         self.retain();
+    }
+
+    /// It is now this late. A window that is told so before it gets frames keeps them for as long as it keeps media time: what
+    /// a publisher sends all at once stays until readers had time for it.
+    pub fn tick(&mut self, now: Instant) {
+        let next = self.absolute(self.frames.len());
+        self.arrivals.tick(now, next, self.keep());
+    }
+
+    /// How long a frame stays after it came.
+    fn keep(&self) -> Duration {
+        Duration::from_millis(self.retention.min_duration_ms)
     }
 
     /// Appends a frame, and lets go of frames that retention does not ask for.
@@ -441,12 +461,12 @@ impl<F: WindowItem> Window<F> {
         let keep = self.retention.min_duration_ms;
         let old = |frame: &F| newest.saturating_sub(frame.timestamp()) >= keep;
         while let Some(cut) = self.next_cut() {
-            if !self.frames.get(cut).is_some_and(old) {
+            if !self.frames.get(cut).is_some_and(old) || !self.may_go(cut) {
                 break;
             }
             self.evict(cut);
         }
-        while self.keys.is_empty() && self.frames.get(1).is_some_and(old) {
+        while self.keys.is_empty() && self.frames.get(1).is_some_and(old) && self.may_go(1) {
             self.evict(1);
         }
         while self.frames.len() > 1
@@ -456,6 +476,11 @@ impl<F: WindowItem> Window<F> {
             self.evict(1);
         }
         self.give_back();
+    }
+
+    /// Whether the `count` oldest frames were there long enough.
+    fn may_go(&self, count: usize) -> bool {
+        self.arrivals.allow(self.absolute(count), self.keep())
     }
 
     /// Position of the next frame after the first one where the log may be cut: a key frame, or the start of an epoch.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use headwater_media::frame::{Epoch, Frame, FrameFlags, FrameKind, Offset};
 use headwater_media::window::{Preface as InForce, WindowItem as _};
@@ -11,7 +12,9 @@ use super::{Preface, WireFrame};
 /// What a ring may hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RingLimits {
-    /// Media time that is kept beyond the newest key frame, in milliseconds: how far a viewer may be behind.
+    /// How far a viewer may be behind, in milliseconds: media time that is kept beyond the newest key frame, and time for which
+    /// everything is kept that has come. A publisher that sends a minute at once is no reason to take from viewers what they
+    /// had no time to get.
     pub(crate) duration_ms: u64,
     /// Most bytes of wire forms.
     pub(crate) bytes: usize,
@@ -49,12 +52,15 @@ pub(crate) struct Pulled {
 struct Slot {
     /// Media time of the entry; a status has that of the frame before it.
     time: u64,
+    arrived: Instant,
     entry: Entry,
 }
 
 /// The bounded tail of a stream's log in wire form.
 pub(crate) struct Ring {
     limits: RingLimits,
+    /// The time now, as far as the ring was told.
+    now: Instant,
     entries: VecDeque<Slot>,
     base: u64,
     bytes: usize,
@@ -78,6 +84,7 @@ impl Ring {
     pub(crate) fn new(limits: RingLimits) -> Self {
         Self {
             limits,
+            now: Instant::now(),
             entries: VecDeque::new(),
             base: 0,
             bytes: 0,
@@ -91,6 +98,11 @@ impl Ring {
             publishing: false,
             opened: false,
         }
+    }
+
+    /// Tells the ring what time it is. What comes next comes now.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.now = now;
     }
 
     pub(crate) fn next_number(&self) -> u64 {
@@ -274,6 +286,7 @@ impl Ring {
         }
         self.entries.push_back(Slot {
             time: self.newest_time,
+            arrived: self.now,
             entry,
         });
         self.evict();
@@ -284,7 +297,9 @@ impl Ring {
         while let Some(oldest) = self.entries.front() {
             let over = self.bytes > self.limits.bytes || self.entries.len() > self.limits.entries;
             let key = self.keys.back().is_some_and(|&key| key <= self.base);
-            let young = self.newest_time.saturating_sub(oldest.time) <= self.limits.duration_ms;
+            let kept = Duration::from_millis(self.limits.duration_ms);
+            let young = self.newest_time.saturating_sub(oldest.time) <= self.limits.duration_ms
+                || self.now.saturating_duration_since(oldest.arrived) <= kept;
             if !over && (key || young) {
                 break;
             }
@@ -459,7 +474,9 @@ mod tests {
     fn the_ring_is_bounded_in_time_bytes_and_entries() {
         let mut ring = ring();
         ring.open(true, Epoch(1), &[], CHUNK);
+        let start = Instant::now();
         for n in 0..500 {
+            ring.tick(start + Duration::from_millis(40 * n));
             ring.push(&video(1, n, n % 10 == 0), CHUNK);
         }
         // A second of 25 frames, and back to a key frame at most.
@@ -481,6 +498,24 @@ mod tests {
             "the key frame went, and is not offered to late joiners"
         );
         assert_eq!(small.live_start(), small.next_number());
+    }
+
+    #[test]
+    fn what_comes_all_at_once_stays_for_as_long_as_what_comes_in_time() {
+        let mut ring = ring();
+        ring.open(true, Epoch(1), &[], CHUNK);
+        let start = Instant::now();
+        ring.tick(start);
+        for n in 0..500 {
+            ring.push(&video(1, n, n % 10 == 0), CHUNK);
+        }
+        assert_eq!(ring.entries.len(), 500, "20 seconds of media in no time");
+        ring.tick(start + Duration::from_millis(900));
+        ring.push(&video(1, 500, true), CHUNK);
+        assert_eq!(ring.entries.len(), 501, "somebody may still be at it");
+        ring.tick(start + Duration::from_millis(1_001));
+        ring.push(&video(1, 501, false), CHUNK);
+        assert!(ring.entries.len() <= 37, "{}", ring.entries.len());
     }
 
     #[test]

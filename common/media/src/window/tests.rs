@@ -113,6 +113,32 @@ fn read_all(window: &Window, offset: Offset) -> Vec<Offset> {
 }
 
 #[test]
+fn a_window_that_is_told_the_time_keeps_what_came_all_at_once() {
+    let start = Instant::now();
+    let mut window = window(Retention::default(), []);
+    let ten_minutes = (0..600).map(|n| key(1, n, n * 1_000));
+    window.tick(start);
+    for frame in ten_minutes {
+        assert!(window.push(frame).is_new());
+    }
+    assert_eq!(window.first_offset(), Some(at(1, 0)));
+    for second in 1..=11 {
+        window.tick(start + Duration::from_secs(second));
+        let number = 599 + second;
+        assert!(window.push(key(1, number, number * 1_000)).is_new());
+        let first = window.first_offset().map_or(0, |first| first.sequence);
+        if second < 10 {
+            assert_eq!(first, 0, "after {second} seconds");
+        }
+    }
+    let first = window.first_offset().map(|first| first.sequence);
+    assert_eq!(first, Some(600), "now media time decides");
+    // Need is stronger than time.
+    window.set_retention(SMALL);
+    assert!(window.bytes() <= SMALL.max_bytes);
+}
+
+#[test]
 fn an_empty_window_has_nothing_yet() {
     let window: Window = Window::new(Retention::default());
     assert!(window.is_empty() && window.next_offset().is_none() && window.live_start().is_none());
