@@ -29,6 +29,9 @@ section! {
         /// Connections of clients at once, all transports together. More are closed as they arrive. Fewer if the process may not
         /// open so many files: the start says so.
         pub max_connections: usize = 100_000 => 1..=10_000_000,
+        /// Connections at once of one address (IPv6: of one network of 64 bits). More are closed as they arrive. 0: any number;
+        /// whole companies and mobile networks come from one address.
+        pub max_connections_per_address: usize = 0 => 0..=10_000_000,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use headwater_cluster::{Availability, Cluster};
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use crate::admission::Admission;
 use crate::config::{ApplicationSection, EdgeConfig};
 use crate::hub::{HubTable, RingLimits};
 use crate::listen::{Listener, bind};
@@ -32,9 +32,6 @@ const RING_ENTRIES: usize = 65_536;
 /// How long before the end of the grace period clients that stayed are told to go. Longer than a session's farewell: an encoder
 /// that goes on sending is then still ended in order and not cut.
 const LAST_CALL: Duration = Duration::from_secs(4);
-
-/// Files that are open besides clients' connections: logs, data, calls between nodes, listeners, event queues.
-pub const SPARE_FILES: usize = 512;
 
 /// What the process gives the edge.
 pub struct EdgeNode {
@@ -93,10 +90,7 @@ pub(crate) struct Shared {
     pub(crate) shutdown: Shutdown,
     /// Clients that have not left by now are told to.
     pub(crate) last_call: CancellationToken,
-    /// Open connections, against the limit.
-    pub(crate) connections: AtomicUsize,
-    /// Most connections at once: as configured, and as the limit on open files allows.
-    pub(crate) most_connections: usize,
+    pub(crate) admission: Arc<Admission>,
 }
 
 impl Shared {
@@ -139,7 +133,8 @@ impl Edge {
             return Err(EdgeError::NoListener);
         }
         let metrics = EdgeMetrics::new(&node.metrics);
-        let most_connections = connections_within(config.rtmp.max_connections, open_files().soft);
+        let files = open_files().soft;
+        let admission = Admission::new(&config.rtmp, files, metrics.connections.clone());
         let fanout = &config.edge.fanout;
         let upstream = Arc::new(Upstream {
             cluster: node.cluster.clone(),
@@ -168,8 +163,7 @@ impl Edge {
             },
             shutdown: node.shutdown.clone(),
             last_call: node.shutdown.stopping().child_token(),
-            connections: AtomicUsize::new(0),
-            most_connections,
+            admission: Arc::new(admission),
         });
         let mut ends = Vec::with_capacity(workers);
         for (number, sockets) in listeners.into_iter().enumerate() {
@@ -196,16 +190,6 @@ impl Edge {
     pub fn listening(&self) -> &[Listening] {
         &self.listening
     }
-}
-
-/// How many clients there may be at once, if so many files may be open. A client that is refused can go to another edge; one
-/// that waits to be accepted because there is no file left for it waits for ever.
-fn connections_within(configured: usize, files: Option<u64>) -> usize {
-    let allowed = files.map_or(usize::MAX, |files| {
-        usize::try_from(files).unwrap_or(usize::MAX)
-    });
-    // A low limit is shared: at least half of it is for clients.
-    configured.min(allowed.saturating_sub(SPARE_FILES).max(allowed / 2))
 }
 
 /// Tells the clients that stayed to go, a little before the grace period ends.
@@ -242,29 +226,6 @@ async fn watch_origins(cluster: Cluster, check: CheckHandle, shutdown: Shutdown)
                 info!("the edge has stopped");
                 return;
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clients_leave_files_for_everything_else() {
-        for (configured, files, expected) in [
-            (100_000, None, 100_000),
-            (100_000, Some(1 << 20), 100_000),
-            (100_000, Some(20_000), 19_488),
-            (1_000, Some(20_000), 1_000),
-            (100_000, Some(1_024), 512),
-            (100_000, Some(256), 128),
-        ] {
-            assert_eq!(
-                connections_within(configured, files),
-                expected,
-                "{configured} of {files:?}"
-            );
         }
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`edge`] | the edge as a whole: start, addresses, drain |
 //! | `listen` | sockets, TLS, accepting |
+//! | `admission` | who may connect |
 //! | `worker` | one thread with its own runtime: a connection never leaves it |
 //! | `session` | one NetConnection, whatever carries it: connect, publish, play |
 //! | `hub` | one per watched stream: the tail of its log, in the form in which viewers get it |
@@ -18,6 +19,7 @@
 //! publisher's frames wait in a bounded window, a viewer is a place in a bounded ring.
 #![forbid(unsafe_code)]
 
+mod admission;
 pub mod config;
 pub mod edge;
 mod fanout;
@@ -29,5 +31,6 @@ mod transport;
 mod upstream;
 mod worker;
 
+pub use admission::SPARE_FILES;
 pub use config::EdgeConfig;
 pub use edge::{Edge, EdgeError, EdgeNode, Listening};

@@ -28,12 +28,13 @@ use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{debug, info};
 
+use crate::admission::Place;
 use crate::config::{ApplicationSection, RtmpSection};
 use crate::fanout::SharedConnection;
 use crate::fanout::connection::Connection;
 use crate::transport::Transport;
 use crate::upstream::append::PublishEvent;
-use crate::worker::{Place, Worker};
+use crate::worker::Worker;
 
 mod connect;
 mod notes;

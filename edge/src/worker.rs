@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use headwater_media::name::StreamName;
@@ -134,12 +133,14 @@ fn admit(
 ) {
     let shared = &worker.shared;
     shared.metrics.accepted.inc();
-    let place = Place::take(shared);
-    if place.number > shared.most_connections {
-        shared.metrics.refused.inc();
-        info!(%peer, most = shared.most_connections, "too many connections, see rtmp.max_connections and the limit on open files");
-        return;
-    }
+    let place = match shared.admission.admit(peer.ip()) {
+        Ok(place) => place,
+        Err(refusal) => {
+            shared.metrics.refused.inc();
+            info!(%peer, %refusal, "a client is refused");
+            return;
+        }
+    };
     #[cfg(not(target_os = "linux"))]
     {
         let dead_after = Duration::from_millis(shared.config.rtmp.dead_after_ms);
@@ -174,27 +175,4 @@ async fn encrypt(worker: &Worker, acceptor: TlsAcceptor, stream: TcpStream) -> O
     }
     worker.shared.metrics.handshake_failures.inc();
     None
-}
-
-/// A connection as it counts against the limit.
-pub(crate) struct Place {
-    shared: Arc<Shared>,
-    number: usize,
-}
-
-impl Place {
-    fn take(shared: &Arc<Shared>) -> Self {
-        shared.metrics.connections.inc();
-        Self {
-            number: shared.connections.fetch_add(1, Ordering::Relaxed) + 1,
-            shared: Arc::clone(shared),
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.metrics.connections.dec();
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-    }
 }
