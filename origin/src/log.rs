@@ -325,6 +325,7 @@ impl Log {
                 got: epoch.0,
             });
         }
+        self.window.tick(now);
         for frame in frames {
             let got = frame.offset.sequence;
             if got < run.head {

@@ -23,6 +23,7 @@ mod interop_node_client;
 mod interop_rtmpdump;
 mod nodes_trust_each_other_by_certificate;
 mod play_controls;
+mod publisher_burst;
 mod publisher_takeover;
 mod rolling;
 mod slow_viewer;

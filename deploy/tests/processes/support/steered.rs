@@ -174,6 +174,24 @@ impl Steered {
         }
     }
 
+    /// Sends the next frames of a publisher, as fast as they are taken: what a stalled encoder does when it can again.
+    pub(crate) fn send_at_once(
+        &mut self,
+        stream: u32,
+        source: &mut SyntheticStream,
+        stretch: Duration,
+    ) -> Vec<Sent> {
+        let end = source.next_timestamp() + stretch.as_millis() as u64;
+        let mut all = Vec::new();
+        while source.next_timestamp() < end {
+            let frame: SyntheticFrame = source.next_frame(super::client::stamp());
+            all.extend(sent(&frame));
+            let message = message(frame);
+            self.tell(|session| session.send_media(stream, &message));
+        }
+        all
+    }
+
     /// A place in what came.
     pub(crate) fn mark(&self) -> usize {
         self.came.len()
