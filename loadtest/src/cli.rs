@@ -3,6 +3,9 @@
 //! A command runs until its time is over, every client has ended, or it is interrupted; then it prints what was done, whatever it was.
 //! The exit code is 0, or 1 if `--expect-no-loss` was missed or not one client could do its work, or 2 if nothing could be started.
 
+mod compare;
+mod cost;
+mod floor;
 mod latency;
 mod limits;
 mod options;
@@ -17,6 +20,8 @@ use clap::{Parser, Subcommand};
 use headwater_media::synthetic::SettingsError;
 
 use crate::client::TrustError;
+use crate::compare::ScenarioError;
+use crate::cost::CostError;
 use crate::floor::FloorError;
 use crate::report::{Table, write_json};
 use crate::source::file::FileError;
@@ -38,6 +43,12 @@ enum Command {
     Play(play::PlayArgs),
     /// Publish one stream, play it with one viewer, and tell the end-to-end latency.
     Latency(latency::LatencyArgs),
+    /// Send a stream to sockets at the least cost there can be: what servers are compared with.
+    Floor(floor::FloorArgs),
+    /// Tell what processes of this machine use while a command runs: CPU time, memory.
+    Cost(cost::CostArgs),
+    /// Measure servers in turn, as a scenario says, and compare them.
+    Compare(compare::CompareArgs),
 }
 
 /// How a command that could be started ended.
@@ -62,12 +73,26 @@ pub enum CliError {
     /// The file to publish.
     #[error(transparent)]
     File(#[from] FileError),
+    /// What to compare.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
     /// The stream to make.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The socket pair to compare with.
+    /// The floor to compare with.
     #[error(transparent)]
     Floor(#[from] FloorError),
+    /// The processes to measure.
+    #[error(transparent)]
+    Cost(#[from] CostError),
+    /// The command to run.
+    #[error("cannot run {program}: {cause}")]
+    Command {
+        /// Its program.
+        program: String,
+        /// What the operating system said.
+        cause: io::Error,
+    },
     /// More sockets than the system gives.
     #[error("{needed} open files are needed, but the limit is {allowed}; raise it (ulimit -n)")]
     OpenFiles {
@@ -101,6 +126,9 @@ pub fn run(cli: Cli, out: &mut impl Write) -> Result<Outcome, CliError> {
         Command::Publish(args) => publish::run(&args, out),
         Command::Play(args) => play::run(&args, out),
         Command::Latency(args) => latency::run(&args, out),
+        Command::Floor(args) => floor::run(&args, out),
+        Command::Cost(args) => cost::run(&args, out),
+        Command::Compare(args) => compare::run(&args, out),
     }
 }
 

@@ -25,6 +25,19 @@ pub(super) fn raise(sockets: usize) -> Result<(), CliError> {
     setrlimit(Resource::Nofile, wanted).map_err(|error| CliError::Start(error.into()))
 }
 
+/// Makes room for as many sockets as the system gives.
+pub(super) fn raise_to_the_most() -> Result<(), CliError> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return Ok(());
+    }
+    let wanted = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, wanted).map_err(|error| CliError::Start(error.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +49,11 @@ mod tests {
             let error = raise(usize::try_from(maximum).unwrap()).unwrap_err();
             assert!(error.to_string().contains("ulimit -n"), "{error}");
         }
+    }
+    #[test]
+    fn the_soft_limit_becomes_the_hard_one() {
+        raise_to_the_most().unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
     }
 }
