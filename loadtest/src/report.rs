@@ -15,7 +15,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use connect::ConnectSummary;
-pub use machine::Machine;
+pub use machine::{Machine, utc};
 pub use pages::{cost_page, play_page};
 pub use summary::{
     Ending, LatencySummary, MAX_KINDS, PlaySummary, PublishSummary, Spread, StoppedSummary, Tally,

@@ -19,7 +19,7 @@ use super::options::seconds;
 use super::supervise::Supervisor;
 use super::{CliError, Outcome};
 use crate::cost::{CostMeter, CostReport, CostSample, CostSampler};
-use crate::report::{bytes, write_json};
+use crate::report::{Machine, bytes, cost_page, write_json};
 
 /// How long a command may take to end after it was told to.
 const LAST_WORDS: Duration = Duration::from_secs(30);
@@ -48,6 +48,9 @@ pub(super) struct CostArgs {
     /// Write the result to this file, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a page with charts to this file.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// What to run meanwhile, after `--`. The result of our own `play` tells bytes and viewers.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -123,6 +126,13 @@ pub(super) fn run(args: &CostArgs, out: &mut impl Write) -> Result<Outcome, CliE
     write!(out, "{table}")
         .and_then(|()| out.flush())
         .map_err(CliError::Print)?;
+    if let Some(path) = &args.html {
+        let page = cost_page(&report, &samples, &Machine::here());
+        page.write(path).map_err(|cause| CliError::Write {
+            path: path.clone(),
+            cause,
+        })?;
+    }
     if let Some(path) = &args.json {
         let command = args.command.iter();
         let summary = CostSummary {

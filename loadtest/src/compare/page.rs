@@ -3,8 +3,8 @@
 use super::figures::{Figure, Median};
 use super::results::{Case, Comparison, Run, Second};
 use super::schema::RunKind;
-use crate::report::Table;
 use crate::report::html::{Bar, BarChart, BarGroup, LineChart, Page, Series};
+use crate::report::{Table, utc};
 
 /// Threads of a server that the page shows: the rest has done next to nothing.
 const MAX_THREADS: usize = 6;
@@ -61,10 +61,7 @@ impl Comparison {
         page.heading("Machine");
         let mut facts = self.machine.facts();
         facts.push(("headwater-loadtest".to_owned(), self.version.to_owned()));
-        facts.push((
-            "begun".to_owned(),
-            format!("{} s after 1970", self.begun_unix),
-        ));
+        facts.push(("begun".to_owned(), utc(self.begun_unix)));
         page.facts(facts);
         // What it was really run with, overrides included.
         if let Ok(text) = toml::to_string_pretty(&self.scenario) {

@@ -123,7 +123,7 @@ pub(super) fn is_name(text: &str) -> bool {
 /// This program, and the folder that it is in.
 fn common() -> io::Result<BTreeMap<String, String>> {
     let program = std::env::current_exe()?;
-    let folder = program.parent().unwrap_or(Path::new("."));
+    let folder = program.parent().unwrap_or_else(|| Path::new("."));
     Ok(BTreeMap::from([
         ("self".to_owned(), program.display().to_string()),
         ("bin".to_owned(), folder.display().to_string()),

@@ -69,6 +69,29 @@ impl Machine {
     }
 }
 
+/// Seconds since 1970 as a date and time: `2026-11-21 13:05 UTC`.
+#[must_use]
+pub fn utc(unix: u64) -> String {
+    /// Days of 400 years of the Gregorian calendar, after which it repeats.
+    const CYCLE: u64 = 146_097;
+    let (days, seconds) = (unix / 86_400, unix % 86_400);
+    // Years begin in March here, so that the leap day is the last one; day 0 is the first of March of the year 0.
+    let days = days + 719_468;
+    let (cycle, day) = (days / CYCLE, days % CYCLE);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = cycle * 400 + year + next;
+    let (hour, minute) = (seconds / 3_600, seconds / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+}
+
 /// The value of the first line `name : value`.
 fn field(text: &str, name: &str) -> String {
     let mut lines = text.lines().filter_map(|line| line.split_once(':'));
@@ -94,6 +117,21 @@ mod tests {
         assert_eq!(field(text, "model"), "");
         assert_eq!(kilobytes("24085608 kB"), 24_663_662_592);
         assert_eq!(kilobytes("much"), 0);
+    }
+
+    #[test]
+    fn moments_are_dates() {
+        for (unix, text) in [
+            (0, "1970-01-01 00:00 UTC"),
+            (951_782_400, "2000-02-29 00:00 UTC"),
+            (951_868_799, "2000-02-29 23:59 UTC"),
+            (951_868_800, "2000-03-01 00:00 UTC"),
+            (1_735_689_599, "2024-12-31 23:59 UTC"),
+            (1_795_266_300, "2026-11-21 13:05 UTC"),
+            (4_107_542_400, "2100-03-01 00:00 UTC"),
+        ] {
+            assert_eq!(utc(unix), text);
+        }
     }
 
     #[test]

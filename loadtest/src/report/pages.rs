@@ -9,38 +9,27 @@ use crate::swarm::SwarmSample;
 #[must_use]
 pub fn play_page(summary: &PlaySummary, samples: &[SwarmSample], machine: &Machine) -> Page {
     let mut page = Page::new("Play");
-    let over = |value: &dyn Fn(&SwarmSample) -> Option<f64>| {
+    let over = |value: fn(&SwarmSample) -> Option<f64>| {
         let points = samples.iter();
         points
             .filter_map(|sample| Some((sample.seconds, value(sample)?)))
             .collect::<Vec<_>>()
     };
-    let timed = |us: u64| move |_: &SwarmSample| (us > 0).then_some(us as f64 / 1e3);
     let mut latency = LineChart {
         is_logarithmic: true,
         ..LineChart::new("Latency", "ms")
     };
-    let figures: [(&str, fn(&SwarmSample) -> u64); 3] = [
-        ("p50", |sample| sample.p50_us),
-        ("p99", |sample| sample.p99_us),
-        ("max", |sample| sample.max_us),
-    ];
-    for (colour, (name, figure)) in figures.into_iter().enumerate() {
-        let points = over(&|sample| timed(figure(sample))(sample));
-        add(&mut latency, name, colour, points);
-    }
+    add(&mut latency, "p50", 0, over(|sample| timed(sample.p50_us)));
+    add(&mut latency, "p99", 1, over(|sample| timed(sample.p99_us)));
+    add(&mut latency, "max", 2, over(|sample| timed(sample.max_us)));
     page.line_chart(latency);
     let mut viewers = LineChart::new("Viewers", "playing");
-    add(
-        &mut viewers,
-        "playing",
-        0,
-        over(&|sample| Some(sample.playing as f64)),
-    );
+    let playing = over(|sample| Some(sample.playing as f64));
+    add(&mut viewers, "playing", 0, playing);
     page.line_chart(viewers);
     let mut rate = LineChart::new("Received", "Mbit in that second");
-    let megabits = |sample: &SwarmSample| Some(sample.bytes as f64 * 8.0 / 1e6);
-    add(&mut rate, "all viewers", 0, over(&megabits));
+    let megabits = over(|sample| Some(sample.bytes as f64 * 8.0 / 1e6));
+    add(&mut rate, "all viewers", 0, megabits);
     page.line_chart(rate);
     page.table(summary.table());
     add_machine(&mut page, machine);
@@ -66,6 +55,11 @@ pub fn cost_page(report: &CostReport, samples: &[CostSample], machine: &Machine)
     page
 }
 
+/// Milliseconds; nothing if nothing was timed.
+fn timed(us: u64) -> Option<f64> {
+    (us > 0).then_some(us as f64 / 1e3)
+}
+
 fn add(chart: &mut LineChart, name: &str, colour: usize, points: Vec<(f64, f64)>) {
     chart.series.push(Series {
         name: name.to_owned(),
@@ -78,4 +72,55 @@ fn add(chart: &mut LineChart, name: &str, colour: usize, points: Vec<(f64, f64)>
 fn add_machine(page: &mut Page, machine: &Machine) {
     page.heading("Machine");
     page.facts(machine.facts());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_has_its_seconds_and_its_table() {
+        let samples: Vec<SwarmSample> = (1..4)
+            .map(|second| SwarmSample {
+                seconds: f64::from(second),
+                playing: 3,
+                bytes: 1_000_000,
+                p50_us: 900,
+                // Nothing was timed in the first second.
+                p99_us: if second == 1 { 0 } else { 2_000 },
+                ..SwarmSample::default()
+            })
+            .collect();
+        let summary = PlaySummary {
+            viewers: 3,
+            ..PlaySummary::default()
+        };
+        let page = play_page(&summary, &samples, &Machine::default()).to_string();
+        assert_eq!(page.matches("<svg").count(), 3);
+        assert!(page.contains("<th>viewers</th><td>3</td>"), "{page}");
+        let points = |class: &str| {
+            let start = page.find(class).unwrap();
+            page[start..]
+                .split("\">")
+                .next()
+                .unwrap()
+                .matches('L')
+                .count()
+                + 1
+        };
+        assert_eq!((points("class=\"s0\""), points("class=\"s1\"")), (3, 2));
+    }
+
+    #[test]
+    fn a_cost_has_its_seconds_and_its_table() {
+        let samples = [CostSample {
+            seconds: 1.0,
+            cpu_percent: 12.0,
+            rss_bytes: 1_000_000,
+        }];
+        let report = CostReport::default();
+        let page = cost_page(&report, &samples, &Machine::default()).to_string();
+        assert_eq!(page.matches("<svg").count(), 2);
+        assert!(page.contains("cpu per GB"), "{page}");
+    }
 }
