@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::server::Server;
 use crate::{publish, watch};
 
-fn start(arguments: &[&str]) -> Child {
+pub(crate) fn start(arguments: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_headwater-loadtest"))
         .args(arguments)
         .stdout(Stdio::piped())
@@ -18,7 +18,7 @@ fn start(arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-async fn finish(child: Child) -> (Option<i32>, String, String) {
+pub(crate) async fn finish(child: Child) -> (Option<i32>, String, String) {
     let waiting = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
     let Output {
         status,
@@ -32,7 +32,7 @@ async fn finish(child: Child) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-fn read_json(path: &Path) -> serde_json::Value {
+pub(crate) fn read_json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
