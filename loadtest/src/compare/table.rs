@@ -11,25 +11,30 @@ const HARNESS_FULL: f64 = 90.0;
 /// A frame that was published later than this blurs latencies.
 const PUBLISHER_LATE_MS: f64 = 20.0;
 
+/// What the headings of [`PLAY`] are short for.
+const LEGEND: &str = "ms/v s: processor time for each viewer and second; ms p50...: latency of video; kB each: memory that each viewer added; \
+    first ms: to the first frame; put off: times that the server had to let another process run";
+
 type Cell = fn(&Summary) -> String;
 
-const PLAY: [(&str, Cell); 14] = [
+const PLAY: [(&str, Cell); 15] = [
     ("CPU % (min-max)", cpu),
     ("s/GB", |of| one(of, Figure::CpuSecondsPerGb, 3)),
-    ("ms/viewer s", |of| one(of, Figure::CpuMsPerViewerSecond, 3)),
+    ("ms/v s", |of| one(of, Figure::CpuMsPerViewerSecond, 3)),
     ("x base", |of| one(of, Figure::Ratio, 2)),
     ("Mbit/s", |of| one(of, Figure::MbitPerS, 0)),
     ("fps", |of| one(of, Figure::FpsPerViewer, 2)),
-    ("latency ms p50/p90/p99/max", latency),
+    ("ms p50/p90/p99/max", latency),
     ("missing", |of| worst(of, Figure::Missing)),
     ("twice", |of| worst(of, Figure::Repeated)),
     ("stalls", |of| worst(of, Figure::Stalls)),
     ("cut off", |of| worst(of, Figure::Disconnected)),
-    ("kB/viewer", |of| one(of, Figure::RssKbPerViewer, 1)),
-    ("first frame ms p50/p99", |of| {
+    ("failed", |of| worst(of, Figure::Failed)),
+    ("kB each", |of| one(of, Figure::RssKbPerViewer, 1)),
+    ("first ms p50/p99", |of| {
         several(of, &[Figure::FirstFrameP50Ms, Figure::FirstFrameP99Ms], 0)
     }),
-    ("waits/s+preempted/s", |of| {
+    ("waits/s+put off", |of| {
         let figures = [Figure::WaitsPerS, Figure::PreemptionsPerS];
         several(of, &figures, 0).replace('/', "+")
     }),
@@ -92,6 +97,9 @@ impl Comparison {
         let mut notes = vec![format!(
             "medians of {rounds} rounds; of missing, twice, stalls, cut off and failed the most"
         )];
+        if self.scenario.run.kind == RunKind::Play {
+            notes.push(LEGEND.to_owned());
+        }
         let baselines: std::collections::BTreeSet<&str> = self
             .summaries
             .iter()

@@ -108,7 +108,11 @@ fn add_figures(run: &mut Run, summary: &PlaySummary, length: f64) {
         (Figure::Repeated, summary.repeated as f64),
         (Figure::Stalls, summary.stalls as f64),
         (Figure::Disconnected, summary.disconnected as f64),
-        (Figure::Failed, summary.failed as f64),
+        // Those that still wait for their first frame have failed as well.
+        (
+            Figure::Failed,
+            summary.viewers.saturating_sub(summary.playing) as f64,
+        ),
     ];
     if latency.count > 0 {
         values.extend([

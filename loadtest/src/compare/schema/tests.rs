@@ -258,3 +258,12 @@ fn the_scenarios_of_this_folder_are_valid() {
     }
     assert!(count >= 7, "{count}");
 }
+
+#[test]
+fn the_example_is_valid() {
+    let readme = include_str!("../../../scenarios/README.md");
+    let (_, rest) = readme.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let scenario = parse(example, &[]).unwrap();
+    assert!(!scenario.servers[0].is_started());
+}
