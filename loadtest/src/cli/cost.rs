@@ -104,8 +104,11 @@ pub(super) fn run(args: &CostArgs, out: &mut impl Write) -> Result<Outcome, CliE
     let told = line.result();
     let delivered = args.bytes.or(told.bytes).unwrap_or(0);
     let viewers = args.viewers.or(told.viewers).unwrap_or(0);
-    let report =
-        CostReport::new(&before, &after, delivered, viewers).with_baseline(before.rss_bytes);
+    let mut report = CostReport::new(&before, &after, delivered, viewers);
+    if !args.command.is_empty() {
+        // Viewers that nobody started here were there before.
+        report = report.with_baseline(before.rss_bytes);
+    }
     let mut table = report.table();
     if after.processes < before.processes {
         table.note(format!(

@@ -64,9 +64,7 @@ impl Packer {
         if self.pending.is_empty() {
             return None;
         }
-        // The next one is likely to be of the same size.
-        let next = Vec::with_capacity(self.pending.len());
-        let bytes = std::mem::replace(&mut self.pending, next);
+        let bytes = std::mem::take(&mut self.pending);
         let beginning = self.beginning.take().map(|(mut preface, place)| {
             preface.extend_from_slice(bytes.get(place..).unwrap_or_default());
             preface

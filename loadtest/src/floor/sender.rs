@@ -217,16 +217,18 @@ impl Sender {
         let interval = nanoseconds(interval).max(1);
         // Ticks do not depend on how late the last one was.
         let passed = now_ns().saturating_sub(clock.begun) / interval;
-        let tick = clock
-            .begun
-            .saturating_add(interval.saturating_mul(passed + 1));
+        let mut tick = clock.begun.saturating_add(interval.saturating_mul(passed));
+        // Something of the last tick may be left: it was too much, or this thread too late.
+        if clock.due(self.source.next_timestamp()) > tick {
+            tick = tick.saturating_add(interval);
+        }
         if self.wait(tick, clock).is_none() {
             return false;
         }
         let mut is_first = true;
         while clock.due(self.source.next_timestamp()) <= tick && packer.pending() < MAX_TOGETHER {
             let due = clock.due(self.source.next_timestamp());
-            let (_, _) = self.make(packer, due);
+            let _made = self.make(packer, due);
             if std::mem::take(&mut is_first) {
                 // It waits for the next tick at the longest.
                 self.behind(now_ns().saturating_sub(due).saturating_sub(interval));

@@ -236,7 +236,8 @@ fn a_run_ends_in_time_and_without_anybody() {
     };
     let report = Sender::bind(&options).unwrap().run(&AtomicBool::new(false));
     assert!(report.seconds >= 0.15 && report.seconds < 5.0, "{report:?}");
-    assert_eq!((report.flushes, report.accepted), (0, 0), "{report:?}");
+    // The start of the stream, at once.
+    assert_eq!((report.flushes, report.accepted), (1, 0), "{report:?}");
     let stopped = Sender::bind(&fast(Flush::Frame)).unwrap();
     let report = stopped.run(&AtomicBool::new(true));
     assert_eq!(report.messages, 0, "{report:?}");
@@ -271,6 +272,35 @@ fn a_sender_that_is_busy_stamps_what_was_due() {
     }
     assert_eq!(stamps[..4], [0, 5, 10, 15]);
     assert!(stamps.is_sorted());
+}
+
+#[test]
+fn what_is_too_much_for_one_flush_does_not_wait_for_the_next_tick() {
+    let mut sender = Sender::bind(&SenderOptions {
+        flush: Flush::Every(Duration::from_secs(3600)),
+        source: SourceOptions::Synthetic(Settings {
+            fps: 100,
+            video_bitrate: 200_000_000,
+            ..Settings::default()
+        }),
+        ..SenderOptions::default()
+    })
+    .unwrap();
+    let stop = AtomicBool::new(false);
+    let hour = 3_600_000 * MILLISECOND;
+    // The first tick was just now, and all of the hour before it is due.
+    let clock = Clock {
+        begun: now_ns().saturating_sub(hour),
+        end: None,
+        stop: &stop,
+    };
+    let mut packer = Packer::default();
+    for _ in 0..3 {
+        assert!(sender.fill(&mut packer, &clock));
+        let size = packer.take().unwrap().bytes.len();
+        assert!((MAX_TOGETHER..MAX_TOGETHER * 4).contains(&size), "{size}");
+    }
+    assert!(sender.report.video_frames > 3);
 }
 
 #[test]
