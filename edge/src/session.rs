@@ -161,8 +161,12 @@ pub(crate) fn core_config(rtmp: &RtmpSection) -> ServerConfig {
 impl Session {
     async fn serve(&mut self) {
         debug!("accepted");
+        let mut heard = false;
         loop {
             self.act().await;
+            if std::mem::take(&mut heard) && self.is_setting_up() {
+                self.connection.borrow().acknowledge_unless_answered();
+            }
             self.set_timer();
             let wake = poll_fn(|cx| self.poll(cx)).await;
             match wake {
@@ -172,9 +176,7 @@ impl Session {
                         .metrics
                         .bytes_received
                         .inc_by(count as u64);
-                    if self.is_setting_up() {
-                        self.connection.borrow().acknowledge_now();
-                    }
+                    heard = true;
                     if self.closing {
                         self.input.clear();
                     } else {
@@ -281,8 +283,8 @@ impl Session {
             self.connection.borrow_mut().plays().clear();
         }
         if self.input.is_empty() {
-            // A silent viewer keeps no buffer.
-            self.input = BytesMut::new();
+            // A silent viewer keeps no buffer: all of a worker take turns with one.
+            self.worker.lend(std::mem::take(&mut self.input));
         }
     }
 
@@ -351,7 +353,10 @@ impl Session {
             }
             _ => {}
         }
-        match connection.poll_read(cx, &mut self.input) {
+        let mut scratch = self.worker.scratch();
+        let read = connection.poll_read(cx, &mut self.input, &mut scratch);
+        drop(scratch);
+        match read {
             Poll::Ready(Ok(0)) => return Poll::Ready(Wake::Eof),
             Poll::Ready(Ok(count)) => return Poll::Ready(Wake::Input(count)),
             Poll::Ready(Err(error)) => return Poll::Ready(Wake::Failed(error)),
@@ -452,8 +457,12 @@ impl Session {
             poll_fn(|cx| self.connection.borrow_mut().poll_shutdown(cx)).await?;
             loop {
                 self.input.clear();
-                let read =
-                    poll_fn(|cx| self.connection.borrow_mut().poll_read(cx, &mut self.input));
+                let read = poll_fn(|cx| {
+                    let scratch = &mut self.worker.scratch();
+                    self.connection
+                        .borrow_mut()
+                        .poll_read(cx, &mut self.input, scratch)
+                });
                 if read.await? == 0 {
                     return Ok::<_, io::Error>(());
                 }

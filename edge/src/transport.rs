@@ -78,21 +78,30 @@ impl Transport {
         let _ = SockRef::from(self.socket()).set_tcp_notsent_lowat(u32::MAX);
     }
 
-    /// Appends what arrived to `buffer`. `Ok(0)` is the end of the stream.
+    /// Appends what arrived to `buffer`. `Ok(0)` is the end of the stream. An empty buffer is exchanged for `scratch`, which has
+    /// room already, if there is something to read.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut BytesMut,
+        scratch: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
         if let Self::Tcp(socket) = self {
             // No buffer is set aside for the many viewers that are silent.
             ready!(socket.poll_read_ready(cx))?;
         }
+        if buffer.is_empty() {
+            std::mem::swap(buffer, scratch);
+        }
         buffer.reserve(READ_SIZE);
-        match self {
+        let read = match self {
             Self::Tcp(socket) => poll_read_buf(Pin::new(socket), cx, buffer),
             Self::Tls(stream) => poll_read_buf(Pin::new(stream.as_mut()), cx, buffer),
+        };
+        if buffer.is_empty() {
+            std::mem::swap(buffer, scratch);
         }
+        read
     }
 
     /// Whether what was written may wait here for [`Self::poll_flush`].

@@ -1,10 +1,12 @@
 //! A worker: one thread, one runtime, its own listening sockets, and every connection that they accept.
 
+use std::cell::{RefCell, RefMut};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use headwater_media::name::StreamName;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -32,9 +34,24 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) hubs: LocalHubs,
     pub(crate) meters: Rc<ConnectionMeters>,
+    /// A buffer for whoever reads next.
+    scratch: RefCell<BytesMut>,
 }
 
 impl Worker {
+    /// The buffer for whoever reads next. Borrowed between awaits only.
+    pub(crate) fn scratch(&self) -> RefMut<'_, BytesMut> {
+        self.scratch.borrow_mut()
+    }
+
+    /// Takes a buffer that its reader has emptied.
+    pub(crate) fn lend(&self, buffer: BytesMut) {
+        let mut scratch = self.scratch.borrow_mut();
+        if buffer.capacity() > scratch.capacity() {
+            *scratch = buffer;
+        }
+    }
+
     /// What it takes to serve a stream; the first one starts the read at the stream's owner. `None`: too many streams.
     pub(crate) fn set_up(&self, name: &StreamName) -> Option<HubSetup> {
         let upstream = &self.shared.upstream;
@@ -78,6 +95,7 @@ async fn run(listeners: Vec<Listener>, shared: Arc<Shared>) {
         shared: Arc::clone(&shared),
         hubs: LocalHubs::default(),
         meters: Rc::new(shared.metrics.connection()),
+        scratch: RefCell::default(),
     });
     let sessions = TaskTracker::new();
     let accepting: Vec<_> = listeners

@@ -63,16 +63,19 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut BytesMut,
+        scratch: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
         if let Some(failure) = self.failure.take() {
             return Poll::Ready(Err(failure));
         }
-        self.transport.poll_read(cx, buffer)
+        self.transport.poll_read(cx, buffer, scratch)
     }
 
-    /// Acknowledges at once, see [`Transport::acknowledge_now`].
-    pub(crate) fn acknowledge_now(&self) {
-        self.transport.acknowledge_now();
+    /// Acknowledges at once, see [`Transport::acknowledge_now`], unless an answer is about to do that by the way.
+    pub(crate) fn acknowledge_unless_answered(&self) {
+        if self.is_drained() {
+            self.transport.acknowledge_now();
+        }
     }
 
     /// Queues control bytes: whole messages, which leave after what is committed already. A client for which too much waits
