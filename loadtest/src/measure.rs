@@ -5,5 +5,5 @@ mod latency;
 mod sequence;
 
 pub use gaps::{GapReport, Gaps, LONG_STALL, MAX_GAPS, STALL};
-pub use latency::{Latency, LatencyReport, MAX_LATENCY};
+pub use latency::{Latencies, Latency, LatencyReport, MAX_LATENCY};
 pub use sequence::{MAX_HOLES, SequenceReport, Sequences};

@@ -11,13 +11,14 @@ use serde::Serialize;
 pub const MAX_LATENCY: Duration = Duration::from_secs(600);
 
 /// A histogram that any number of clients fill: microseconds with three digits, some 150 kB.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Latency {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<Latencies>>,
 }
 
-#[derive(Debug)]
-struct Shared {
+/// The same histogram for one thread: without a lock.
+#[derive(Clone, Debug)]
+pub struct Latencies {
     histogram: Histogram<u64>,
     foreign: u64,
 }
@@ -43,41 +44,50 @@ pub struct LatencyReport {
     pub max_us: u64,
 }
 
-impl Default for Latency {
+impl Default for Latencies {
     fn default() -> Self {
         let most = u64::try_from(MAX_LATENCY.as_micros()).unwrap_or(u64::MAX);
         // These bounds are in the range that the histogram allows; `new` is the same, growing as it needs.
         let histogram = Histogram::new_with_bounds(1, most, 3).or_else(|_| Histogram::new(3));
         Self {
-            shared: Arc::new(Mutex::new(Shared {
-                #[expect(clippy::expect_used, reason = "three digits are always allowed")]
-                histogram: histogram.expect("a histogram of three digits"),
-                foreign: 0,
-            })),
+            #[expect(clippy::expect_used, reason = "three digits are always allowed")]
+            histogram: histogram.expect("a histogram of three digits"),
+            foreign: 0,
         }
     }
 }
 
-impl Latency {
+impl Latencies {
     /// A frame that was sent at one time came at another, in nanoseconds of the same clock.
-    pub fn record(&self, sent_at: u64, came_at: u64) {
-        let mut shared = self.shared.lock();
+    pub fn record(&mut self, sent_at: u64, came_at: u64) {
         match came_at.checked_sub(sent_at) {
             Some(latency) if latency <= MAX_LATENCY.as_nanos() as u64 => {
-                shared.histogram.saturating_record((latency / 1_000).max(1));
+                self.histogram.saturating_record((latency / 1_000).max(1));
             }
-            _ => shared.foreign = shared.foreign.saturating_add(1),
+            _ => self.foreign = self.foreign.saturating_add(1),
         }
+    }
+
+    /// Takes in what another histogram holds.
+    pub fn merge(&mut self, other: &Self) {
+        // Nothing of the other lies outside the bounds, which are those of every histogram here.
+        let _fits = self.histogram.add(&other.histogram);
+        self.foreign = self.foreign.saturating_add(other.foreign);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.histogram.reset();
+        self.foreign = 0;
     }
 
     /// The distribution so far.
     #[must_use]
     pub fn report(&self) -> LatencyReport {
-        let shared = self.shared.lock();
-        let histogram = &shared.histogram;
+        let histogram = &self.histogram;
         if histogram.is_empty() {
             return LatencyReport {
-                foreign_clock: shared.foreign,
+                foreign_clock: self.foreign,
                 ..LatencyReport::default()
             };
         }
@@ -85,7 +95,7 @@ impl Latency {
         let quantile = |q| histogram.value_at_quantile(q).min(histogram.max());
         LatencyReport {
             count: histogram.len(),
-            foreign_clock: shared.foreign,
+            foreign_clock: self.foreign,
             min_us: histogram.min(),
             mean_us: histogram.mean(),
             p50_us: quantile(0.5),
@@ -93,6 +103,19 @@ impl Latency {
             p99_us: quantile(0.99),
             max_us: histogram.max(),
         }
+    }
+}
+
+impl Latency {
+    /// A frame that was sent at one time came at another, in nanoseconds of the same clock.
+    pub fn record(&self, sent_at: u64, came_at: u64) {
+        self.shared.lock().record(sent_at, came_at);
+    }
+
+    /// The distribution so far.
+    #[must_use]
+    pub fn report(&self) -> LatencyReport {
+        self.shared.lock().report()
     }
 }
 
@@ -132,5 +155,19 @@ mod tests {
         let report = latency.report();
         assert_eq!((report.count, report.foreign_clock), (1, 3));
         assert!(report.max_us.abs_diff(599_000_000) < 600_000);
+    }
+
+    #[test]
+    fn histograms_are_put_together_and_forgotten() {
+        let (mut one, mut other) = (Latencies::default(), Latencies::default());
+        one.record(0, 1_000_000);
+        other.record(0, 3_000_000);
+        other.record(5, 4);
+        one.merge(&other);
+        let report = one.report();
+        assert_eq!((report.count, report.foreign_clock), (2, 1));
+        assert_eq!((report.p50_us, report.max_us), (1_000, 3_000));
+        one.clear();
+        assert_eq!(one.report(), LatencyReport::default());
     }
 }

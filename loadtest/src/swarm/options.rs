@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use headwater_amf::EncodeError;
+use headwater_rtmp::session::SessionError;
 
 use crate::target::Target;
 
@@ -137,7 +137,7 @@ pub enum SwarmError {
         /// The stream.
         url: String,
         /// What cannot be written.
-        cause: EncodeError,
+        cause: SessionError,
     },
     /// The system gives no thread or event queue, or not the processors that were asked for.
     #[error("cannot start a thread: {0}")]

@@ -1,0 +1,181 @@
+//! Many clients that connect one after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::crew::Crew;
+use super::thread::Manner;
+use super::thread::arrive::{Arrive, ArriveOrder, ArrivePlan, Found, Progress};
+use super::watcher::Goal;
+use super::{ArrivalOptions, MAX_SWARM_THREADS, SwarmError, plan};
+use crate::clock::now_ns;
+use crate::measure::LatencyReport;
+use crate::report::{ConnectSummary, Ending, Spread};
+
+/// The figures of a progress line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArrivalCounts {
+    /// Connections that were begun.
+    pub started: u64,
+    /// Those that reached their goal.
+    pub done: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those that are open.
+    pub in_flight: u64,
+}
+
+/// Clients that connect, see that they may play, and leave. Dropping it cuts off those that are left.
+#[derive(Debug)]
+pub struct Arrivals {
+    crew: Crew<ArriveOrder>,
+    progress: Vec<Arc<Progress>>,
+    started: u64,
+    count: u64,
+    rate: u32,
+}
+
+impl Arrivals {
+    /// Begins.
+    ///
+    /// # Errors
+    /// [`SwarmError`]: nothing runs.
+    pub fn start(options: ArrivalOptions) -> Result<Self, SwarmError> {
+        if options.targets.is_empty() {
+            return Err(SwarmError::NoTarget);
+        }
+        let most = usize::try_from(options.count.max(1)).unwrap_or(usize::MAX);
+        let threads = options.threads.clamp(1, MAX_SWARM_THREADS).min(most);
+        let plans: Arc<[_]> = plan::plans(&options.targets, options.buffer)?.into();
+        let manner = Manner {
+            goal: if options.first_frame {
+                Goal::FirstFrame
+            } else {
+                Goal::PlayStart
+            },
+            timeout: options.timeout,
+            look_every: Duration::ZERO,
+        };
+        let started = now_ns();
+        let mut crew = Crew::default();
+        let mut progress = Vec::with_capacity(threads);
+        for thread in 0..threads {
+            let figures = Arc::new(Progress::default());
+            progress.push(Arc::clone(&figures));
+            // What does not divide goes to the first threads.
+            let share = options.in_flight / threads;
+            let rest = usize::from(thread < options.in_flight % threads);
+            let plan = ArrivePlan {
+                plans: Arc::clone(&plans),
+                thread: thread as u64,
+                threads: threads as u64,
+                started,
+                count: options.count,
+                rate: options.rate,
+                in_flight: (share + rest).max(1),
+            };
+            crew.start("arrive", manner, &options.cpus, |orders| {
+                Arrive::new(plan, orders, figures)
+            })?;
+        }
+        Ok(Self {
+            crew,
+            progress,
+            started,
+            count: options.count,
+            rate: options.rate,
+        })
+    }
+
+    /// A few figures.
+    #[must_use]
+    pub fn counts(&self) -> ArrivalCounts {
+        let mut counts = ArrivalCounts::default();
+        for progress in &self.progress {
+            // In this order, so that none that has ended is missing among those that were begun.
+            counts.failed += progress.failed.load(Ordering::Acquire);
+            counts.done += progress.done.load(Ordering::Acquire);
+            counts.started += progress.started.load(Ordering::Acquire);
+        }
+        counts.in_flight = counts.started.saturating_sub(counts.done + counts.failed);
+        counts
+    }
+
+    /// Whether all have come and gone.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let mut all = self.progress.iter();
+        all.all(|one| one.has_ended.load(Ordering::Acquire)) || self.crew.has_lost_one()
+    }
+
+    /// What was found up to now.
+    #[must_use]
+    pub fn report(&self) -> ConnectSummary {
+        let mut all = Found::default();
+        let answers = self.crew.ask(ArriveOrder::Report);
+        let silent = self.progress.len() - answers.len();
+        let mut most_in_flight = 0;
+        for found in answers {
+            all.setup.merge(&found.setup);
+            all.first_frame.merge(&found.first_frame);
+            all.behind = all.behind.max(found.behind);
+            all.bytes = all.bytes.saturating_add(found.bytes);
+            all.last_end = all.last_end.max(found.last_end);
+            all.endings.merge(&found.endings);
+            all.statuses.merge(&found.statuses);
+            most_in_flight += found.most_at_once;
+        }
+        let counts = self.counts();
+        let until = if self.has_ended() {
+            all.last_end
+        } else {
+            now_ns()
+        };
+        let seconds = Duration::from_nanos(until.saturating_sub(self.started)).as_secs_f64();
+        let mut endings = all.endings.sorted();
+        if silent > 0 {
+            endings.push(Ending {
+                what: "a thread of the harness does not answer".to_owned(),
+                count: silent as u64,
+            });
+        }
+        ConnectSummary {
+            connections: self.count,
+            started: counts.started,
+            done: counts.done,
+            failed: counts.failed,
+            seconds,
+            asked_per_s: self.rate,
+            achieved_per_s: if seconds > 0.0 {
+                counts.done as f64 / seconds
+            } else {
+                0.0
+            },
+            most_in_flight,
+            setup: spread(&all.setup.report()),
+            first_frame: spread(&all.first_frame.report()),
+            most_behind_ms: all.behind.as_secs_f64() * 1e3,
+            bytes: all.bytes,
+            endings,
+            statuses: all.statuses.sorted(),
+        }
+    }
+
+    /// Cuts off those that are left.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+fn spread(times: &LatencyReport) -> Spread {
+    let [p50_ms, p90_ms, p99_ms, max_ms] =
+        [times.p50_us, times.p90_us, times.p99_us, times.max_us].map(|us| us as f64 / 1e3);
+    Spread {
+        count: times.count,
+        p50_ms,
+        p90_ms,
+        p99_ms,
+        max_ms,
+    }
+}
