@@ -229,7 +229,9 @@ fn a_connection_plays_several_streams_at_once() {
     stage
         .player
         .tell(|session| session.pause(second, true, 0.0));
-    stage.player.wait_frames(mark, first, Video, 20);
+    stage.player.wait_status(second, "NetStream.Pause.Notify");
+    let paused = stage.player.mark();
+    stage.player.wait_frames(paused, first, Video, 20);
     let came = stage.player.since(mark);
     assert!(
         came[place_of(came, second, "NetStream.Pause.Notify")..]
