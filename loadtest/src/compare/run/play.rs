@@ -73,7 +73,7 @@ impl Rounds<'_> {
         swarm.stop();
         let watching = viewers.saturating_sub(stopping) as u64;
         meters.report(run, summary.bytes, watching);
-        add_figures(run, &summary, (to - from).as_secs_f64());
+        add_figures(run, &summary);
         let has_seen = summary.playing > 0;
         let reasons: Vec<String> = summary.endings.iter().map(|one| one.what.clone()).collect();
         run.play = Some(summary);
@@ -93,8 +93,9 @@ pub(super) fn target(play: &PlayAt) -> SwarmTarget {
     }
 }
 
-/// What the viewers saw in a window of so many seconds.
-fn add_figures(run: &mut Run, summary: &PlaySummary, length: f64) {
+/// What the viewers saw in the window.
+fn add_figures(run: &mut Run, summary: &PlaySummary) {
+    let length = summary.seconds;
     let of_micros = |us: u64| us as f64 / 1e3;
     let latency = &summary.latency;
     let watching = summary.playing as f64;
