@@ -4,6 +4,7 @@
 //! The exit code is 0, or 1 if `--expect-no-loss` was missed or not one client could do its work, or 2 if nothing could be started.
 
 mod compare;
+mod connect;
 mod cost;
 mod floor;
 mod latency;
@@ -25,6 +26,7 @@ use crate::cost::CostError;
 use crate::floor::FloorError;
 use crate::report::{Table, write_json};
 use crate::source::file::FileError;
+use crate::swarm::SwarmError;
 use crate::target::TargetError;
 
 /// Loads an RTMP server with publishers and viewers, and measures what comes through.
@@ -41,6 +43,8 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Play streams with any number of viewers and check what comes.
     Play(play::PlayArgs),
+    /// Connect many clients that leave when they may play, and tell how fast they were let in.
+    Connect(connect::ConnectArgs),
     /// Publish one stream, play it with one viewer, and tell the end-to-end latency.
     Latency(latency::LatencyArgs),
     /// Send a stream to sockets at the least cost there can be: what servers are compared with.
@@ -82,6 +86,15 @@ pub enum CliError {
     /// The floor to compare with.
     #[error(transparent)]
     Floor(#[from] FloorError),
+    /// The clients to start.
+    #[error(transparent)]
+    Swarm(#[from] SwarmError),
+    /// A bare sender's address.
+    #[error("{url}: a bare sender is floor://ADDRESS:PORT, with a numeric address")]
+    FloorAddress {
+        /// As given.
+        url: String,
+    },
     /// The processes to measure.
     #[error(transparent)]
     Cost(#[from] CostError),
@@ -125,6 +138,7 @@ pub fn run(cli: Cli, out: &mut impl Write) -> Result<Outcome, CliError> {
     match cli.command {
         Command::Publish(args) => publish::run(&args, out),
         Command::Play(args) => play::run(&args, out),
+        Command::Connect(args) => connect::run(&args, out),
         Command::Latency(args) => latency::run(&args, out),
         Command::Floor(args) => floor::run(&args, out),
         Command::Cost(args) => cost::run(&args, out),

@@ -11,6 +11,8 @@ use super::CliError;
 use crate::client::{ConnectOptions, Trust};
 use crate::source::SourceOptions;
 use crate::source::file::FlvFile;
+use crate::swarm::SwarmTarget;
+use crate::target::Target;
 
 /// Most clients of one command.
 pub(super) const MAX_CLIENTS: u64 = 100_000;
@@ -36,6 +38,11 @@ pub(super) struct ConnectArgs {
 }
 
 impl ConnectArgs {
+    /// For each step.
+    pub(super) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     pub(super) fn options(&self) -> Result<ConnectOptions, CliError> {
         let trust = match &self.ca {
             Some(path) => Trust::file(path)?,
@@ -124,6 +131,19 @@ pub(super) struct RunArgs {
     /// Fail if a client could not start or was cut off, or a frame was missing or came twice.
     #[arg(long)]
     pub(super) expect_no_loss: bool,
+}
+
+/// Parses what a light client may play.
+pub(super) fn swarm_target(url: &str) -> Result<SwarmTarget, CliError> {
+    let Some(address) = url.strip_prefix("floor://") else {
+        return Ok(SwarmTarget::Rtmp(Target::parse(url)?));
+    };
+    match address.parse() {
+        Ok(address) => Ok(SwarmTarget::Floor(address)),
+        Err(_) => Err(CliError::FloorAddress {
+            url: url.to_owned(),
+        }),
+    }
 }
 
 /// Parses a number of seconds.
