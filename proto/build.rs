@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(files, ["."])?;
     tonic_prost_build::configure()
         .bytes(".headwater.v1")
+        .codec_path("crate::codec::NodeCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -2,6 +2,10 @@
 //!
 //! The `.proto` files are the documentation; every rule of the protocol stands there.
 
+mod codec;
+
+pub use codec::NodeCodec;
+
 /// Version 1: only ever extended.
 #[allow(
     missing_docs,
