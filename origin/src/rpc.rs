@@ -84,7 +84,12 @@ impl StreamLog for StreamLogService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let (answers, receiver) = mpsc::channel(APPEND_ANSWERS);
         let (metadata, _, inbound) = request.into_parts();
-        let call = append::serve(self.clone(), metadata, inbound, answers.clone());
+        let call = Box::pin(append::serve(
+            self.clone(),
+            metadata,
+            inbound,
+            answers.clone(),
+        ));
         self.tasks
             .spawn(end_with_status(call, answers, self.stop.clone()));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -96,16 +101,22 @@ impl StreamLog for StreamLogService {
     ) -> Result<Response<Self::ReadStream>, Status> {
         let (answers, receiver) = mpsc::channel(READ_ANSWERS);
         let (metadata, _, inbound) = request.into_parts();
-        let call = read::serve(self.clone(), metadata, inbound, answers.clone());
+        let call = Box::pin(read::serve(
+            self.clone(),
+            metadata,
+            inbound,
+            answers.clone(),
+        ));
         self.tasks
             .spawn(end_with_status(call, answers, self.stop.clone()));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
 
-/// Runs a call until it is done, its caller is gone, or the origin stops.
+/// Runs a call until it is done, its caller is gone, or the origin stops. Takes it boxed: a future that is passed on by value
+/// has room for its argument twice.
 async fn end_with_status<T>(
-    call: impl Future<Output = Result<(), Status>>,
+    call: Pin<Box<impl Future<Output = Result<(), Status>>>>,
     answers: mpsc::Sender<Result<T, Status>>,
     stop: CancellationToken,
 ) {

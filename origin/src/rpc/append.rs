@@ -19,7 +19,7 @@ use tracing::{Instrument, Span};
 
 use super::wire::{self, Malformed};
 use super::{Serve, StreamLogService, first, not_opened, relay};
-use crate::log::table::{ConnectionGuard, LogHandle, unix_millis};
+use crate::log::table::{ConnectionGuard, LogHandle, LogLease, unix_millis};
 use crate::log::{
     AppendError, CloseHow, MAX_BATCH_FRAMES, OpenRequest, PublisherEvent, Refusal, Target,
 };
@@ -35,9 +35,53 @@ type Answers = mpsc::Sender<Result<v1::AppendResponse, Status>>;
 pub(super) async fn serve(
     service: StreamLogService,
     metadata: MetadataMap,
-    mut inbound: Streaming<v1::AppendRequest>,
+    inbound: Streaming<v1::AppendRequest>,
     answers: Answers,
 ) -> Result<(), Status> {
+    // Boxed, because it is large and soon over, and what follows lasts as long as the stream.
+    let Some(admitted) = Box::pin(admit(&service, metadata, inbound, &answers)).await? else {
+        return Ok(());
+    };
+    let Admitted {
+        lease,
+        life,
+        opening,
+        open,
+        inbound,
+    } = admitted;
+    let (guard, events) = lease.handle.connect();
+    let publication = Publication {
+        service: &service,
+        handle: &lease.handle,
+        guard,
+        answers: &answers,
+        opening: Some(opening),
+        epoch: None,
+        acknowledged: None,
+        last_acknowledged: None,
+    };
+    publication
+        .run(open, inbound, events)
+        .instrument(life)
+        .await
+}
+
+/// A call whose stream belongs here.
+struct Admitted {
+    lease: LogLease,
+    life: Span,
+    opening: Span,
+    open: wire::AppendOpen,
+    inbound: Streaming<v1::AppendRequest>,
+}
+
+/// Takes the open of a call and finds out who serves it. `None`: all is said and done.
+async fn admit(
+    service: &StreamLogService,
+    metadata: MetadataMap,
+    mut inbound: Streaming<v1::AppendRequest>,
+    answers: &Answers,
+) -> Result<Option<Admitted>, Status> {
     let Some(Request::Open(mut open)) = first(&mut inbound).await?.request else {
         return Err(not_opened());
     };
@@ -45,52 +89,50 @@ pub(super) async fn serve(
         .and_then(|name| Ok((name, wire::routing(open.routing.take())?)));
     let (name, routing) = match checked {
         Ok(checked) => checked,
-        Err(malformed) => return reject(&service, &answers, invalid(&malformed)).await,
+        Err(malformed) => return reject(service, answers, invalid(&malformed)).await,
     };
     let edge = wire::shortened(&open.edge);
     let opening = tracing::info_span!("append", stream = %name, edge);
     propagation::set_parent(&opening, &metadata);
     let life = tracing::info_span!("publication", stream = %name, edge);
-    async move {
+    let admitting = async {
         match service.place(&name, &routing)? {
-            Serve::Moved(moved) => answer(&answers, Response::Moved(moved)).await,
+            Serve::Moved(moved) => {
+                answer(answers, Response::Moved(moved)).await?;
+                Ok(None)
+            }
             Serve::Relay(member) => {
                 open.routing = Some(routing);
-                relay::append(&service, &name, &member, opening, open, inbound, answers).await
+                let answers = answers.clone();
+                relay::append(service, &name, &member, opening, open, inbound, answers).await?;
+                Ok(None)
             }
             Serve::Here => {
                 let client = wire::shortened(&open.client).to_owned();
                 let open = match wire::append_open(open) {
                     Ok(open) => open,
-                    Err(malformed) => return reject(&service, &answers, invalid(&malformed)).await,
+                    Err(malformed) => return reject(service, answers, invalid(&malformed)).await,
                 };
                 let lease = match service.logs.lease(&name) {
                     Ok(lease) => lease,
-                    Err(full) => return reject(&service, &answers, limit(&full)).await,
+                    Err(full) => return reject(service, answers, limit(&full)).await,
                 };
-                let handle = &lease.handle;
-                let anew = open.resume.is_none() && handle.look(|log| log.is_idle());
+                let anew = open.resume.is_none() && lease.handle.look(|log| log.is_idle());
                 if anew && let Err(full) = service.logs.room_for_publisher() {
-                    return reject(&service, &answers, limit(&full)).await;
+                    return reject(service, answers, limit(&full)).await;
                 }
                 tracing::debug!(client, resumes = open.resume.is_some(), "publisher opens");
-                let (guard, events) = handle.connect();
-                let publication = Publication {
-                    service: &service,
-                    handle,
-                    guard,
-                    answers: &answers,
-                    opening: Some(opening),
-                    epoch: None,
-                    acknowledged: None,
-                    last_acknowledged: None,
-                };
-                publication.run(open, inbound, events).await
+                Ok(Some(Admitted {
+                    lease,
+                    life: life.clone(),
+                    opening,
+                    open,
+                    inbound,
+                }))
             }
         }
-    }
-    .instrument(life)
-    .await
+    };
+    admitting.instrument(life.clone()).await
 }
 
 fn invalid(malformed: &Malformed) -> v1::AppendRejected {
@@ -111,9 +153,10 @@ async fn reject(
     service: &StreamLogService,
     answers: &Answers,
     rejected: v1::AppendRejected,
-) -> Result<(), Status> {
+) -> Result<Option<Admitted>, Status> {
     service.logs.metrics().refused.inc();
-    answer(answers, Response::Rejected(rejected)).await
+    answer(answers, Response::Rejected(rejected)).await?;
+    Ok(None)
 }
 
 async fn answer(answers: &Answers, response: Response) -> Result<(), Status> {

@@ -18,7 +18,7 @@ use tracing::{Instrument, Span};
 
 use super::wire::{self, Malformed};
 use super::{Serve, StreamLogService, first, not_opened, relay};
-use crate::log::table::{Full, LogLease, unix_millis};
+use crate::log::table::{Full, LogLease, ReaderGuard, unix_millis};
 use crate::log::{Item, Opened, Reader, Refusal, Start};
 
 /// Most frames in one message.
@@ -32,9 +32,38 @@ type Answers = mpsc::Sender<Result<v1::ReadResponse, Status>>;
 pub(super) async fn serve(
     service: StreamLogService,
     metadata: MetadataMap,
-    mut inbound: Streaming<v1::ReadRequest>,
+    inbound: Streaming<v1::ReadRequest>,
     answers: Answers,
 ) -> Result<(), Status> {
+    // Boxed, because it is large and soon over, and what follows lasts as long as the reader stays.
+    let admitted = Box::pin(admit(&service, metadata, inbound, &answers)).await?;
+    match admitted {
+        Some(admitted) => {
+            let life = admitted.life.clone();
+            let following = follow(&service, &answers, admitted);
+            following.instrument(life).await
+        }
+        None => Ok(()),
+    }
+}
+
+/// A call whose stream belongs here.
+struct Admitted {
+    lease: LogLease,
+    _counted: ReaderGuard,
+    life: Span,
+    opening: Span,
+    start: Start,
+    caller: Caller,
+}
+
+/// Takes the open of a call and finds out who serves it. `None`: all is said and done.
+async fn admit(
+    service: &StreamLogService,
+    metadata: MetadataMap,
+    mut inbound: Streaming<v1::ReadRequest>,
+    answers: &Answers,
+) -> Result<Option<Admitted>, Status> {
     let Some(Request::Open(mut open)) = first(&mut inbound).await?.request else {
         return Err(not_opened());
     };
@@ -44,44 +73,60 @@ pub(super) async fn serve(
     });
     let (name, routing, start) = match checked {
         Ok(checked) => checked,
-        Err(malformed) => return reject(&service, &answers, invalid(&malformed)).await,
+        Err(malformed) => return reject(service, answers, invalid(&malformed)).await,
     };
     let edge = wire::shortened(&open.edge);
     let opening = tracing::info_span!("read", stream = %name, edge);
     propagation::set_parent(&opening, &metadata);
     let life = tracing::info_span!("reader", stream = %name, edge);
-    async move {
+    let admitting = async {
         match service.place(&name, &routing)? {
-            Serve::Moved(moved) => answer(&answers, Response::Moved(moved)).await,
+            Serve::Moved(moved) => {
+                answer(answers, Response::Moved(moved)).await;
+                Ok(None)
+            }
             Serve::Relay(member) => {
                 open.routing = Some(routing);
-                relay::read(&service, &name, &member, opening, open, inbound, answers).await
+                let answers = answers.clone();
+                relay::read(service, &name, &member, opening, open, inbound, answers).await?;
+                Ok(None)
             }
             Serve::Here => {
                 let lease = match service.logs.lease(&name) {
                     Ok(lease) => lease,
-                    Err(full) => return reject(&service, &answers, limit(full)).await,
+                    Err(full) => return reject(service, answers, limit(full)).await,
                 };
-                follow(&service, &lease, opening, start, inbound, &answers).await
+                let counted = match service.logs.admit_reader(&lease) {
+                    Ok(counted) => counted,
+                    Err(full) => return reject(service, answers, limit(full)).await,
+                };
+                Ok(Some(Admitted {
+                    lease,
+                    _counted: counted,
+                    life: life.clone(),
+                    opening,
+                    start,
+                    caller: Caller::Speaking(Box::new(inbound)),
+                }))
             }
         }
-    }
-    .instrument(life)
-    .await
+    };
+    admitting.instrument(life.clone()).await
 }
 
 async fn follow(
     service: &StreamLogService,
-    lease: &LogLease,
-    opening: Span,
-    start: Start,
-    inbound: Streaming<v1::ReadRequest>,
     answers: &Answers,
+    admitted: Admitted,
 ) -> Result<(), Status> {
-    let _admitted = match service.logs.admit_reader(lease) {
-        Ok(admitted) => admitted,
-        Err(full) => return reject(service, answers, limit(full)).await,
-    };
+    let Admitted {
+        lease,
+        _counted,
+        life: _,
+        opening,
+        start,
+        mut caller,
+    } = admitted;
     let handle = &lease.handle;
     let mut version = handle.version();
     let wall_clock = unix_millis();
@@ -96,12 +141,12 @@ async fn follow(
             description: "the epoch is further ahead of the clock than any node could have given"
                 .to_owned(),
         };
-        return reject(service, answers, rejected).await;
+        reject(service, answers, rejected).await?;
+        return Ok(());
     };
     opening.in_scope(|| tracing::debug!(?start, publishing = opened.publishing, "reader opens"));
     drop(opening);
-    answer(answers, Response::Opened(to_opened(opened, trace))).await?;
-    let mut caller = Caller::Speaking(Box::new(inbound));
+    answer(answers, Response::Opened(to_opened(opened, trace))).await;
     loop {
         let Ok(permit) = answers.reserve().await else {
             return Ok(());
@@ -127,7 +172,7 @@ async fn follow(
             }
             continue;
         };
-        note(service, lease, &item);
+        note(service, &lease, &item);
         let last = matches!(item, Item::Moved(_) | Item::Stale);
         permit.send(Ok(wire::to_response(item, service.ring_version(), trace)));
         if last {
@@ -225,16 +270,16 @@ async fn reject(
     service: &StreamLogService,
     answers: &Answers,
     rejected: v1::ReadRejected,
-) -> Result<(), Status> {
+) -> Result<Option<Admitted>, Status> {
     service.logs.metrics().refused.inc();
-    answer(answers, Response::Rejected(rejected)).await
+    answer(answers, Response::Rejected(rejected)).await;
+    Ok(None)
 }
 
-async fn answer(answers: &Answers, response: Response) -> Result<(), Status> {
+async fn answer(answers: &Answers, response: Response) {
     let response = v1::ReadResponse {
         response: Some(response),
     };
     // Err: the caller is gone.
     let _ = answers.send(Ok(response)).await;
-    Ok(())
 }

@@ -13,6 +13,7 @@ use tonic::Code;
 mod bench;
 mod refusing;
 mod routing;
+mod sizes;
 
 use bench::{Bench, Publisher, Viewer, append_open, name, read_open, resume, section, wire_name};
 

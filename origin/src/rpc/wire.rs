@@ -102,10 +102,9 @@ fn frame(epoch: Epoch, frame: v1::Frame) -> Result<Frame, Malformed> {
     }
     let made = headwater_cluster::wire::frame(epoch, frame);
     let mut made = made.ok_or(Malformed::Kind { sequence, kind })?;
-    if made.is_preface() {
-        // Stays in force for as long as the stream: it must not hold the network buffer that it came in.
-        made.payload = made.payload.to_vec().into();
-    }
+    // It came as a slice of a network buffer, of which it must not hold the rest; and once nothing holds it, the buffer takes
+    // the next message.
+    made.payload = made.payload.to_vec().into();
     Ok(made)
 }
 
