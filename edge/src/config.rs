@@ -71,7 +71,8 @@ section! {
     /// How the edge talks to origins.
     pub struct UpstreamSection {
         /// Media time that a publishing edge keeps of each stream although the owner has it, in milliseconds: what the next
-        /// owner is given after a failover. Longer than it takes to notice a silent origin.
+        /// owner is given after a failover. Longer than it takes to notice a silent origin. A standalone node that is the only
+        /// origin of its cluster has no next owner, and keeps nothing that was acknowledged until another origin joins.
         pub window_ms: u64 = 4_000 => 1_000..=60_000,
         /// Most bytes kept of each published stream. Also what a publisher may send while no origin answers.
         pub window_bytes: usize = 33_554_432 => 1_048_576..=1_073_741_824,

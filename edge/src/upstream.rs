@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_cluster::{Availability, Cluster, NodeId, ring};
+use headwater_cluster::{Availability, Cluster, Member, NodeId, ring};
 use headwater_media::name::StreamName;
 use headwater_proto::v1;
 use headwater_proto::v1::stream_log_client::StreamLogClient;
@@ -100,6 +100,15 @@ impl Upstream {
         self.cluster.view().availability(node) != Availability::Unreachable
     }
 
+    /// Whether the node is this very process, and no other could ever be asked for what it holds: what it has acknowledged
+    /// cannot be missed by an owner after it. That ends when another origin joins.
+    fn lives_and_dies_with(&self, owner: &NodeId) -> bool {
+        // Only an origin can be found there: an edge is no member.
+        let is_the_only_one =
+            |members: &[Arc<Member>]| matches!(members, [member] if member.id == *owner);
+        owner == self.cluster.id() && is_the_only_one(self.cluster.view().members())
+    }
+
     /// Completes when the node is seen not to answer any more.
     pub(crate) async fn lost(&self, node: &NodeId) {
         let mut changes = self.cluster.changes();
@@ -141,5 +150,80 @@ pub(crate) fn start_read(
     hub: Arc<crate::hub::Hub>,
     tasks: &crate::edge::Tasks,
 ) {
-    tasks.spawn(read::run(Arc::clone(upstream), hub));
+    // Boxed, as `append::run`.
+    tasks.spawn(Box::pin(read::run(Arc::clone(upstream), hub)));
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_cluster::{ClusterConfig, Local, Role};
+    use headwater_node::metrics::Metrics;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// Of a node with the id `only`.
+    pub(super) fn upstream(members: &[&str], role: Role) -> Upstream {
+        let config = ClusterConfig {
+            members: members.iter().map(ToString::to_string).collect(),
+            ..ClusterConfig::default()
+        };
+        let local = Local {
+            id: NodeId::new("only").unwrap(),
+            role,
+        };
+        let cluster = Cluster::start(config, local, None, CancellationToken::new()).unwrap();
+        Upstream {
+            cluster,
+            config: UpstreamSection::default(),
+            hubs: HubTable::new(
+                crate::hub::RingLimits {
+                    duration_ms: 0,
+                    bytes: 0,
+                    entries: 0,
+                },
+                1,
+            ),
+            metrics: EdgeMetrics::new(&Metrics::new("test", "test")),
+            chunk_size: 4_096,
+            node: "only".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_one_origin_that_is_this_node_shares_its_fate() {
+        const ONLY: &str = "only=127.0.0.1:1";
+        const OTHER: &str = "other=127.0.0.1:2";
+        let [only, other] = ["only", "other"].map(|id| NodeId::new(id).unwrap());
+        for (members, role, expected) in [
+            (&[][..], Role::Origin, true),
+            (&[ONLY], Role::Origin, true),
+            // Unreachable, but it may come.
+            (&[ONLY, OTHER], Role::Origin, false),
+            (&[OTHER], Role::Edge, false),
+        ] {
+            let upstream = upstream(members, role);
+            let found = upstream.lives_and_dies_with(&only);
+            assert_eq!(found, expected, "{members:?} {role:?}");
+            assert!(
+                !upstream.lives_and_dies_with(&other),
+                "{members:?} {role:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn that_changes_with_the_members() {
+        let members =
+            |list: &[&str]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
+        let upstream = upstream(&["only=127.0.0.1:1"], Role::Origin);
+        let only = NodeId::new("only").unwrap();
+        for (list, expected) in [
+            (&["only=127.0.0.1:1", "other=127.0.0.1:2"][..], false),
+            (&["only=127.0.0.1:1"], true),
+        ] {
+            upstream.cluster.set_members(&members(list)).unwrap();
+            assert_eq!(upstream.lives_and_dies_with(&only), expected, "{list:?}");
+        }
+    }
 }

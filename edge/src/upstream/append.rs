@@ -10,24 +10,29 @@
 //!
 //! Invariants: the client's media is taken at once and never waits for the network (it waits in the bounded window); the
 //! client is told when its publishing began, was refused or was ended by the owner, and nothing of what happens between nodes.
+//!
+//! A task as long as its stream: what it does rarely (opening, reopening, moving) is boxed, so that it holds no room for it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_cluster::wire;
 use headwater_media::name::StreamName;
-use headwater_node::telemetry::propagation;
 use headwater_proto::v1;
 use headwater_proto::v1::append_request::Request as Ask;
 use headwater_proto::v1::append_response::Response as Answer;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Streaming};
-use tracing::{Instrument as _, debug, info, warn};
+use tracing::{Instrument as _, info, warn};
 
-use super::publication::{Limits, MediaMessage, Publication};
+use super::publication::{Keep, Limits, MediaMessage, Publication};
 use super::{Pause, Target, Upstream};
+
+mod link;
+#[cfg(test)]
+mod tests;
+
+use link::{CLOSE_TIMEOUT, Link, OpenError, ask, call, finish, open_message};
 
 /// How long an owner may take to accept or refuse. Longer than the two seconds that it may need to find out whether the
 /// publisher before is still there.
@@ -39,10 +44,6 @@ const FIRST_OPEN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long an owner may take no frame although some wait, before the call is made anew. The watch on the node finds a dead
 /// node much sooner: this is for a call that hangs on a node that lives.
 const STALL_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a stream that ended may take to tell its owner.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Batches handed to gRPC and not yet taken by the network. Small: what waits, waits in the window.
-const BATCHES_UNDER_WAY: usize = 4;
 /// Media messages numbered before the other things are looked at again.
 const MESSAGES_PER_TURN: usize = 256;
 
@@ -91,13 +92,6 @@ enum End {
     Broken,
 }
 
-/// Why a call could not be opened.
-enum OpenError {
-    Moved(v1::Moved),
-    Rejected(v1::AppendRejected),
-    Broken,
-}
-
 /// What woke the loop that feeds an owner.
 enum Happened {
     Media(Option<MediaMessage>),
@@ -110,14 +104,18 @@ enum Happened {
     Late,
 }
 
-struct Link {
-    target: Target,
-    requests: mpsc::Sender<v1::AppendRequest>,
-    responses: Streaming<v1::AppendResponse>,
+/// Appends until the session drops its sender of media (or goes away), or the owner ends it. Boxed: each hand that a future goes
+/// through on its way to the runtime may keep room for it.
+pub(crate) fn run(
+    upstream: Arc<Upstream>,
+    request: PublishRequest,
+    media: mpsc::Receiver<MediaMessage>,
+    events: mpsc::UnboundedSender<PublishEvent>,
+) -> Pin<Box<impl Future<Output = ()> + Send>> {
+    Box::pin(append(upstream, request, media, events))
 }
 
-/// Appends until the session drops its sender of media (or goes away), or the owner ends it.
-pub(crate) async fn run(
+async fn append(
     upstream: Arc<Upstream>,
     request: PublishRequest,
     media: mpsc::Receiver<MediaMessage>,
@@ -148,7 +146,7 @@ struct Appender {
 
 impl Appender {
     async fn run(mut self) {
-        let Some((mut link, mut publication)) = self.open_first().await else {
+        let Some((mut link, mut publication)) = Box::pin(self.open_first()).await else {
             return;
         };
         let mut pause = Pause::new();
@@ -162,7 +160,7 @@ impl Appender {
                 }
                 End::Broken => {
                     publication.hold();
-                    match self.reopen(&mut publication, &mut pause).await {
+                    match Box::pin(self.reopen(&mut publication, &mut pause)).await {
                         Some(opened) => link = opened,
                         None => return,
                     }
@@ -284,11 +282,12 @@ impl Appender {
                     pause.reset();
                     match answer.response {
                         Some(Answer::Acknowledged(acknowledged)) => {
-                            publication.acknowledge(&acknowledged);
+                            let keep = self.keep(&link.target);
+                            publication.acknowledge(&acknowledged, keep);
                         }
                         Some(Answer::Moved(moved)) => {
                             let target = self.upstream.named(&self.request.name, &moved);
-                            if self.hand_over(link, publication, target).await {
+                            if Box::pin(self.hand_over(link, publication, target)).await {
                                 // The new owner has to be told, too, that the client stopped.
                                 closing = None;
                             }
@@ -320,7 +319,7 @@ impl Appender {
                     }
                     if closing.is_none() {
                         let better = self.upstream.target(&self.request.name);
-                        self.hand_over(link, publication, better).await;
+                        Box::pin(self.hand_over(link, publication, better)).await;
                     }
                 }
                 Happened::Late if closing.is_some() => return End::Closed,
@@ -341,6 +340,15 @@ impl Appender {
             };
             self.upstream.metrics.frames_published.inc();
             publication.push(message);
+        }
+    }
+
+    /// What to keep of what an owner has.
+    fn keep(&self, owner: &Target) -> Keep {
+        if self.upstream.lives_and_dies_with(&owner.node) {
+            Keep::Unacknowledged
+        } else {
+            Keep::Window
         }
     }
 
@@ -500,98 +508,5 @@ impl Appender {
                 .send(ask(Ask::Alive(v1::PublisherAlive { token, alive })))
                 .await;
         });
-    }
-}
-
-fn ask(request: Ask) -> v1::AppendRequest {
-    v1::AppendRequest {
-        request: Some(request),
-    }
-}
-
-fn open_message(
-    upstream: &Upstream,
-    request: &PublishRequest,
-    id: [u8; 16],
-    target: &Target,
-    resume: Option<(v1::Offset, Vec<v1::Frame>)>,
-) -> v1::AppendOpen {
-    let (resume, preface) = resume.unzip();
-    v1::AppendOpen {
-        name: Some(wire::to_name(&request.name)),
-        mode: request.mode.into(),
-        publisher_id: bytes::Bytes::copy_from_slice(&id),
-        resume,
-        preface: preface.unwrap_or_default(),
-        routing: Some(upstream.routing(target)),
-        edge: upstream.node.clone(),
-        client: request.client.clone(),
-    }
-}
-
-/// Opens one call and waits for the owner's first answer.
-async fn call(
-    upstream: Arc<Upstream>,
-    open: v1::AppendOpen,
-    name: StreamName,
-    target: Target,
-    timeout: Duration,
-) -> Result<(Link, v1::AppendAccepted), OpenError> {
-    let Some(mut client) = upstream.client(&target, &name) else {
-        return Err(OpenError::Broken);
-    };
-    let (requests, receiver) = mpsc::channel(BATCHES_UNDER_WAY);
-    let _ = requests.try_send(ask(Ask::Open(open)));
-    let mut request = Request::new(ReceiverStream::new(receiver));
-    propagation::inject(request.metadata_mut());
-    let opening = async {
-        let mut responses = client.append(request).await?.into_inner();
-        let first = responses.message().await?;
-        Ok::<_, tonic::Status>((responses, first))
-    };
-    let outcome = tokio::select! {
-        outcome = tokio::time::timeout(timeout, opening) => outcome,
-        () = upstream.lost(&target.node) => return Err(OpenError::Broken),
-    };
-    match outcome {
-        Ok(Ok((responses, first))) => match first.and_then(|first| first.response) {
-            Some(Answer::Accepted(accepted)) => {
-                let link = Link {
-                    target,
-                    requests,
-                    responses,
-                };
-                Ok((link, accepted))
-            }
-            Some(Answer::Moved(moved)) => Err(OpenError::Moved(moved)),
-            Some(Answer::Rejected(rejected)) => Err(OpenError::Rejected(rejected)),
-            other => {
-                debug!(node = %target.node, ?other, "not an answer to an open");
-                Err(OpenError::Broken)
-            }
-        },
-        Ok(Err(status)) => {
-            debug!(node = %target.node, %status, "the append was not accepted");
-            upstream.cluster.report_failure(&target.node);
-            Err(OpenError::Broken)
-        }
-        Err(_) => {
-            warn!(node = %target.node, "the owner did not answer in time");
-            Err(OpenError::Broken)
-        }
-    }
-}
-
-/// Ends a call in order: the close message, the end of our side, then whatever the owner still says.
-async fn finish(mut link: Link, close: v1::AppendClose) {
-    let closing = async {
-        if link.requests.send(ask(Ask::Close(close))).await.is_err() {
-            return;
-        }
-        drop(link.requests);
-        while let Ok(Some(_)) = link.responses.message().await {}
-    };
-    if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
-        debug!("the former owner did not end the call");
     }
 }

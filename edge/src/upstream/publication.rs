@@ -3,7 +3,8 @@
 //! Pure: no task, no socket, no clock. Invariants:
 //! - frames are numbered once, in the order in which the client sent them, and never again;
 //! - what has not been acknowledged stays, up to the bounds of [`Limits`]; what has been acknowledged stays for
-//!   [`Limits::window_ms`] at least and from the newest key frame on, so that a new owner starts with history.
+//!   [`Limits::window_ms`] at least and from the newest key frame on, so that a new owner starts with history;
+//! - where there can be no new owner ([`Keep::Unacknowledged`]), what has been acknowledged goes, but for the newest frame.
 
 use bytes::Bytes;
 use headwater_cluster::wire;
@@ -23,6 +24,16 @@ pub(crate) struct Limits {
     pub(crate) window_ms: u64,
     /// Most bytes kept, acknowledged or not.
     pub(crate) bytes: usize,
+}
+
+/// What to keep of what the owner has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// The window: the owner may die, and readers may come to the next one from behind.
+    Window,
+    /// Nothing: the owner is this process, and no other origin could take over. Once there is one, the window grows from what
+    /// is kept then; nothing is missed, because readers leave an owner that lives only when they have all that it has.
+    Unacknowledged,
 }
 
 /// A media message as the client sent it.
@@ -119,11 +130,23 @@ impl Publication {
         self.send_next.saturating_sub(self.acknowledged)
     }
 
-    pub(crate) fn acknowledge(&mut self, acknowledged: &v1::Acknowledged) {
+    pub(crate) fn acknowledge(&mut self, acknowledged: &v1::Acknowledged, keep: Keep) {
         let accepted = acknowledged.accepted.min(self.next_sequence);
         self.acknowledged = self.acknowledged.max(accepted);
-        // With the owner close behind, the window is enough.
-        self.window.set_retention(retention(self.limits, false));
+        match keep {
+            // With the owner close behind, the window is enough.
+            Keep::Window => self.window.set_retention(retention(self.limits, false)),
+            Keep::Unacknowledged => {
+                // Lets go of all but the newest, for this once: what comes now has to stay until it is acknowledged.
+                let unacknowledged = self.next_sequence - self.acknowledged;
+                let hold = retention(self.limits, true);
+                self.window.set_retention(Retention {
+                    max_frames: usize::try_from(unacknowledged).unwrap_or(usize::MAX).max(1),
+                    ..hold
+                });
+                self.window.set_retention(hold);
+            }
+        }
     }
 
     /// The owner is gone: nothing may be forgotten until the next one has it.
@@ -207,6 +230,18 @@ mod tests {
         })
     }
 
+    fn up_to(accepted: u64) -> v1::Acknowledged {
+        v1::Acknowledged {
+            accepted,
+            durable: accepted,
+        }
+    }
+
+    fn held(publication: &Publication) -> Vec<u64> {
+        let frames = publication.window.iter();
+        frames.map(|frame| frame.offset.sequence).collect()
+    }
+
     #[test]
     fn frames_are_numbered_once_and_sent_once() {
         let mut publication = publication(1 << 20);
@@ -242,10 +277,7 @@ mod tests {
         }
         assert_eq!(publication.take_lost(), 0);
         assert_eq!(sequences(publication.next_batch()).len(), 100);
-        publication.acknowledge(&v1::Acknowledged {
-            accepted: 100,
-            durable: 100,
-        });
+        publication.acknowledge(&up_to(100), Keep::Window);
         publication.push(message(100_000, true));
         let (first, _) = publication.resume();
         assert!(first.sequence >= 98, "only the window is kept: {first:?}");
@@ -262,5 +294,70 @@ mod tests {
         let sent = sequences(publication.next_batch());
         assert_eq!(sent.first().copied(), Some(lost));
         assert_eq!(sent.last().copied(), Some(99));
+    }
+
+    #[test]
+    fn for_an_owner_that_nobody_can_follow_only_the_unacknowledged_is_kept() {
+        let mut publication = publication(1 << 20);
+        for n in 0..100 {
+            publication.push(message(n * 40, n % 10 == 0));
+        }
+        while publication.next_batch().is_some() {}
+        publication.acknowledge(&up_to(90), Keep::Unacknowledged);
+        assert_eq!(held(&publication), Vec::from_iter(90..100));
+        // Late, and said before: changes nothing.
+        publication.acknowledge(&up_to(40), Keep::Unacknowledged);
+        assert_eq!(held(&publication), Vec::from_iter(90..100));
+        // However long the owner takes: it is far beyond the window.
+        for n in 100..200 {
+            publication.push(message(n * 1_000, true));
+        }
+        assert_eq!(held(&publication), Vec::from_iter(90..200));
+        // It lost what it had not acknowledged.
+        publication.hold();
+        let (first, _) = publication.resume();
+        assert_eq!(first.sequence, 90);
+        publication.resumed(90);
+        assert_eq!(sequences(publication.next_batch()).len(), 110);
+        publication.acknowledge(&up_to(200), Keep::Unacknowledged);
+        assert_eq!(held(&publication), [199]);
+        assert_eq!(publication.take_lost(), 0);
+        assert!(!publication.has_unsent());
+        assert!(
+            publication.window.bytes() <= 100,
+            "{}",
+            publication.window.bytes()
+        );
+    }
+
+    #[test]
+    fn the_window_grows_again_when_another_origin_joins() {
+        let mut publication = publication(1 << 20);
+        let header = MediaMessage {
+            flags: FrameFlags::HEADER | FrameFlags::KEY,
+            payload: Bytes::from_static(&[0x17, 0, 0, 0, 0, 1]),
+            ..message(0, true)
+        };
+        publication.push(header);
+        for n in 1..50 {
+            publication.push(message(n * 40, n % 10 == 0));
+            while publication.next_batch().is_some() {}
+            publication.acknowledge(&up_to(n.into()), Keep::Unacknowledged);
+        }
+        assert_eq!(held(&publication), [49]);
+        // The next owner starts there, with the codec header that left long ago, and without a hole.
+        publication.hold();
+        let (first, preface) = publication.resume();
+        assert_eq!(first.sequence, 49);
+        assert_eq!(preface.len(), 1);
+        publication.resumed(first.sequence);
+        for n in 50..100 {
+            publication.push(message(n * 40, n % 10 == 0));
+            while publication.next_batch().is_some() {}
+            publication.acknowledge(&up_to((n + 1).into()), Keep::Window);
+        }
+        // Now as if it had been so from the start: a second of history, by whole groups.
+        assert_eq!(held(&publication), Vec::from_iter(70..100));
+        assert_eq!(publication.take_lost(), 0);
     }
 }

@@ -76,7 +76,8 @@ fn idle_now(hub: &Hub) -> bool {
 }
 
 async fn follow(upstream: &Upstream, hub: &Hub, target: &Target, pause: &mut Pause) -> End {
-    let mut call = match open(upstream, hub, target).await {
+    // Boxed: it is large and over soon.
+    let mut call = match Box::pin(open(upstream, hub, target)).await {
         Ok(call) => call,
         Err(end) => return end,
     };
@@ -246,4 +247,21 @@ fn trace_delivery(hub: &Hub, traceparent: &str) {
     propagation::set_parent(&span, &parent);
     let _entered = span.enter();
     debug!("the stream is delivered here");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that a function gives.
+    fn future_size<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each watched stream has such a task for as long as it is watched.
+    #[test]
+    fn the_task_of_a_stream_is_small() {
+        let bytes = future_size(run);
+        assert!(bytes <= 3_072, "{bytes} bytes");
+    }
 }
