@@ -103,6 +103,7 @@ fn connect_wire(target: &Target) -> Result<Bytes, SessionError> {
     };
     let mut session = ClientSession::new(config, [0; RANDOM_LENGTH], Duration::ZERO);
     session.connect(&ConnectParameters::new(&target.url))?;
+    while session.poll_transmit().is_some() {}
     // A server's handshake, so that what waits for it comes out.
     let mut answer = BytesMut::zeroed(1 + 2 * PACKET_LENGTH);
     if let Some(version) = answer.first_mut() {
@@ -113,8 +114,8 @@ fn connect_wire(target: &Target) -> Result<Bytes, SessionError> {
     while let Some(bytes) = session.poll_transmit() {
         said.extend_from_slice(&bytes);
     }
-    // Both packets of the client come first.
-    said.advance((1 + 2 * PACKET_LENGTH).min(said.len()));
+    // The confirmation of the handshake comes first.
+    said.advance(PACKET_LENGTH.min(said.len()));
     Ok(said.freeze())
 }
 
