@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod commands;
+mod compare;
 mod floor;
 mod server;
 
