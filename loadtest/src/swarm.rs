@@ -201,8 +201,8 @@ impl Swarm {
         self.seconds.lock().samples().to_vec()
     }
 
-    /// What was seen up to now. The first call after viewers stopped reading has them read again, and waits up to a second for what
-    /// was left for them; the others' account is that of before.
+    /// What was seen up to now. The first call after viewers stopped reading has them read again, and waits up to three seconds for
+    /// what was left for them; the others' account is that of before.
     #[must_use]
     pub fn report(&self) -> PlaySummary {
         let length = self.window_began.lock().elapsed();

@@ -11,7 +11,7 @@ use super::SwarmError;
 use super::thread::{Job, Manner, Sockets, run};
 use crate::affinity;
 
-/// How long a thread may take to answer. It has a second for viewers that read again; more is a thread that is stuck.
+/// How long a thread may take to answer. It has three seconds for viewers that read again; much more is a thread that is stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Threads that take orders. Dropping it ends them.

@@ -6,6 +6,7 @@ mod commands;
 mod compare;
 mod floor;
 mod server;
+mod swarm;
 
 use std::sync::Arc;
 use std::time::Duration;

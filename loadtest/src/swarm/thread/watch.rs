@@ -24,8 +24,8 @@ const SECOND: u64 = 1_000_000_000;
 /// How often figures are published.
 const PUBLISH_EVERY: u64 = SECOND / 2;
 
-/// How long those that read again have for what is left for them.
-const READ_AGAIN: u64 = SECOND;
+/// How long those that read again have for what is left for them: some 10 MB each.
+const READ_AGAIN: u64 = 3 * SECOND;
 
 /// How long taking leave may take.
 const FAREWELL: u64 = SECOND;
