@@ -12,8 +12,10 @@ const HARNESS_FULL: f64 = 90.0;
 const PUBLISHER_LATE_MS: f64 = 20.0;
 
 /// What the headings of [`PLAY`] are short for.
-const LEGEND: &str = "ms/v s: processor time for each viewer and second; ms p50...: latency of video; kB each: memory that each viewer added; \
-    first ms: to the first frame; put off: times that the server had to let another process run";
+const LEGEND: [&str; 2] = [
+    "ms/v s: processor time for each viewer and second; ms p50...: latency of video; kB each: memory that each viewer added;",
+    "first ms: time to the first frame; put off: times that the server had to let another process run",
+];
 
 type Cell = fn(&Summary) -> String;
 
@@ -98,7 +100,7 @@ impl Comparison {
             "medians of {rounds} rounds; of missing, twice, stalls, cut off and failed the most"
         )];
         if self.scenario.run.kind == RunKind::Play {
-            notes.push(LEGEND.to_owned());
+            notes.extend(LEGEND.map(str::to_owned));
         }
         let baselines: std::collections::BTreeSet<&str> = self
             .summaries
