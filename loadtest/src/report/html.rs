@@ -1,7 +1,7 @@
 //! Self-contained pages: text, tables and charts in one HTML file without scripts or anything that is loaded from elsewhere.
 //!
 //! Charts are inline SVG, drawn wide enough to be read on a phone; colours follow the reader's light or dark setting. Every text is
-//! escaped where it is written ([`Escaped`]), so names and error messages may hold anything. A page holds what it is given: bounding
+//! escaped where it is written (`Escaped`), so names and error messages may hold anything. A page holds what it is given: bounding
 //! the number of charts is the caller's affair, the number of points of a line is bounded here ([`MAX_POINTS`]).
 
 mod axis;
