@@ -19,9 +19,9 @@ use headwater_node::config::{EXIT_BAD_CONFIG, Loader};
 use cli::{Cli, Command};
 use config::{Role, Settings};
 
-#[cfg(feature = "mimalloc")]
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     headwater_node::tls::install_crypto_provider();
