@@ -201,8 +201,8 @@ impl Swarm {
         self.seconds.lock().samples().to_vec()
     }
 
-    /// What was seen up to now. The first call after viewers stopped reading has them read again, and waits up to three seconds for
-    /// what was left for them; the others' account is that of before.
+    /// What was seen up to now. The first call after viewers stopped reading has them read again, and waits some seconds for what
+    /// was left for them; the others' account is that of before.
     #[must_use]
     pub fn report(&self) -> PlaySummary {
         let length = self.window_began.lock().elapsed();
@@ -250,9 +250,14 @@ fn summary_of(stopped: &[Stopped]) -> StoppedSummary {
     };
     for viewer in stopped {
         summary.had_played += u64::from(viewer.had_played);
-        if let Some(ending) = &viewer.ending {
+        if viewer.is_closed {
             summary.closed += 1;
-            endings.add(&ending.to_string());
+            let ending = viewer.ending.as_ref().map(ToString::to_string);
+            endings.add(
+                ending
+                    .as_deref()
+                    .unwrap_or("closed, with bytes that did not come in time"),
+            );
             statuses.add(viewer.last_status.as_deref().unwrap_or("none"));
         }
     }

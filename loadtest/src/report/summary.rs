@@ -220,7 +220,7 @@ pub struct PlaySummary {
     pub failed: u64,
     /// How many were cut off after it.
     pub disconnected: u64,
-    /// Length of the run in seconds.
+    /// Length of the run in seconds, or of its window: what bytes, frames and latencies were counted in.
     pub seconds: f64,
     /// From the start of connecting to `play`.
     pub setup: Spread,

@@ -34,6 +34,7 @@ pub struct Arrivals {
     started: u64,
     count: u64,
     rate: u32,
+    wants_frame: bool,
 }
 
 impl Arrivals {
@@ -85,6 +86,7 @@ impl Arrivals {
             started,
             count: options.count,
             rate: options.rate,
+            wants_frame: options.first_frame,
         })
     }
 
@@ -154,7 +156,12 @@ impl Arrivals {
             },
             most_in_flight,
             setup: spread(&all.setup.report()),
-            first_frame: spread(&all.first_frame.report()),
+            // Without that goal only those have one whose first frame came along.
+            first_frame: if self.wants_frame {
+                spread(&all.first_frame.report())
+            } else {
+                Spread::default()
+            },
             most_behind_ms: all.behind.as_secs_f64() * 1e3,
             bytes: all.bytes,
             endings,

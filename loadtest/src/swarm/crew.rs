@@ -11,8 +11,8 @@ use super::SwarmError;
 use super::thread::{Job, Manner, Sockets, run};
 use crate::affinity;
 
-/// How long a thread may take to answer. It has three seconds for viewers that read again; much more is a thread that is stuck.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a thread may take to answer. Viewers that read again may take seven seconds; much more is a thread that is stuck.
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Threads that take orders. Dropping it ends them.
 #[derive(Debug)]

@@ -69,6 +69,8 @@ pub(super) struct Slot {
     pub(super) is_apart: bool,
     /// Whether it reads.
     pub(super) reads: bool,
+    /// When it stopped reading.
+    pub(super) stopped_at: Option<u64>,
     /// When the other side was seen to have closed, of one that does not read.
     pub(super) closed_at: Option<u64>,
     /// Whether the job knows that it is over or has what it came for.
@@ -177,6 +179,7 @@ impl Sockets {
             socket: None,
             is_apart,
             reads: true,
+            stopped_at: None,
             closed_at: None,
             is_told: false,
         };

@@ -379,11 +379,12 @@ impl Watcher {
         match control.map_err(SessionError::from)? {
             // 0 would mean to acknowledge for ever.
             Control::WindowAckSize(size) if size > 0 => self.window = size,
-            Control::SetPeerBandwidth { size, .. } if size > 0 => {
-                // Section 5.4.5: the answer is a window size, if it is another one than the last.
-                if self.announced_window.replace(size) != Some(size) {
-                    self.say(&control_wire(&Control::WindowAckSize(size)))?;
-                }
+            // Section 5.4.5: the answer is a window size, if it is another one than the last.
+            Control::SetPeerBandwidth { size, .. }
+                if size > 0 && self.announced_window != Some(size) =>
+            {
+                self.announced_window = Some(size);
+                self.say(&control_wire(&Control::WindowAckSize(size)))?;
             }
             Control::UserControl(UserControl::PingRequest { timestamp }) => {
                 let answer = UserControl::PingResponse { timestamp };

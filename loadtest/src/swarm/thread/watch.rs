@@ -27,6 +27,9 @@ const PUBLISH_EVERY: u64 = SECOND / 2;
 /// How long those that read again have for what is left for them: some 10 MB each.
 const READ_AGAIN: u64 = 3 * SECOND;
 
+/// How much longer those have whose server is known to have closed: their end is certain, but a sender may have become slow.
+const READ_TO_THE_END: u64 = 4 * SECOND;
+
 /// How long taking leave may take.
 const FAREWELL: u64 = SECOND;
 
@@ -58,6 +61,8 @@ pub(in crate::swarm) struct Told {
 #[derive(Clone, Debug)]
 pub(in crate::swarm) struct Stopped {
     pub(in crate::swarm) had_played: bool,
+    /// Whether the server has closed, although the end may not have been read.
+    pub(in crate::swarm) is_closed: bool,
     pub(in crate::swarm) ending: Option<ClientError>,
     /// From stopping to the close, if it was seen.
     pub(in crate::swarm) closed_after: Option<Duration>,
@@ -176,14 +181,15 @@ impl Watch {
             look_at_peers(&mut sockets.slots, now);
         }
         self.has_stopped = true;
-        // Again each second, for viewers that begin later.
+        // Again each second, for viewers that were not yet let in.
         let mut stopped = 0;
         for slot in sockets.slots.iter_mut().filter(|slot| slot.is_apart) {
-            stopped += 1;
-            if slot.reads {
+            if slot.reads && slot.watcher.phase() == Phase::Play {
                 slot.reads = false;
+                slot.stopped_at = Some(now);
                 slot.watcher.keep_status();
             }
+            stopped += u64::from(slot.stopped_at.is_some());
         }
         self.published.stopped.store(stopped, Ordering::Relaxed);
         Some(self.next_look_at_peers)
@@ -285,12 +291,14 @@ impl Watch {
     /// Tells of those that stopped, once they have read what was left for them.
     fn finish_reading_again(&mut self, sockets: &Sockets, now: u64) -> Option<u64> {
         let (_, _, until) = self.reading_again.as_ref()?;
+        let last = until.saturating_add(READ_TO_THE_END);
         let mut apart = sockets.slots.iter().filter(|slot| slot.is_apart);
-        if now < *until && apart.any(Slot::is_open) {
-            return Some(*until);
+        let is_awaited = |slot: &Slot| now < *until || now < last && slot.closed_at.is_some();
+        if apart.any(|slot| slot.is_open() && is_awaited(slot)) {
+            return Some(if now < *until { *until } else { last });
         }
         if let Some((asker, mut told, _)) = self.reading_again.take() {
-            told.stopped = stopped(sockets, self.plan.stop);
+            told.stopped = stopped(sockets);
             // Who asked may be gone.
             let _unheard = asker.send(told);
         }
@@ -312,7 +320,7 @@ impl Watch {
                         let until = now.saturating_add(READ_AGAIN);
                         self.reading_again = Some((asker, told, until));
                     } else {
-                        told.stopped = stopped(sockets, self.plan.stop);
+                        told.stopped = stopped(sockets);
                         let _unheard = asker.send(told);
                     }
                 }
@@ -395,19 +403,19 @@ fn look_at_peers(slots: &mut [Slot], now: u64) {
     }
 }
 
-/// What became of those that stopped reading.
-fn stopped(sockets: &Sockets, stop: Option<(usize, u64)>) -> Vec<Stopped> {
-    let Some((_, at)) = stop else {
-        return Vec::new();
-    };
+/// What became of those that were to stop reading.
+fn stopped(sockets: &Sockets) -> Vec<Stopped> {
     let apart = sockets.slots.iter().filter(|slot| slot.is_apart);
+    let after = |slot: &Slot| {
+        let nanoseconds = slot.closed_at?.saturating_sub(slot.stopped_at?);
+        Some(Duration::from_nanos(nanoseconds))
+    };
     apart
         .map(|slot| Stopped {
             had_played: slot.watcher.account().is_playing(),
+            is_closed: slot.closed_at.is_some() || slot.watcher.ending().is_some(),
             ending: slot.watcher.ending().cloned(),
-            closed_after: slot
-                .closed_at
-                .map(|closed| Duration::from_nanos(closed.saturating_sub(at))),
+            closed_after: after(slot),
             last_status: slot.watcher.last_status().map(str::to_owned),
         })
         .collect()
