@@ -3,9 +3,7 @@ use crate::client::ClientError;
 
 #[test]
 fn a_viewer_costs_little_memory() {
-    // With what it keeps of a message that is spread over several chunks, for video and audio.
-    let most = BYTES_PER_VIEWER + 2 * chunks::MEDIA_HEAD;
-    assert!(most <= 2_600, "{BYTES_PER_VIEWER} {most}");
+    assert!(BYTES_PER_VIEWER <= 1_200, "{BYTES_PER_VIEWER}");
 }
 
 #[test]
