@@ -37,7 +37,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use headwater_media::name::StreamName;
-use tokio::task::JoinHandle;
 
 use crate::hub::{Hub, HubLease};
 use crate::metrics::{ConnectionMeters, HubMeter};
@@ -72,7 +71,6 @@ pub(crate) struct LocalHub {
     meter: HubMeter,
     meters: Rc<ConnectionMeters>,
     viewers: RefCell<Vec<Option<SharedConnection>>>,
-    walk: RefCell<Option<JoinHandle<()>>>,
 }
 
 impl LocalHub {
@@ -89,11 +87,10 @@ impl LocalHub {
             meter: setup.meter,
             meters: setup.meters,
             viewers: RefCell::default(),
-            walk: RefCell::new(None),
         });
-        let walk = walk::walk(Rc::downgrade(&local), tail);
-        let walk = tokio::task::spawn_local(tokio::task::unconstrained(walk));
-        *local.walk.borrow_mut() = Some(walk);
+        // The walk ends by itself when it is the last that holds the stream.
+        let walk = walk::walk(Rc::clone(&local), tail);
+        tokio::task::spawn_local(tokio::task::unconstrained(walk));
         local
     }
 
@@ -131,14 +128,6 @@ impl LocalHub {
         Membership {
             hub: Rc::clone(self),
             slot,
-        }
-    }
-}
-
-impl Drop for LocalHub {
-    fn drop(&mut self) {
-        if let Some(walk) = self.walk.borrow_mut().take() {
-            walk.abort();
         }
     }
 }

@@ -98,6 +98,8 @@ struct Session {
     drain: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     last_call: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     closing: bool,
+    /// It has published or played.
+    set_up: bool,
     _place: Place,
 }
 
@@ -135,6 +137,7 @@ pub(crate) fn run(
         notes: Notes::default(),
         timer: Box::pin(tokio::time::sleep(NEVER)),
         closing: false,
+        set_up: false,
         _place: place,
         worker,
     });
@@ -240,8 +243,10 @@ impl Session {
     }
 
     /// Whether the client still talks about what it wants, and waits for each answer.
-    fn is_setting_up(&self) -> bool {
-        self.publishing.is_empty() && self.connection.borrow_mut().plays().is_empty()
+    fn is_setting_up(&mut self) -> bool {
+        self.set_up |=
+            !(self.publishing.is_empty() && self.connection.borrow_mut().plays().is_empty());
+        !self.set_up
     }
 
     fn feed(&mut self) {

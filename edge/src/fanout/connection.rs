@@ -1,8 +1,8 @@
 //! The writing side of a client's connection.
 //!
 //! Bytes leave in this order: what is already committed (the rest of a message that the socket took half of, control
-//! messages), then entries of the streams it plays, taken in small portions only when everything before them is out.
-//! So a connection holds at most one portion of shared slices, whatever its socket does, and messages never interleave.
+//! messages), then entries of the streams it plays, taken in small portions only when next to nothing is left before them.
+//! So a connection holds hardly more than one portion of shared slices, whatever its socket does, and messages never interleave.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -21,6 +21,9 @@ use crate::transport::Transport;
 
 /// Bytes taken from the streams at once: a few video frames, one or two `writev` calls.
 const PORTION: usize = 128 * 1024;
+/// A connection that has no more than this waiting takes a portion of its streams along, so that both leave with one call: the
+/// answer to `play` and the first group of pictures, for one.
+const LITTLE: usize = 8 * 1024;
 /// Slices of one `writev` call; Linux allows 1,024.
 const SLICES: usize = 64;
 /// Control bytes that may wait for a client that does not read. Beyond this it is not coming back.
@@ -217,20 +220,23 @@ impl Connection {
 
     fn write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if self.pending.is_empty() {
+            if self.pending_bytes <= LITTLE {
                 self.take_portion();
             }
             if self.pending.is_empty() {
                 break;
             }
-            let written = {
-                let mut slices = [IoSlice::new(&[]); SLICES];
-                let mut count = 0;
-                for (slice, bytes) in slices.iter_mut().zip(&self.pending) {
-                    *slice = IoSlice::new(bytes);
-                    count += 1;
+            let written = match self.pending.make_contiguous() {
+                [only] => self.transport.poll_write(cx, only),
+                several => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let mut count = 0;
+                    for (slice, bytes) in slices.iter_mut().zip(several) {
+                        *slice = IoSlice::new(bytes);
+                        count += 1;
+                    }
+                    self.transport.poll_write_vectored(cx, &slices[..count])
                 }
-                self.transport.poll_write_vectored(cx, &slices[..count])
             };
             match written {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

@@ -1,10 +1,11 @@
 //! The walk over one worker's viewers of one stream.
 
 use std::future::pending;
-use std::rc::Weak;
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use super::LocalHub;
 use super::flush::Pace;
@@ -21,24 +22,24 @@ pub(crate) struct Tally {
     pub(crate) sends: u64,
 }
 
-/// Serves the viewers of a stream on this worker for as long as there are any.
-pub(super) async fn walk(local: Weak<LocalHub>, mut tail: watch::Receiver<u64>) {
+/// A stream that nobody on this worker watches is kept for this long: the next viewer finds all as it was.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves the viewers of a stream on this worker until there have been none for a moment.
+pub(super) async fn walk(local: Rc<LocalHub>, mut tail: watch::Receiver<u64>) {
     let mut pace = Pace::default();
+    let mut abandoned = Abandoned::default();
+    let mut look = tokio::time::interval(LINGER / 2);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let begin = {
-            let Some(local) = local.upgrade() else {
-                return;
-            };
-            local.refresh();
-            let begin = local.due().map(|due| pace.after_rest(due));
-            let now = Instant::now();
-            if begin.is_some_and(|begin| begin <= now) {
-                serve_all(&local).await;
-                pace.walked(now, Instant::now());
-                continue;
-            }
-            begin
-        };
+        local.refresh();
+        let begin = local.due().map(|due| pace.after_rest(due));
+        let now = Instant::now();
+        if begin.is_some_and(|begin| begin <= now) {
+            serve_all(&local).await;
+            pace.walked(now, Instant::now());
+            continue;
+        }
         let due = async {
             match begin {
                 Some(begin) => tokio::time::sleep_until(begin.into()).await,
@@ -49,7 +50,31 @@ pub(super) async fn walk(local: Weak<LocalHub>, mut tail: watch::Receiver<u64>) 
             biased;
             changed = tail.changed() => if changed.is_err() { return },
             () = due => {}
+            _ = look.tick() => {
+                // Whoever watches the stream, or waits to, holds the other ends.
+                if abandoned.is_over(Rc::strong_count(&local) == 1, Instant::now()) {
+                    return;
+                }
+            }
         }
+    }
+}
+
+/// Since when nobody has been there.
+#[derive(Default)]
+struct Abandoned {
+    since: Option<Instant>,
+}
+
+impl Abandoned {
+    /// Whether nobody has been there for as long as a stream is kept.
+    fn is_over(&mut self, is_alone: bool, now: Instant) -> bool {
+        if !is_alone {
+            self.since = None;
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        now.saturating_duration_since(since) >= LINGER
     }
 }
 
@@ -91,4 +116,22 @@ fn turn(local: &LocalHub, portions: &mut Portions, from: usize) -> Option<usize>
     };
     local.meters.count(&tally);
     next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_kept_for_the_next_viewer() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut abandoned = Abandoned::default();
+        assert!(!abandoned.is_over(false, at(0)));
+        assert!(!abandoned.is_over(true, at(500)));
+        assert!(!abandoned.is_over(true, at(1_400)));
+        assert!(!abandoned.is_over(false, at(1_450)), "somebody came");
+        assert!(!abandoned.is_over(true, at(2_000)));
+        assert!(abandoned.is_over(true, at(3_000)));
+    }
 }
