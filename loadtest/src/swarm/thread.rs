@@ -1,7 +1,7 @@
 //! One thread with the sockets of its clients, and the loop that turns them.
 //!
 //! All clients of a thread read into one buffer. Sockets are registered once, for edges: a read that did not fill the buffer has
-//! emptied the socket, and whatever comes later wakes the thread again.
+//! emptied the socket, and whatever comes later wakes the thread again, except for an end that was told already.
 
 pub(super) mod arrive;
 pub(super) mod watch;
@@ -290,8 +290,10 @@ impl Sockets {
             } else {
                 &mut self.counter
             };
+            // An end that the event tells of lies behind what is read, and is not told again.
+            let is_edge = event.is_some_and(|event| !event.is_read_closed() && !event.is_error());
             let has_more;
-            (has_more, now) = read(slot, &mut self.buffer, counter, now);
+            (has_more, now) = read(slot, &mut self.buffer, is_edge, counter, now);
             if has_more {
                 self.again.push(index);
             }
@@ -349,8 +351,16 @@ fn finish_connecting(slot: &Slot) -> io::Result<bool> {
     }
 }
 
-/// Reads what there is, up to a bound. Gives whether there may be more, and when it read last.
-fn read(slot: &mut Slot, buffer: &mut [u8], counter: &mut Counter, mut now: u64) -> (bool, u64) {
+/// Reads what there is, up to a bound. Gives whether there may be more, and when it read last. If `is_edge`, whatever comes behind what
+/// is here now wakes the thread again, so that a read that did not fill the buffer is the last; else the socket has to say that it is
+/// empty.
+fn read(
+    slot: &mut Slot,
+    buffer: &mut [u8],
+    is_edge: bool,
+    counter: &mut Counter,
+    mut now: u64,
+) -> (bool, u64) {
     for _ in 0..READS_PER_TURN {
         let Some(socket) = &mut slot.socket else {
             return (false, now);
@@ -361,7 +371,8 @@ fn read(slot: &mut Slot, buffer: &mut [u8], counter: &mut Counter, mut now: u64)
                 now = now_ns();
                 let input = buffer.get(..count).unwrap_or_default();
                 slot.watcher.receive(input, now, counter);
-                if count == buffer.len() && slot.watcher.phase() != Phase::Ended {
+                let is_last = is_edge && count < buffer.len();
+                if !is_last && slot.watcher.phase() != Phase::Ended {
                     continue;
                 }
             }

@@ -185,11 +185,14 @@ fn pour(listener: TcpListener, cut_after: Option<Duration>) -> SocketAddr {
             .set_write_timeout(Some(Duration::from_millis(20)))
             .unwrap();
         // Ends with the first error that is no time-out, or with the time.
-        while cut_after.is_none_or(|after| begun.elapsed() < after) {
+        loop {
             match socket.write_all(&lump) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
+            }
+            if cut_after.is_some_and(|after| begun.elapsed() >= after) {
+                return;
             }
         }
     });
@@ -258,6 +261,21 @@ async fn a_server_that_closes_who_does_not_read_is_seen() {
         assert_eq!(after.count, 1);
         assert!((900.0..=3_000.0).contains(&after.p50_ms), "{after}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_comes_with_the_last_bytes_is_seen() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = pour(listener, Some(Duration::ZERO));
+    let swarm = Swarm::start(SwarmOptions {
+        ramp: 0,
+        // By then both are there.
+        look_every: Duration::from_millis(100),
+        ..SwarmOptions::new(vec![SwarmTarget::Floor(address); 10])
+    })
+    .unwrap();
+    let summary = swarm_until(&swarm, |counts| counts.ended == 10).await;
+    assert_eq!(words(&summary.endings), [("closed by the server", 10)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
