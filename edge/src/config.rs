@@ -76,6 +76,9 @@ section! {
         pub window_ms: u64 = 4_000 => 1_000..=60_000,
         /// Most bytes kept of each published stream. Also what a publisher may send while no origin answers.
         pub window_bytes: usize = 33_554_432 => 1_048_576..=1_073_741_824,
+        /// How long audio of a publisher waits for the next video frame to go to the owner together with it, in milliseconds.
+        /// Viewers get it with that frame anyway, and each message less is one less on every node.
+        pub audio_wait_ms: u64 = 50 => 0..=350,
         /// How long a stream that nobody watches any more is still read, in milliseconds: a viewer that comes back starts at once.
         pub linger_ms: u64 = 3_000 => 0..=600_000,
         /// How long a client that connects waits for an origin to answer, in milliseconds, before it is told

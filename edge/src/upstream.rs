@@ -20,6 +20,7 @@ use crate::hub::HubTable;
 use crate::metrics::EdgeMetrics;
 
 pub(crate) mod append;
+mod company;
 pub(crate) mod publication;
 pub(crate) mod read;
 

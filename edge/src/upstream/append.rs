@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{Instrument as _, info, warn};
 
+use super::company::Company;
 use super::publication::{Keep, Limits, MediaMessage, Publication};
 use super::{Pause, Target, Upstream};
 
@@ -101,6 +102,8 @@ enum Happened {
         open: bool,
     },
     Cluster,
+    /// What waited for company has waited long enough.
+    Due,
     Late,
 }
 
@@ -126,6 +129,7 @@ async fn append(
     let metrics = upstream.metrics.clone();
     let appender = Appender {
         id: rand::random::<[u8; 16]>(),
+        company: Company::new(Duration::from_millis(upstream.config.audio_wait_ms)),
         upstream,
         request,
         media,
@@ -142,6 +146,7 @@ struct Appender {
     request: PublishRequest,
     media: mpsc::Receiver<MediaMessage>,
     events: mpsc::UnboundedSender<PublishEvent>,
+    company: Company,
 }
 
 impl Appender {
@@ -237,8 +242,14 @@ impl Appender {
         let mut deadline = Instant::now() + STALL_TIMEOUT;
         let mut closing: Option<Instant> = None;
         loop {
-            // Whatever the network takes goes at once.
-            while publication.has_unsent() {
+            // What is due goes as fast as the network takes it.
+            let now = Instant::now();
+            let due = publication.has_unsent().then(|| match media_open {
+                true => self.company.due(now),
+                false => now,
+            });
+            let is_due = due.is_some_and(|due| due <= now);
+            while is_due && publication.has_unsent() {
                 let Ok(permit) = link.requests.try_reserve() else {
                     break;
                 };
@@ -250,8 +261,12 @@ impl Appender {
                 };
                 permit.send(ask(Ask::Frames(batch)));
             }
+            let has_unsent = publication.has_unsent();
+            if !has_unsent {
+                self.company.left();
+            }
             self.count_lost(publication);
-            if !media_open && closing.is_none() && !publication.has_unsent() {
+            if !media_open && closing.is_none() && !has_unsent {
                 let close = v1::AppendClose {
                     reason: v1::CloseReason::Unpublished.into(),
                     moved: None,
@@ -261,17 +276,20 @@ impl Appender {
                 }
                 closing = Some(Instant::now() + CLOSE_TIMEOUT);
             }
-            let waits = publication.in_flight() > 0 || publication.has_unsent();
+            let stuck = is_due && has_unsent;
+            let waits = publication.in_flight() > 0 || stuck;
+            let held = due.filter(|_| !is_due);
             let wake = closing.unwrap_or(deadline);
             let happened = tokio::select! {
                 biased;
                 message = self.media.recv(), if media_open => Happened::Media(message),
                 answer = link.responses.message() => Happened::Answer(answer),
-                permit = link.requests.reserve(), if publication.has_unsent() => {
+                permit = link.requests.reserve(), if stuck => {
                     // Dropped again: the top of the loop fills it.
                     Happened::Room { open: permit.is_ok() }
                 }
                 _ = changes.changed() => Happened::Cluster,
+                () = tokio::time::sleep_until(held.unwrap_or(now)), if held.is_some() => Happened::Due,
                 () = tokio::time::sleep_until(wake), if waits || closing.is_some() => Happened::Late,
             };
             match happened {
@@ -310,7 +328,7 @@ impl Appender {
                     self.upstream.cluster.report_failure(&link.target.node);
                     return End::Broken;
                 }
-                Happened::Room { open: true } => {}
+                Happened::Room { open: true } | Happened::Due => {}
                 Happened::Room { open: false } => return End::Broken,
                 Happened::Cluster => {
                     if !self.upstream.answers(&link.target.node) {
@@ -332,15 +350,20 @@ impl Appender {
     }
 
     fn take(&mut self, message: MediaMessage, publication: &mut Publication) {
-        self.upstream.metrics.frames_published.inc();
-        publication.push(message);
+        let now = Instant::now();
+        self.take_one(message, publication, now);
         for _ in 1..MESSAGES_PER_TURN {
             let Ok(message) = self.media.try_recv() else {
                 break;
             };
-            self.upstream.metrics.frames_published.inc();
-            publication.push(message);
+            self.take_one(message, publication, now);
         }
+    }
+
+    fn take_one(&mut self, message: MediaMessage, publication: &mut Publication, now: Instant) {
+        self.upstream.metrics.frames_published.inc();
+        self.company.came(message.kind, message.flags, now);
+        publication.push(message);
     }
 
     /// What to keep of what an owner has.
