@@ -7,6 +7,9 @@ SHELL := /bin/bash
 CARGO ?= cargo
 # Seconds that each fuzz target runs.
 SECONDS ?= 60
+# Which comparison `make compare` makes, and more arguments for it.
+SCENARIO ?= fan-out
+MORE ?=
 # Arguments after `headwater standalone` for `make run`.
 ARGS ?=
 
@@ -71,6 +74,12 @@ docs: ## Documentation of all crates, into target/doc
 bench: ## Latency and fan-out of a cluster on this machine, release build
 	$(CARGO) build --release -p headwater -p headwater-loadtest
 	@deploy/bench.sh "$(TARGET)/release"
+
+.PHONY: compare
+compare: ## Run a scenario of loadtest/scenarios against its servers (SCENARIO=fan-out, MORE='--rounds 1')
+	$(CARGO) build --profile dist -p headwater -p headwater-loadtest
+	"$(TARGET)/dist/headwater-loadtest" compare loadtest/scenarios/$(SCENARIO).toml --html "$(TARGET)/$(SCENARIO).html" $(MORE)
+	@echo "charts: $(TARGET)/$(SCENARIO).html"
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for SECONDS (60) each; TARGETS='amf0 flv' for some

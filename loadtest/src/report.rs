@@ -8,6 +8,7 @@ mod machine;
 mod pages;
 mod summary;
 mod table;
+mod tally;
 
 use std::io;
 use std::path::Path;
@@ -17,10 +18,9 @@ use serde::Serialize;
 pub use connect::ConnectSummary;
 pub use machine::{Machine, utc};
 pub use pages::{cost_page, play_page};
-pub use summary::{
-    Ending, LatencySummary, MAX_KINDS, PlaySummary, PublishSummary, Spread, StoppedSummary, Tally,
-};
+pub use summary::{LatencySummary, PlaySummary, PublishSummary, StoppedSummary};
 pub use table::{Table, bytes, count, micros, millis};
+pub use tally::{Ending, MAX_KINDS, Spread, Tally};
 
 /// Writes a summary as JSON, indented, with a line break at its end.
 ///
