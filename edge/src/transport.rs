@@ -23,6 +23,8 @@ const READ_SIZE: usize = 32 * 1024;
 /// of socket buffer for each.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 256 * 1024;
+/// The send buffer of a socket, in bytes, that is to take last words behind what its client did not take. The kernel may give less.
+const ROOM: usize = 1024 * 1024;
 /// A client that has said nothing for this long is asked by the kernel whether it is there, this often.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
@@ -71,11 +73,17 @@ impl Transport {
         }
     }
 
-    /// Lets the kernel take as much as it has room for, see [`prepare`]: for the last words to a client that does not read.
+    /// Lets the kernel take as much as it has room for, see [`prepare`], and more than it would by itself: for the last words to
+    /// a client that does not read.
     pub(crate) fn use_all_room(&self) {
+        let socket = SockRef::from(self.socket());
         // Where there is no such option there is no such bound.
         #[cfg(target_os = "linux")]
-        let _ = SockRef::from(self.socket()).set_tcp_notsent_lowat(u32::MAX);
+        let _ = socket.set_tcp_notsent_lowat(u32::MAX);
+        // Setting a size that is less than the kernel has found by itself would take room away.
+        if socket.send_buffer_size().is_ok_and(|now| now < ROOM) {
+            let _ = socket.set_send_buffer_size(ROOM);
+        }
     }
 
     /// Appends what arrived to `buffer`. `Ok(0)` is the end of the stream. An empty buffer is exchanged for `scratch`, which has

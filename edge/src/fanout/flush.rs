@@ -68,6 +68,11 @@ impl Held {
         };
     }
 
+    /// When the oldest of it came, if there is anything.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
     /// When it is to be sent. `None` if there is nothing; a time that has passed means now.
     pub(crate) fn due(&self, policy: &FlushPolicy, has_video: bool) -> Option<Instant> {
         let since = self.since?;

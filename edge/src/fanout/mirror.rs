@@ -108,6 +108,10 @@ impl Mirror {
 
     /// When what is held is to be released. `None` if nothing is.
     pub(super) fn due(&self) -> Option<Instant> {
+        if self.released == 0 {
+            // The first viewers wait for a picture, and nobody has anything yet that this could be sent together with.
+            return self.held.since();
+        }
         self.held.due(&self.policy, self.has_video)
     }
 
@@ -206,5 +210,123 @@ impl Portions {
             self.portion = mirror.portion(first);
         }
         self.portion.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use headwater_media::frame::{Epoch, Frame, FrameFlags, Offset};
+    use headwater_media::name::StreamName;
+
+    use super::*;
+    use crate::config::{ApplicationSection, FanoutSection};
+    use crate::hub::RingLimits;
+
+    const LIMITS: RingLimits = RingLimits {
+        duration_ms: 4_000,
+        bytes: 1 << 20,
+        entries: 1_000,
+    };
+
+    fn hub() -> Hub {
+        let hub = Hub::new(StreamName::new("v", "live", "i", "s").unwrap(), LIMITS);
+        hub.update(|ring| ring.open(true, Epoch(1), &[], 65_536));
+        hub
+    }
+
+    fn push(hub: &Hub, sequence: u64, kind: FrameKind) {
+        let frame = Frame {
+            offset: Offset {
+                epoch: Epoch(1),
+                sequence,
+            },
+            timestamp: sequence * 20,
+            kind,
+            flags: if sequence == 0 {
+                FrameFlags::KEY
+            } else {
+                FrameFlags::empty()
+            },
+            payload: Bytes::from(vec![sequence as u8; 100]),
+        };
+        hub.update(|ring| ring.push(&frame, 65_536));
+    }
+
+    fn mirror(flush_ms: u64) -> Mirror {
+        let application = ApplicationSection {
+            flush_ms,
+            ..ApplicationSection::default()
+        };
+        Mirror::new(FlushPolicy::new(&application, &FanoutSection::default()))
+    }
+
+    #[test]
+    fn viewers_get_what_is_released_and_nothing_else() {
+        let hub = hub();
+        let mut mirror = mirror(0);
+        push(&hub, 0, FrameKind::Video);
+        mirror.refresh(&hub);
+        assert!(mirror.entry(0).is_none());
+        mirror.release();
+        assert!(mirror.entry(0).is_some());
+        push(&hub, 1, FrameKind::Audio);
+        mirror.refresh(&hub);
+        assert!(mirror.entry(1).is_none() && mirror.released() == 1);
+        assert!(mirror.due().is_some_and(|due| due > Instant::now()));
+        push(&hub, 2, FrameKind::Video);
+        mirror.refresh(&hub);
+        assert!(mirror.due().is_some_and(|due| due <= Instant::now()));
+    }
+
+    #[test]
+    fn the_first_of_a_stream_is_not_held() {
+        let hub = hub();
+        let mut mirror = mirror(350);
+        assert_eq!(mirror.due(), None);
+        push(&hub, 0, FrameKind::Video);
+        mirror.refresh(&hub);
+        assert!(mirror.due().is_some_and(|due| due <= Instant::now()));
+        mirror.release();
+        push(&hub, 1, FrameKind::Video);
+        mirror.refresh(&hub);
+        let in_a_while = Instant::now() + Duration::from_millis(200);
+        assert!(mirror.due().is_some_and(|due| due > in_a_while));
+    }
+
+    #[test]
+    fn a_portion_is_the_wire_form_of_what_is_released() {
+        let hub = hub();
+        let mut mirror = mirror(0);
+        for (sequence, kind) in [FrameKind::Video, FrameKind::Audio, FrameKind::Video]
+            .into_iter()
+            .enumerate()
+        {
+            push(&hub, sequence as u64, kind);
+        }
+        mirror.refresh(&hub);
+        mirror.release();
+        let wire: Vec<u8> = (0..3)
+            .flat_map(|number| match mirror.entry(number) {
+                Some((Entry::Frame(entry), _)) => entry.frame.shared().to_vec(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let mut portions = Portions::default();
+        let portion = portions.get(&mirror, 0).expect("a portion");
+        assert_eq!(portion.bytes()[..], wire[..]);
+        assert_eq!(
+            (portion.end(), portion.frames(), portion.pictures()),
+            (3, 3, 2)
+        );
+        let last = portions.get(&mirror, 2).expect("a portion");
+        assert!(wire.ends_with(last.bytes()));
+        assert!(portions.get(&mirror, 3).is_none(), "nothing is left");
+        // A status is not the same for all.
+        hub.update(|ring| ring.set_unpublished());
+        mirror.refresh(&hub);
+        mirror.release();
+        assert!(portions.get(&mirror, 2).is_none());
     }
 }

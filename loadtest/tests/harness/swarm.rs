@@ -249,8 +249,8 @@ async fn a_server_that_closes_who_does_not_read_is_seen() {
     })
     .unwrap();
     until("the other has ended", || swarm.counts().ended >= 1).await;
-    // The table of connections is looked at each second.
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    // The table of connections is looked at every five seconds.
+    tokio::time::sleep(Duration::from_millis(5_500)).await;
     let summary = swarm.report();
     assert_eq!((summary.viewers, summary.disconnected), (1, 1));
     let stopped = summary.stopped.unwrap();
@@ -259,7 +259,7 @@ async fn a_server_that_closes_who_does_not_read_is_seen() {
     if cfg!(target_os = "linux") {
         let after = stopped.closed_after;
         assert_eq!(after.count, 1);
-        assert!((900.0..=3_000.0).contains(&after.p50_ms), "{after}");
+        assert!((900.0..=10_000.0).contains(&after.p50_ms), "{after}");
     }
 }
 

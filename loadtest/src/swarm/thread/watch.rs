@@ -19,6 +19,10 @@ use crate::swarm::seconds::Seconds;
 use crate::swarm::watcher::Phase;
 use crate::viewer::ViewerReport;
 
+/// How often it is looked whether the server has closed connections that nobody reads, in nanoseconds. The kernel takes tens of
+/// milliseconds to tell, in which nobody is read: more often, and that would be the latency that is measured.
+const LOOK_AT_PEERS: u64 = 5 * SECOND;
+
 const SECOND: u64 = 1_000_000_000;
 
 /// How often figures are published.
@@ -116,6 +120,7 @@ pub(in crate::swarm) struct Watch {
     second: u64,
     next_publish: u64,
     has_stopped: bool,
+    next_look: u64,
     next_look_at_peers: u64,
     /// Who waits for those that read again, with what is told already, and until when.
     reading_again: Option<(Sender<Box<Told>>, Box<Told>, u64)>,
@@ -141,6 +146,7 @@ impl Watch {
             window: Default::default(),
             second: 0,
             has_stopped: false,
+            next_look: 0,
             next_look_at_peers: 0,
             reading_again: None,
             has_read_again: false,
@@ -173,11 +179,12 @@ impl Watch {
         if self.has_read_again {
             return None;
         }
-        if now < self.next_look_at_peers {
-            return Some(self.next_look_at_peers);
+        if now < self.next_look {
+            return Some(self.next_look);
         }
-        self.next_look_at_peers = now.saturating_add(SECOND);
-        if self.has_stopped {
+        self.next_look = now.saturating_add(SECOND);
+        if self.has_stopped && now >= self.next_look_at_peers {
+            self.next_look_at_peers = now.saturating_add(LOOK_AT_PEERS);
             look_at_peers(&mut sockets.slots, now);
         }
         self.has_stopped = true;
@@ -192,7 +199,7 @@ impl Watch {
             stopped += u64::from(slot.stopped_at.is_some());
         }
         self.published.stopped.store(stopped, Ordering::Relaxed);
-        Some(self.next_look_at_peers)
+        Some(self.next_look)
     }
 
     /// Adds what was seen since the last time to its second, and to the window unless that begins now.
