@@ -3,7 +3,11 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["headwater/v1/stream_log.proto", "headwater/v1/node.proto"];
+    let files = [
+        "headwater/v1/stream_log.proto",
+        "headwater/v1/recording.proto",
+        "headwater/v1/node.proto",
+    ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");
     }

@@ -4,6 +4,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`file`] | media files as logs: what every format gives |
 //! | [`flv`] | FLV in and out |
 //! | [`frame`] | frames, offsets, epochs, kinds and flags |
 //! | [`inspect`] | what a payload says about itself: key frame, codec header, codec, track, metadata name |
@@ -14,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod file;
 pub mod flv;
 pub mod frame;
 pub mod inspect;
