@@ -7,6 +7,8 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread;
 
 /// The state of a connection that neither end has closed.
 const ESTABLISHED: &str = "01";
@@ -15,12 +17,50 @@ const ESTABLISHED: &str = "01";
 pub(super) type Ends = (SocketAddr, SocketAddr);
 
 /// Whether an address is surely one of this machine.
-pub(super) fn is_here(address: SocketAddr) -> bool {
+fn is_here(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
+/// A look at the table, on a thread of its own: the kernel takes tens of milliseconds to tell, and whoever reads sockets in the
+/// meantime must not wait for it.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// When it began.
+    pub(super) at: u64,
+    ends: Vec<Ends>,
+    found: Receiver<Option<HashSet<Ends>>>,
+}
+
+impl Look {
+    /// Begins at time `at`. `None` where there is no thread to be had.
+    pub(super) fn begin(at: u64, ends: Vec<Ends>) -> Option<Self> {
+        let (told, found) = channel();
+        let asked = ends.clone();
+        let look = move || {
+            // Nobody may wait for it any more.
+            let _ = told.send(open_on_this_machine(asked.into_iter()));
+        };
+        let name = "connections".to_owned();
+        thread::Builder::new().name(name).spawn(look).ok()?;
+        Some(Self { at, ends, found })
+    }
+
+    /// Whose far end is closed, once that is known.
+    pub(super) fn closed(&self) -> Option<Vec<Ends>> {
+        match self.found.try_recv() {
+            Ok(Some(open)) => {
+                let is_closed =
+                    |(near, far): &Ends| !open.contains(&(*far, *near)) && is_here(*far);
+                Some(self.ends.iter().copied().filter(is_closed).collect())
+            }
+            Ok(None) | Err(TryRecvError::Disconnected) => Some(Vec::new()),
+            Err(TryRecvError::Empty) => None,
+        }
+    }
+}
+
 /// The connections that are open, as the far ends of `ends` see them: theirs is the near end. `None` where the system does not tell.
-pub(super) fn open_on_this_machine(ends: impl Iterator<Item = Ends>) -> Option<HashSet<Ends>> {
+fn open_on_this_machine(ends: impl Iterator<Item = Ends>) -> Option<HashSet<Ends>> {
     let wanted: HashSet<Ends> = ends.map(|(near, far)| (far, near)).collect();
     let mut open = HashSet::new();
     let mut is_told = false;

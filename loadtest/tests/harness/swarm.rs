@@ -249,8 +249,8 @@ async fn a_server_that_closes_who_does_not_read_is_seen() {
     })
     .unwrap();
     until("the other has ended", || swarm.counts().ended >= 1).await;
-    // The table of connections is looked at every five seconds.
-    tokio::time::sleep(Duration::from_millis(5_500)).await;
+    // The table of connections is looked at every five seconds, and what was found is taken a second later.
+    tokio::time::sleep(Duration::from_millis(6_500)).await;
     let summary = swarm.report();
     assert_eq!((summary.viewers, summary.disconnected), (1, 1));
     let stopped = summary.stopped.unwrap();

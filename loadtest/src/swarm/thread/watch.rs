@@ -1,5 +1,6 @@
 //! The job of watching: viewers begin one after the other, some stop reading, and what they see is published.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -13,14 +14,14 @@ use crate::measure::Latencies;
 use crate::pacing;
 use crate::report::Tally;
 use crate::swarm::account::Sums;
-use crate::swarm::peers;
+use crate::swarm::peers::{self, Look};
 use crate::swarm::plan::Plan;
 use crate::swarm::seconds::Seconds;
 use crate::swarm::watcher::Phase;
 use crate::viewer::ViewerReport;
 
-/// How often it is looked whether the server has closed connections that nobody reads, in nanoseconds. The kernel takes tens of
-/// milliseconds to tell, in which nobody is read: more often, and that would be the latency that is measured.
+/// How often it is looked whether the server has closed connections that nobody reads, in nanoseconds. Each look takes tens of
+/// milliseconds of processor time.
 const LOOK_AT_PEERS: u64 = 5 * SECOND;
 
 const SECOND: u64 = 1_000_000_000;
@@ -122,6 +123,7 @@ pub(in crate::swarm) struct Watch {
     has_stopped: bool,
     next_look: u64,
     next_look_at_peers: u64,
+    look_at_peers: Option<Look>,
     /// Who waits for those that read again, with what is told already, and until when.
     reading_again: Option<(Sender<Box<Told>>, Box<Told>, u64)>,
     has_read_again: bool,
@@ -148,6 +150,7 @@ impl Watch {
             has_stopped: false,
             next_look: 0,
             next_look_at_peers: 0,
+            look_at_peers: None,
             reading_again: None,
             has_read_again: false,
             leaving: None,
@@ -185,7 +188,13 @@ impl Watch {
         self.next_look = now.saturating_add(SECOND);
         if self.has_stopped && now >= self.next_look_at_peers {
             self.next_look_at_peers = now.saturating_add(LOOK_AT_PEERS);
-            look_at_peers(&mut sockets.slots, now);
+            self.look_at_peers = begin_look_at_peers(&sockets.slots, now);
+        }
+        if let Some(look) = &self.look_at_peers
+            && let Some(closed) = look.closed()
+        {
+            note_closed(&mut sockets.slots, look.at, &closed);
+            self.look_at_peers = None;
         }
         self.has_stopped = true;
         // Again each second, for viewers that were not yet let in.
@@ -390,22 +399,26 @@ impl Job for Watch {
     }
 }
 
-/// Notes of which silent viewers the server has closed its end.
-fn look_at_peers(slots: &mut [Slot], now: u64) {
-    let mut silent: Vec<_> = slots
-        .iter_mut()
-        .filter(|slot| !slot.reads && slot.closed_at.is_none())
-        .filter_map(|slot| Some((slot.ends()?, slot)))
+/// Looks of which silent viewers the server has closed its end.
+fn begin_look_at_peers(slots: &[Slot], now: u64) -> Option<Look> {
+    let is_silent = |slot: &&Slot| !slot.reads && slot.closed_at.is_none();
+    let silent: Vec<_> = slots
+        .iter()
+        .filter(is_silent)
+        .filter_map(Slot::ends)
         .collect();
     if silent.is_empty() {
-        return;
+        return None;
     }
-    let Some(open) = peers::open_on_this_machine(silent.iter().map(|(ends, _)| *ends)) else {
-        return;
-    };
-    for ((near, far), slot) in &mut silent {
-        if !open.contains(&(*far, *near)) && peers::is_here(*far) {
-            slot.closed_at = Some(now);
+    Look::begin(now, silent)
+}
+
+/// Notes which silent viewers were found closed.
+fn note_closed(slots: &mut [Slot], at: u64, closed: &[peers::Ends]) {
+    let closed: HashSet<_> = closed.iter().collect();
+    for slot in slots.iter_mut().filter(|slot| slot.closed_at.is_none()) {
+        if slot.ends().is_some_and(|ends| closed.contains(&ends)) {
+            slot.closed_at = Some(at);
         }
     }
 }
