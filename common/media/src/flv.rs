@@ -9,11 +9,14 @@
 //! - After an error the reader stays at it: FLV has nothing to find the next tag by.
 //!
 //! # What it does not do
-//! It reads no encrypted tags (they are given out with [`Tag::filtered`] set), and writes no seek index.
+//! It reads no encrypted tags: streams have them with [`Tag::filtered`] set, files end there.
 
+mod file;
+mod metadata;
 mod reader;
 mod writer;
 
+pub use file::{FlvFile, MAX_HEADER_CHANGES, MAX_INDEX_ENTRIES, MAX_PIECE_FRAMES};
 pub use reader::{FlvError, FlvReader};
 pub use writer::{FLV_HEADER_SIZE, TAG_HEADER_SIZE, write_header, write_tag};
 

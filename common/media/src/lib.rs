@@ -4,7 +4,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`file`] | media files as logs: what every format gives |
+//! | [`mod@file`] | media files as logs: what every format gives |
 //! | [`flv`] | FLV in and out |
 //! | [`frame`] | frames, offsets, epochs, kinds and flags |
 //! | [`inspect`] | what a payload says about itself: key frame, codec header, codec, track, metadata name |
