@@ -149,14 +149,14 @@ fn a_seek_table_saves_reading_and_changes_nothing() {
 }
 
 /// From the number of an entry and its true position.
-type Lie = dyn Fn(usize, u64) -> u64;
+type Lie<'a> = dyn Fn(usize, u64) -> u64 + 'a;
 
 #[test]
 fn a_lying_seek_table_is_not_trusted() {
     let bytes = ffmpeg(&format!("{AUDIO_VIDEO} -flvflags add_keyframe_index"));
     let honest = walk(&open(&bytes, SMALL)).expect("pieces");
     let count = table(&bytes).keyframes.len();
-    let lies: [(&str, &Lie); 5] = [
+    let lies: [(&str, &Lie<'_>); 5] = [
         ("all beside", &|_, position| position + 1),
         ("one far out", &|n, position| {
             if n + 1 == count { 1 << 52 } else { position }
