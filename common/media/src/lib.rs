@@ -8,6 +8,7 @@
 //! | [`flv`] | FLV in and out |
 //! | [`frame`] | frames, offsets, epochs, kinds and flags |
 //! | [`inspect`] | what a payload says about itself: key frame, codec header, codec, track, metadata name |
+//! | [`mp4`] | MP4, F4V, MOV, M4A and 3GP files in |
 //! | [`name`] | names of virtual hosts, applications, instances and streams |
 //! | [`synthetic`] | an H.264 and AAC source for tests and the load harness |
 //! | [`timeline`] | from RTMP timestamps to the timeline of a stream |
@@ -19,6 +20,7 @@ pub mod file;
 pub mod flv;
 pub mod frame;
 pub mod inspect;
+pub mod mp4;
 pub mod name;
 pub mod synthetic;
 pub mod timeline;

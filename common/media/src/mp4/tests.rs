@@ -1,0 +1,4 @@
+mod ffmpeg;
+mod hostile;
+mod made;
+mod support;
