@@ -58,7 +58,7 @@ use crate::frame::{FrameFlags, FrameKind};
 use crate::inspect::inspect;
 
 /// Most samples of a file: 24 hours of 60 pictures and 94 AAC frames a second are 13 million. A file has at most one for each
-/// [`MIN_SAMPLE_COST`] of its bytes.
+/// four of its bytes.
 pub const MAX_SAMPLES: u32 = 1 << 24;
 
 /// Bytes of a file, of tables or of media, that each sample takes at the least.
