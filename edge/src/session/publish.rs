@@ -20,8 +20,9 @@ const MEDIA_QUEUE: usize = 256;
 pub(super) struct Publishing {
     stream_id: u32,
     name: String,
-    /// Dropped to unpublish.
+    /// Dropped to unpublish. What is recorded is then still here, to tell the client how the recording ended.
     media: Option<mpsc::Sender<MediaMessage>>,
+    is_recorded: bool,
     pub(super) events: mpsc::UnboundedReceiver<PublishEvent>,
 }
 
@@ -54,10 +55,13 @@ impl Session {
         };
         let (media, media_receiver) = mpsc::channel(MEDIA_QUEUE);
         let (events_sender, events) = mpsc::unbounded_channel();
+        self.publishing
+            .retain(|ended| ended.stream_id != request.stream_id);
         self.publishing.push(Publishing {
             stream_id: request.stream_id,
             name: request.name,
             media: Some(media),
+            is_recorded: request.mode != PublishMode::Live,
             events,
         });
         let ask = append::PublishRequest {
@@ -74,8 +78,12 @@ impl Session {
 
     pub(super) fn unpublish(&mut self, stream_id: u32) {
         // Dropping the sender ends the append, which tells the owner after the last frame.
+        let ended = |publishing: &Publishing| publishing.stream_id == stream_id;
         self.publishing
-            .retain(|publishing| publishing.stream_id != stream_id);
+            .retain(|publishing| !ended(publishing) || publishing.is_recorded);
+        for publishing in self.publishing.iter_mut().filter(|it| ended(it)) {
+            publishing.media = None;
+        }
     }
 
     pub(super) async fn media(&mut self, stream_id: u32, frame: MediaFrame) {
@@ -103,6 +111,14 @@ impl Session {
             return;
         };
         let stream_id = publishing.stream_id;
+        if let PublishEvent::Record(status) = event {
+            self.record_status(index, &status);
+            return;
+        }
+        if publishing.media.is_none() {
+            // The client has unpublished: nothing else concerns it.
+            return;
+        }
         match event {
             PublishEvent::Accepted => {
                 info!(stream = publishing.name, "publishes");
@@ -133,7 +149,30 @@ impl Session {
                 self.note_failure(outcome);
             }
             PublishEvent::Probe { within, answer } => self.probe(within, answer),
+            PublishEvent::Record(_) => {}
         }
+    }
+
+    /// Tells the client what became of the recording that it asked for.
+    fn record_status(&mut self, index: usize, status: &v1::RecordStatus) {
+        let Some(publishing) = self.publishing.get(index) else {
+            return;
+        };
+        let code = match status.state() {
+            v1::RecordState::Started => StatusCode::RecordStart,
+            v1::RecordState::Stopped => StatusCode::RecordStop,
+            v1::RecordState::Failed => StatusCode::RecordFailed,
+            v1::RecordState::NoAccess => StatusCode::RecordNoAccess,
+            v1::RecordState::QuotaExceeded => StatusCode::RecordDiskQuotaExceeded,
+            v1::RecordState::Unspecified => return,
+        };
+        info!(stream = publishing.name, %code, status.description, "the recording changed");
+        let mut told = Status::new(code).with("details", publishing.name.as_str());
+        if !status.description.is_empty() {
+            told = told.describe(status.description.clone());
+        }
+        let outcome = self.core.status(publishing.stream_id, told);
+        self.note_failure(outcome);
     }
 
     /// Finds out whether the client is still there: anything that it sends from now on says so.

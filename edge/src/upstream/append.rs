@@ -70,6 +70,8 @@ pub(crate) enum PublishEvent {
         within: Duration,
         answer: oneshot::Sender<bool>,
     },
+    /// What became of the recording that the client asked for. The live stream goes on.
+    Record(v1::RecordStatus),
 }
 
 /// Why publishing was refused.
@@ -314,6 +316,9 @@ impl Appender {
                         Some(Answer::Stopped(stopped)) => return End::Stopped(stopped.description),
                         Some(Answer::Rejected(rejected)) => {
                             return End::Stopped(rejected.description);
+                        }
+                        Some(Answer::Record(status)) => {
+                            let _ = self.events.send(PublishEvent::Record(status));
                         }
                         Some(Answer::Accepted(_)) | None => {}
                     }
