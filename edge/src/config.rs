@@ -88,6 +88,31 @@ section! {
 }
 
 section! {
+    /// How the edge gets recordings and media files from origins, and what it keeps of them.
+    pub struct RecordedSection {
+        /// Most bytes kept of them in memory, shared by all viewers. What was not used for the longest time goes first.
+        pub cache_bytes: usize = 268_435_456 => 16_777_216..=1_099_511_627_776,
+        /// How long the edge believes what an origin said of a name, in milliseconds: whether something is published or stored
+        /// under it.
+        pub description_ms: u64 = 1_000 => 50..=60_000,
+        /// How long the newest part of a recording that still grows is kept, in milliseconds, before it is asked for again.
+        pub growing_ms: u64 = 500 => 50..=10_000,
+        /// Most names of which the edge remembers what an origin said.
+        pub max_names: usize = 65_536 => 64..=10_000_000,
+        /// Most pieces that are fetched at once. More wait.
+        pub max_fetches: usize = 256 => 1..=65_536,
+        /// Most pieces that are fetched at once from one origin. Less than `max_fetches`, so that an origin that hangs does
+        /// not hold up the others.
+        pub max_fetches_per_origin: usize = 64 => 1..=65_536,
+        /// How long an origin may take for an answer, in milliseconds.
+        pub call_timeout_ms: u64 = 3_000 => 100..=60_000,
+        /// How long the edge goes on asking, the same origin or another, before a viewer is told that nothing can be had, in
+        /// milliseconds.
+        pub patience_ms: u64 = 8_000 => 0..=120_000,
+    }
+}
+
+section! {
     /// What an application allows.
     pub struct ApplicationSection {
         /// Whether clients may publish.
@@ -107,6 +132,8 @@ section! {
         pub fanout: FanoutSection = FanoutSection::default(),
         /// Origins.
         pub upstream: UpstreamSection = UpstreamSection::default(),
+        /// Recordings and media files.
+        pub recorded: RecordedSection = RecordedSection::default(),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::config::{ApplicationSection, EdgeConfig};
 use crate::hub::{HubTable, RingLimits};
 use crate::listen::{Listener, bind};
 use crate::metrics::EdgeMetrics;
+use crate::recorded::Recorded;
 use crate::session;
 use crate::upstream::Upstream;
 use crate::worker;
@@ -85,6 +86,9 @@ pub(crate) struct Shared {
     /// The protocol's settings, one copy for all sessions.
     pub(crate) rtmp: Arc<ServerConfig>,
     pub(crate) upstream: Arc<Upstream>,
+    /// Recordings and media files.
+    #[allow(dead_code)]
+    pub(crate) recorded: Recorded,
     pub(crate) metrics: EdgeMetrics,
     pub(crate) tasks: Tasks,
     pub(crate) shutdown: Shutdown,
@@ -99,7 +103,8 @@ impl Shared {
     }
 }
 
-/// Tasks on the process's shared runtime, started from the workers.
+/// Tasks on the process's shared runtime, started from the workers. Clones share it.
+#[derive(Clone)]
 pub(crate) struct Tasks {
     runtime: Handle,
     tracker: TaskTracker,
@@ -107,6 +112,15 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
+    /// On the runtime that this is called within; they end when `stopping` is cancelled.
+    pub(crate) fn new(stopping: CancellationToken) -> Self {
+        Self {
+            runtime: Handle::current(),
+            tracker: TaskTracker::new(),
+            stopping,
+        }
+    }
+
     /// Runs a task until it ends or the process stops.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stopping = self.stopping.clone();
@@ -151,16 +165,14 @@ impl Edge {
             chunk_size: config.rtmp.chunk_bytes,
             node: node.id,
         });
+        let tasks = Tasks::new(node.shutdown.stopping());
         let shared = Arc::new(Shared {
+            recorded: Recorded::new(&config.edge.recorded, Arc::clone(&upstream), tasks.clone()),
             rtmp: Arc::new(session::core_config(&config.rtmp)),
             config,
             upstream,
             metrics,
-            tasks: Tasks {
-                runtime: Handle::current(),
-                tracker: TaskTracker::new(),
-                stopping: node.shutdown.stopping(),
-            },
+            tasks,
             shutdown: node.shutdown.clone(),
             last_call: node.shutdown.stopping().child_token(),
             admission: Arc::new(admission),

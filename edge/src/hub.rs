@@ -24,7 +24,7 @@ mod ring;
 mod wire;
 
 pub(crate) use ring::{Entry, Ring, RingLimits, StreamEntry};
-pub(crate) use wire::{Preface, SHARED_STREAM_ID, WireFrame};
+pub(crate) use wire::{Preface, SHARED_STREAM_ID, WireFrame, chunk_stream, message_type, wrapped};
 
 /// One stream on this edge.
 pub(crate) struct Hub {

@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::fanout::Tally;
 use crate::fanout::play::Selected;
+use crate::recorded::RecordedMeters;
 
 /// The metrics of one edge; cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,6 +34,7 @@ pub(crate) struct EdgeMetrics {
     pub(crate) upstream_gaps: Counter,
     pub(crate) resumptions: Counter,
     pub(crate) stream_viewers: StreamFamily<Gauge>,
+    pub(crate) recorded: RecordedMeters,
 }
 
 impl EdgeMetrics {
@@ -92,6 +94,7 @@ impl EdgeMetrics {
             ),
             stream_viewers: room
                 .stream_family("stream_viewers", "Viewers of a stream on this edge"),
+            recorded: RecordedMeters::new(&room),
         }
     }
 

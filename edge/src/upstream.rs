@@ -88,7 +88,8 @@ impl Upstream {
         )
     }
 
-    fn routing(&self, target: &Target) -> v1::Routing {
+    /// What the called node is told about how it was found.
+    pub(crate) fn routing(&self, target: &Target) -> v1::Routing {
         v1::Routing {
             ring_version: self.cluster.view().ring_version(),
             unreachable: target.unreachable.iter().map(ToString::to_string).collect(),

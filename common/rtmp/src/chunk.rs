@@ -14,7 +14,9 @@ mod writer;
 pub use error::ChunkError;
 pub use header::{HeaderBytes, MAX_HEADER_LENGTH, header};
 pub use reader::{ChunkReader, ReaderLimits};
-pub use writer::{ChunkWriter, SharedWire, shared_wire_form};
+pub use writer::{
+    ChunkWriter, SharedWire, put_shared_wire_form, shared_wire_form, shared_wire_length,
+};
 
 /// The chunk size of both directions until a Set Chunk Size message says otherwise, in bytes (section 5.4.1).
 pub const DEFAULT_CHUNK_SIZE: u32 = 128;

@@ -149,11 +149,11 @@ impl WindowItem for WireFrame {
 }
 
 /// RTMP timestamps are the low 32 bits.
-fn wrapped(timestamp: u64) -> u32 {
+pub(crate) fn wrapped(timestamp: u64) -> u32 {
     (timestamp & u64::from(u32::MAX)) as u32
 }
 
-fn message_type(kind: FrameKind) -> MessageType {
+pub(crate) fn message_type(kind: FrameKind) -> MessageType {
     match kind {
         FrameKind::Audio => MessageType::AUDIO,
         FrameKind::Video => MessageType::VIDEO,
@@ -162,7 +162,7 @@ fn message_type(kind: FrameKind) -> MessageType {
 }
 
 /// Chunk streams that only shared frames use, so that no writer's header compression is disturbed.
-fn chunk_stream(kind: FrameKind) -> u32 {
+pub(crate) fn chunk_stream(kind: FrameKind) -> u32 {
     match kind {
         FrameKind::Audio => chunk_streams::AUDIO,
         FrameKind::Video => chunk_streams::VIDEO,

@@ -10,7 +10,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::header::{HeaderBytes, MAX_HEADER_LENGTH, continuation, header};
+use super::header::{HeaderBytes, continuation, header};
 use super::{DEFAULT_CHUNK_SIZE, EXTENDED_TIMESTAMP, MAX_CHUNK_SIZE};
 use crate::message::{MAX_MESSAGE_LENGTH, Message, MessageType};
 
@@ -167,6 +167,23 @@ pub struct SharedWire {
 #[must_use]
 pub fn shared_wire_form(chunk_stream: u32, message: &Message, chunk_size: u32) -> SharedWire {
     let payload = stated(&message.payload);
+    let length = shared_wire_length(chunk_stream, message.timestamp, payload.len(), chunk_size);
+    let mut out = BytesMut::with_capacity(length);
+    let header_length = put_shared_wire_form(chunk_stream, message, chunk_size, &mut out);
+    SharedWire {
+        bytes: out.freeze(),
+        header_length,
+    }
+}
+
+/// As [`shared_wire_form`], appended to `out`, so that the forms of many messages are contiguous. Gives the length of the first header.
+pub fn put_shared_wire_form(
+    chunk_stream: u32,
+    message: &Message,
+    chunk_size: u32,
+    out: &mut BytesMut,
+) -> usize {
+    let payload = stated(&message.payload);
     let first = header(
         chunk_stream,
         message.timestamp,
@@ -174,27 +191,35 @@ pub fn shared_wire_form(chunk_stream: u32, message: &Message, chunk_size: u32) -
         message.kind,
         message.stream_id,
     );
-    let extended = (message.timestamp >= EXTENDED_TIMESTAMP).then_some(message.timestamp);
-    let chunk_size = chunk_size.clamp(1, MAX_CHUNK_SIZE) as usize;
-    let mut out = BytesMut::with_capacity(wire_length(
-        &first,
-        chunk_stream,
-        extended,
-        payload.len(),
-        chunk_size,
-    ));
     put_chunks(
         chunk_stream,
         &first,
-        extended,
+        extended(message.timestamp),
         payload,
-        chunk_size,
-        &mut out,
+        chunk_size.clamp(1, MAX_CHUNK_SIZE) as usize,
+        out,
     );
-    SharedWire {
-        bytes: out.freeze(),
-        header_length: first.len(),
-    }
+    first.len()
+}
+
+/// Bytes of the shared form of a message with a payload of `payload` bytes, see [`shared_wire_form`].
+#[must_use]
+pub fn shared_wire_length(
+    chunk_stream: u32,
+    timestamp: u32,
+    payload: usize,
+    chunk_size: u32,
+) -> usize {
+    let payload = payload.min(MAX_MESSAGE_LENGTH);
+    let first = header(chunk_stream, timestamp, 0, MessageType::DATA_AMF0, 0);
+    let chunk_size = chunk_size.clamp(1, MAX_CHUNK_SIZE) as usize;
+    let extended = extended(timestamp);
+    wire_length(&first, chunk_stream, extended, payload, chunk_size)
+}
+
+/// The extended timestamp of a message whose first header is of type 0, if it needs one.
+fn extended(timestamp: u32) -> Option<u32> {
+    (timestamp >= EXTENDED_TIMESTAMP).then_some(timestamp)
 }
 
 /// The part of a payload that a message header can state: all of it, but for bugs.
@@ -223,7 +248,7 @@ fn put_chunks(
     out: &mut BytesMut,
 ) {
     if payload.len() <= chunk_size {
-        out.reserve(MAX_HEADER_LENGTH + payload.len());
+        out.reserve(first.len() + payload.len());
         out.extend_from_slice(first);
         out.extend_from_slice(payload);
         return;

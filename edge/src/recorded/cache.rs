@@ -1,0 +1,319 @@
+//! The pieces that this edge holds, shared by all its viewers.
+//!
+//! Invariants:
+//! - bounded in bytes; what was not used for the longest time goes first, whatever stream it is of;
+//! - one short lock: pieces are made, copied and freed outside of it, and each step under it is O(log n);
+//! - a piece that more pieces follow is right for as long as it is held. The last one of a stream may come again with more frames, so
+//!   it has to be looked after: see [`Found::Unsure`] and [`Found::Grows`].
+//!
+//! It asks nobody: what is not here is [`Found::Missing`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_media::frame::{Epoch, Offset};
+use headwater_media::name::StreamName;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::model::{Follows, Place};
+use super::piece::Piece;
+
+/// Sorts after every other place of the same media time.
+const LAST: Offset = Offset {
+    epoch: Epoch(u64::MAX),
+    sequence: u64::MAX,
+};
+
+/// What the cache has for a place.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    Piece(Arc<Piece>),
+    /// What is here was right, and still is if the stream was not appended to: a description tells. If it was, `ask` for this.
+    Unsure {
+        ask: Place,
+    },
+    /// What is here is the last piece of a growing recording, and too old: ask for this.
+    Grows {
+        ask: Place,
+    },
+    Missing,
+}
+
+/// How long to believe what may change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trust {
+    /// The last piece of a growing recording.
+    pub(super) growing: Duration,
+    /// The ends of a stream of which nothing else is known.
+    pub(super) ends: Duration,
+}
+
+/// The cache of one edge.
+pub(super) struct Cache {
+    limit: usize,
+    trust: Trust,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: usize,
+    /// Counts uses.
+    clock: u64,
+    /// A stream has more than one generation here for as long as viewers of an old one are about.
+    streams: HashMap<Arc<StreamName>, Vec<Generation>>,
+    /// Least recently used first.
+    recent: BTreeMap<u64, Key>,
+}
+
+struct Key {
+    name: Arc<StreamName>,
+    generation: u64,
+    first: Offset,
+}
+
+struct Generation {
+    number: u64,
+    pieces: BTreeMap<Offset, Held>,
+    /// By media time of the beginning.
+    times: BTreeSet<(u64, Offset)>,
+    /// The piece that answers whatever is before the beginning, and when an origin said so.
+    beginning: Option<(Offset, Instant)>,
+}
+
+struct Held {
+    piece: Arc<Piece>,
+    since: Instant,
+    used: u64,
+}
+
+impl Cache {
+    pub(super) fn new(limit: usize, trust: Trust) -> Self {
+        Self {
+            limit,
+            trust,
+            state: Mutex::default(),
+        }
+    }
+
+    /// What is here for a place. `closed` tells, where it is needed, the end in milliseconds of a stream that is known not to grow
+    /// now; it must be quick.
+    pub(super) fn find(
+        &self,
+        name: &StreamName,
+        generation: u64,
+        place: Place,
+        closed: impl Fn() -> Option<u64>,
+    ) -> Found {
+        let mut state = self.state.lock();
+        let State {
+            clock,
+            streams,
+            recent,
+            ..
+        } = &mut *state;
+        let Some(run) = streams
+            .get_mut(name)
+            .and_then(|runs| runs.iter_mut().find(|run| run.number == generation))
+        else {
+            return Found::Missing;
+        };
+        let now = Instant::now();
+        let Some((first, by_beginning)) = run.locate(place) else {
+            return Found::Missing;
+        };
+        let beginning = run.beginning;
+        let Some(held) = run.pieces.get_mut(&first) else {
+            return Found::Missing;
+        };
+        let old = |since: Instant, trust| now.saturating_duration_since(since) >= trust;
+        if by_beginning
+            && beginning.is_none_or(|(_, since)| old(since, self.trust.ends))
+            && closed().is_none()
+        {
+            return Found::Unsure { ask: place };
+        }
+        let ask = Place::Offset(first);
+        match held.piece.follows {
+            Follows::Piece => {}
+            Follows::Live if old(held.since, self.trust.growing) => return Found::Grows { ask },
+            Follows::End
+                if old(held.since, self.trust.ends)
+                    && closed().is_none_or(|end| end > held.piece.end_ms) =>
+            {
+                return Found::Unsure { ask };
+            }
+            Follows::Live | Follows::End => {}
+        }
+        *clock += 1;
+        if let Some(key) = recent.remove(&held.used) {
+            recent.insert(*clock, key);
+        }
+        held.used = *clock;
+        Found::Piece(Arc::clone(&held.piece))
+    }
+
+    /// Takes a piece that was asked for by `place`.
+    pub(super) fn insert(&self, name: &StreamName, place: Place, piece: &Arc<Piece>) {
+        let now = Instant::now();
+        let mut freed = Vec::new();
+        let mut state = self.state.lock();
+        state.put(name, place, piece, now, &mut freed);
+        while state.bytes > self.limit && state.recent.len() > 1 {
+            state.evict(&mut freed);
+        }
+        drop(state);
+        // Here, not under the lock: the last one to let go of a piece frees a mebibyte.
+        drop(freed);
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+}
+
+impl State {
+    fn put(
+        &mut self,
+        name: &StreamName,
+        place: Place,
+        piece: &Arc<Piece>,
+        now: Instant,
+        freed: &mut Vec<Arc<Piece>>,
+    ) {
+        let name = match self.streams.get_key_value(name) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::new(name.clone()),
+        };
+        let runs = self.streams.entry(Arc::clone(&name)).or_default();
+        let index = match runs.iter().position(|run| run.number == piece.generation) {
+            Some(index) => index,
+            None => {
+                runs.push(Generation::new(piece.generation));
+                runs.len() - 1
+            }
+        };
+        let Some(run) = runs.get_mut(index) else {
+            return;
+        };
+        run.learn_beginning(place, piece, now);
+        if let Some(held) = run.pieces.get_mut(&piece.first) {
+            // Two answers may cross: pieces only ever grow.
+            let newer = held.piece.follows != Follows::Piece && held.piece.next <= piece.next;
+            if !newer {
+                return;
+            }
+            self.bytes = (self.bytes + piece.size()).saturating_sub(held.piece.size());
+            run.times.remove(&(held.piece.start_ms, held.piece.first));
+            run.times.insert((piece.start_ms, piece.first));
+            held.since = now;
+            freed.push(std::mem::replace(&mut held.piece, Arc::clone(piece)));
+            return;
+        }
+        self.clock += 1;
+        self.bytes += piece.size();
+        run.times.insert((piece.start_ms, piece.first));
+        let held = Held {
+            piece: Arc::clone(piece),
+            since: now,
+            used: self.clock,
+        };
+        run.pieces.insert(piece.first, held);
+        let key = Key {
+            name,
+            generation: piece.generation,
+            first: piece.first,
+        };
+        self.recent.insert(self.clock, key);
+    }
+
+    /// Lets go of what was not used for the longest time.
+    fn evict(&mut self, freed: &mut Vec<Arc<Piece>>) {
+        let Some((_, key)) = self.recent.pop_first() else {
+            return;
+        };
+        let Some(runs) = self.streams.get_mut(&key.name) else {
+            return;
+        };
+        if let Some(run) = runs.iter_mut().find(|run| run.number == key.generation)
+            && let Some(held) = run.pieces.remove(&key.first)
+        {
+            self.bytes = self.bytes.saturating_sub(held.piece.size());
+            run.times.remove(&(held.piece.start_ms, key.first));
+            freed.push(held.piece);
+        }
+        runs.retain(|run| !run.pieces.is_empty());
+        if runs.is_empty() {
+            self.streams.remove(&key.name);
+            if self.streams.capacity() > 256 && self.streams.len() * 4 < self.streams.capacity() {
+                self.streams.shrink_to(self.streams.len() * 2);
+            }
+        }
+    }
+}
+
+impl Generation {
+    fn new(number: u64) -> Self {
+        Self {
+            number,
+            pieces: BTreeMap::new(),
+            times: BTreeSet::new(),
+            beginning: None,
+        }
+    }
+
+    /// The piece that answers a place, and whether it does only because nothing is before it.
+    fn locate(&self, place: Place) -> Option<(Offset, bool)> {
+        match place {
+            Place::Offset(offset) => Some((self.at_offset(offset)?, false)),
+            Place::Time(ms) => self.at_time(ms),
+        }
+    }
+
+    fn at_offset(&self, offset: Offset) -> Option<Offset> {
+        let (first, held) = self.pieces.range(..=offset).next_back()?;
+        let piece = &held.piece;
+        // At the end of the last piece there may be more by now, and it belongs to that piece until that is full.
+        let waits = offset == piece.next && piece.follows != Follows::Piece;
+        (*first == offset || offset < piece.next || waits).then_some(*first)
+    }
+
+    fn at_time(&self, ms: u64) -> Option<(Offset, bool)> {
+        let beginning = self.beginning.map(|(first, _)| first);
+        let mut back = self
+            .times
+            .range(..=(ms, LAST))
+            .rev()
+            .map(|&(_, first)| first);
+        let Some(mut first) = back.next() else {
+            return beginning.map(|first| (first, true));
+        };
+        let mut piece = &self.pieces.get(&first)?.piece;
+        if ms >= piece.end_ms && piece.follows == Follows::Piece {
+            return None;
+        }
+        // A piece that was cut for its size begins within a group of pictures: its key frame is in one before.
+        while !piece.starts_at(ms) {
+            if beginning == Some(first) {
+                return Some((first, true));
+            }
+            let before = back.next()?;
+            let older = &self.pieces.get(&before)?.piece;
+            if older.next != first {
+                return None;
+            }
+            (first, piece) = (before, older);
+        }
+        Some((first, false))
+    }
+
+    /// Who asks for a time and is given a piece that begins after it has been given the first one.
+    fn learn_beginning(&mut self, place: Place, piece: &Piece, now: Instant) {
+        if matches!(place, Place::Time(ms) if !piece.starts_at(ms)) {
+            self.beginning = Some((piece.first, now));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What origins said of names a moment ago; that there is nothing, too.
+//!
+//! Every entry holds equally long, so the order in which they came is the order in which they go: all steps are O(1).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_media::name::StreamName;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::model::{Description, RecordedError};
+
+pub(super) type Outcome = Result<Description, RecordedError>;
+
+/// The newest word on each name.
+pub(super) struct Descriptions {
+    hold: Duration,
+    most: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    known: HashMap<Arc<StreamName>, Known>,
+    /// Oldest first. An entry counts only if its number is that of the name's newest word.
+    order: VecDeque<(u64, Arc<StreamName>)>,
+    numbers: u64,
+}
+
+struct Known {
+    outcome: Outcome,
+    since: Instant,
+    number: u64,
+}
+
+impl Descriptions {
+    /// Holds each for `hold`, `most` at once.
+    pub(super) fn new(hold: Duration, most: usize) -> Self {
+        Self {
+            hold,
+            most,
+            state: Mutex::default(),
+        }
+    }
+
+    /// What was said of a name, if that still holds.
+    pub(super) fn find(&self, name: &StreamName) -> Option<Outcome> {
+        let state = self.state.lock();
+        let known = state.known.get(name)?;
+        (known.since.elapsed() < self.hold).then(|| known.outcome.clone())
+    }
+
+    pub(super) fn insert(&self, name: &StreamName, outcome: Outcome) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.numbers += 1;
+        let name = Arc::new(name.clone());
+        let known = Known {
+            outcome,
+            since: now,
+            number: state.numbers,
+        };
+        state.known.insert(Arc::clone(&name), known);
+        state.order.push_back((state.numbers, name));
+        while let Some((number, name)) = state.order.front() {
+            let current = state.known.get(name).filter(|it| it.number == *number);
+            let over = state.order.len() > self.most;
+            if current.is_some_and(|it| now.duration_since(it.since) < self.hold) && !over {
+                break;
+            }
+            if current.is_some() {
+                state.known.remove(name);
+            }
+            state.order.pop_front();
+        }
+        if state.known.capacity() > 256 && state.known.len() * 4 < state.known.capacity() {
+            state.known.shrink_to(state.known.len() * 2);
+        }
+    }
+
+    /// What was said of a name holds no longer.
+    pub(super) fn forget(&self, name: &StreamName) {
+        self.state.lock().known.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(stream: &str) -> StreamName {
+        StreamName::new("v", "vod", "i", stream).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn words_hold_for_their_time() {
+        let descriptions = Descriptions::new(Duration::from_secs(1), 10);
+        descriptions.insert(&name("a"), Err(RecordedError::NotFound));
+        tokio::time::advance(Duration::from_millis(600)).await;
+        assert_eq!(
+            descriptions.find(&name("a")),
+            Some(Err(RecordedError::NotFound))
+        );
+        let published = Description {
+            publishing: true,
+            stored: None,
+        };
+        descriptions.insert(&name("a"), Ok(published));
+        tokio::time::advance(Duration::from_millis(600)).await;
+        assert_eq!(descriptions.find(&name("a")), Some(Ok(published)));
+        descriptions.insert(&name("b"), Ok(Description::NOTHING));
+        tokio::time::advance(Duration::from_millis(600)).await;
+        assert_eq!(descriptions.find(&name("a")), None);
+        descriptions.forget(&name("b"));
+        assert_eq!(descriptions.find(&name("b")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_names_than_allowed_are_remembered() {
+        let descriptions = Descriptions::new(Duration::from_secs(1), 10);
+        for n in 0..100 {
+            descriptions.insert(&name(&n.to_string()), Ok(Description::NOTHING));
+            // Said again and again: takes no room of its own.
+            descriptions.insert(&name("again"), Ok(Description::NOTHING));
+        }
+        {
+            let state = descriptions.state.lock();
+            assert!(state.known.len() <= 10, "{}", state.known.len());
+            assert!(state.order.len() <= 10, "{}", state.order.len());
+            assert!(state.known.contains_key(&name("99")));
+            assert!(state.known.contains_key(&name("again")));
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        descriptions.insert(&name("late"), Ok(Description::NOTHING));
+        assert_eq!(descriptions.state.lock().known.len(), 1);
+    }
+}

@@ -1,0 +1,196 @@
+//! Origins that move streams, hang, refuse and die.
+
+use super::*;
+
+async fn first(bench: &Bench, name: &StreamName) -> Result<Arc<Piece>, RecordedError> {
+    bench.recorded.piece(name, 1, at_piece(0)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_owner_is_asked_instead() {
+    let bench = Bench::start(&["a", "b"], RecordedSection::default()).await;
+    let show = bench.stream_of("a");
+    *bench.fake("a").moved.lock() = Some("b");
+    bench.fake("b").put(&show, File::closed(1));
+    assert!(first(&bench, &show).await.is_ok());
+    assert!(
+        bench
+            .recorded
+            .describe(&show)
+            .await
+            .unwrap()
+            .stored
+            .is_some()
+    );
+    assert_eq!(
+        (bench.fake("a").fetches(), bench.fake("b").fetches()),
+        (1, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn origins_that_name_each_other_are_not_asked_for_ever() {
+    let section = RecordedSection::default();
+    let patience = Duration::from_millis(section.patience_ms);
+    let bench = Bench::start(&["a", "b"], section).await;
+    let show = bench.stream_of("a");
+    *bench.fake("a").moved.lock() = Some("b");
+    *bench.fake("b").moved.lock() = Some("a");
+    let began = Instant::now();
+    let error = first(&bench, &show).await.unwrap_err();
+    assert!(matches!(error, RecordedError::Unavailable(_)), "{error}");
+    assert!(began.elapsed() <= patience + Duration::from_secs(1));
+    // Followed once, then a pause: both as often, and not often.
+    let (a, b) = (bench.fake("a").fetches(), bench.fake("b").fetches());
+    assert!(a == b && a < 60, "{a} {b}");
+    let errors = bench.metric("recorded_errors_total");
+    assert_eq!(errors, 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_origin_is_asked_when_one_dies() {
+    let bench = Bench::start(&["a", "b"], RecordedSection::default()).await;
+    let show = bench.stream_of("a");
+    for id in ["a", "b"] {
+        bench.fake(id).put(&show, File::closed(2));
+    }
+    // Dies with the call in its hands.
+    bench.fake("a").hung.send_replace(true);
+    let asking = {
+        let (recorded, show) = (bench.recorded.clone(), show.clone());
+        tokio::spawn(async move { recorded.piece(&show, 1, at_piece(0)).await })
+    };
+    let mut waiting = bench.fake("a").waiting.subscribe();
+    waiting.wait_for(|waiting| *waiting == 1).await.unwrap();
+    bench.kill("a");
+    assert!(asking.await.unwrap().is_ok());
+    assert!(bench.recorded.piece(&show, 1, at_piece(1)).await.is_ok());
+    assert_eq!(bench.fake("b").fetches(), 2);
+    let routings = bench.fake("b").traced.lock();
+    let said = routings.last().unwrap();
+    assert_eq!(said.unreachable, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_hangs_is_waited_for_no_longer_than_patience() {
+    let section = RecordedSection::default();
+    let longest = Duration::from_millis(section.patience_ms + section.call_timeout_ms);
+    let bench = Bench::start(&["a", "b"], section).await;
+    let fake = bench.fake("a");
+    fake.hung.send_replace(true);
+    let other = bench.stream_of("b");
+    bench.fake("b").put(&other, File::closed(1));
+    // More than may be under way at one origin, fewer than may be in all.
+    let mut asking = JoinSet::new();
+    let streams: Vec<StreamName> = bench.streams_of("a").take(100).collect();
+    for show in &streams {
+        let (recorded, show) = (bench.recorded.clone(), show.clone());
+        asking.spawn(async move { recorded.piece(&show, 1, at_piece(0)).await });
+    }
+    let mut waiting = fake.waiting.subscribe();
+    waiting.wait_for(|waiting| *waiting == 64).await.unwrap();
+    let began = Instant::now();
+    // Others are served meanwhile.
+    assert!(first(&bench, &other).await.is_ok());
+    assert!(began.elapsed() < Duration::from_millis(100));
+    while let Some(outcome) = asking.join_next().await {
+        let error = outcome.unwrap().unwrap_err();
+        assert!(
+            matches!(
+                error,
+                RecordedError::Unavailable(_) | RecordedError::Limit(_)
+            ),
+            "{error}"
+        );
+    }
+    assert!(began.elapsed() <= longest, "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
+    // Nothing of it is left: places are free, and who asks again is answered.
+    fake.hung.send_replace(false);
+    fake.put(&streams[0], File::closed(1));
+    assert!(first(&bench, &streams[0]).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_back_in_time_is_not_noticed() {
+    let bench = Bench::one().await;
+    let show = name("show");
+    bench.fake("a").put(&show, File::closed(1));
+    *bench.fake("a").refuses.lock() = Some((v1::RecordingReason::Unavailable, 3));
+    assert!(first(&bench, &show).await.is_ok());
+    assert_eq!(bench.fake("a").fetches(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_say_why_and_are_asked_again_only_where_that_may_help() {
+    use RecordedError as E;
+    use v1::RecordingReason as R;
+    let why: Arc<str> = "as the test wants".into();
+    let cases = [
+        (R::NotFound, E::NotFound, true),
+        (R::Replaced, E::Replaced, true),
+        (R::StructureInvalid, E::StructureInvalid(why.clone()), true),
+        (R::NoSupportedTrack, E::NoSupportedTrack(why.clone()), true),
+        (R::Invalid, E::Unavailable(why.clone()), true),
+        (R::Unspecified, E::Unavailable(why.clone()), true),
+        (R::Unavailable, E::Unavailable(why.clone()), false),
+        (R::Limit, E::Limit(why), false),
+    ];
+    for (reason, expected, once) in cases {
+        let bench = Bench::one().await;
+        let fake = bench.fake("a");
+        *fake.refuses.lock() = Some((reason, usize::MAX));
+        let show = name("show");
+        assert_eq!(first(&bench, &show).await.unwrap_err(), expected);
+        assert_eq!(fake.fetches() == 1, once, "{reason:?}: {}", fake.fetches());
+        // Of a name, that there is nothing is an answer and no error. It is known for a second, whatever it is.
+        for _ in 0..2 {
+            let described = bench.recorded.describe(&show).await;
+            match &expected {
+                E::NotFound => assert_eq!(described, Ok(Description::NOTHING)),
+                expected => assert_eq!(described.as_ref(), Err(expected)),
+            }
+        }
+        assert_eq!(
+            fake.describes() == 1,
+            once,
+            "{reason:?}: {}",
+            fake.describes()
+        );
+    }
+}
+
+/// In a rolling upgrade the edges may be first.
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_knows_no_recordings_has_none() {
+    let bench = Bench::with(&["a"], RecordedSection::default(), false).await;
+    let show = name("show");
+    let began = Instant::now();
+    assert_eq!(
+        bench.recorded.describe(&show).await,
+        Ok(Description::NOTHING)
+    );
+    assert_eq!(
+        first(&bench, &show).await.unwrap_err(),
+        RecordedError::NotFound
+    );
+    assert!(began.elapsed() < Duration::from_millis(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_origin_there_is_an_error_in_the_end() {
+    let bench = Bench::one().await;
+    bench.kill("a");
+    let began = Instant::now();
+    let error = bench.recorded.describe(&name("show")).await.unwrap_err();
+    assert!(matches!(error, RecordedError::Unavailable(_)), "{error}");
+    assert!(
+        began.elapsed() <= Duration::from_secs(9),
+        "{:?}",
+        began.elapsed()
+    );
+}
