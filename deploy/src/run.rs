@@ -50,7 +50,7 @@ const CUT_RESERVE: Duration = Duration::from_millis(250);
 pub(crate) enum RunError {
     #[error(transparent)]
     Address(#[from] AddressError),
-    #[error("`origin.data_dir`: {0}")]
+    #[error("`{key}`: {0}", key = .0.key())]
     Store(#[from] StoreError),
     #[error(transparent)]
     Edge(#[from] EdgeError),
@@ -65,13 +65,15 @@ pub(crate) enum RunError {
 }
 
 impl RunError {
-    /// As in `sysexits.h`: 64 is a matter of configuration, 69 an address, 73 the data folder, 70 anything else.
+    /// As in `sysexits.h`: 64 is a matter of configuration, 69 an address or a store that refuses, 73 a folder, 70 anything else.
     pub(crate) fn exit_code(&self) -> u8 {
         const UNAVAILABLE: u8 = 69;
         const SOFTWARE: u8 = 70;
         const CANNOT_CREATE: u8 = 73;
         match self {
             Self::Address(_) | Self::Edge(EdgeError::Address(_)) => UNAVAILABLE,
+            Self::Store(StoreError::Section { .. }) => EXIT_BAD_CONFIG,
+            Self::Store(StoreError::Refused(_) | StoreError::NotConditional) => UNAVAILABLE,
             Self::Store(_) => CANNOT_CREATE,
             Self::Cluster(ClusterError::NoRuntime) => SOFTWARE,
             Self::Cluster(_)
@@ -249,7 +251,7 @@ async fn start_origin(
     report: &mut Report,
 ) -> Result<RunningOrigin, RunError> {
     let stop = CancellationToken::new();
-    let origin = Origin::new(section, cluster.clone(), metrics, stop.clone())?;
+    let origin = Origin::new(section, cluster.clone(), metrics, stop.clone()).await?;
     let listen = match &settings.rpc {
         Some(address) => {
             let listener = bind_rpc(address)?;

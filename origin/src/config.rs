@@ -6,6 +6,7 @@ use std::time::Duration;
 use headwater_media::window::Retention;
 
 use crate::log::LogConfig;
+use crate::store::StorageSection;
 
 /// How long the edge of a probed publisher may take for its answer on top of the silence that it was asked for: the way there
 /// and back, and a timer that fires late on a busy machine.
@@ -44,6 +45,8 @@ headwater_node::section! {
         pub max_streams: usize = 20_000 => 1..=1_000_000,
         /// The most reads at a time. An edge has one per stream, however many viewers it has.
         pub max_readers: usize = 100_000 => 1..=4_000_000,
+        /// Where recordings and media files are.
+        pub storage: StorageSection = StorageSection::default(),
     }
     validate |section, problems| {
         if section.memory_bytes < section.retention_bytes {

@@ -5,7 +5,8 @@
 //! | `log` | the live log of one stream, a pure state machine, and the table of all logs |
 //! | `rpc` | the `StreamLog` service: appending, reading, relaying |
 //! | [`OriginSection`] | the `[origin]` section of the configuration |
-//! | `store` | the data folder |
+//! | `store` | the folder or bucket of recordings and media files |
+//! | [`StorageSection`] | the `[origin.storage]` section |
 //! | [`Origin`] | all of it, for the process that serves it |
 //!
 //! What an origin promises:
@@ -26,4 +27,4 @@ mod store;
 
 pub use config::OriginSection;
 pub use origin::{Origin, Remaining};
-pub use store::StoreError;
+pub use store::{StorageSection, StoreError};

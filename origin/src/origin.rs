@@ -16,7 +16,7 @@ use crate::config::OriginSection;
 use crate::log::table::{LogTable, Usage};
 use crate::metrics::OriginMetrics;
 use crate::rpc::{StreamLogService, other_owner};
-use crate::store::{self, StoreError};
+use crate::store::{Store, StoreError};
 
 /// How often memory is balanced and the place of every stream is looked at, also when no change was noticed.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -45,23 +45,25 @@ pub struct Origin {
     cluster: Cluster,
     logs: LogTable,
     usage: watch::Receiver<Usage>,
+    #[allow(dead_code, reason = "for what records and plays, which is not here yet")]
+    store: Store,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Origin {
-    /// Prepares the data folder and starts. Must be called on a tokio runtime; its tasks end, and its calls are cut, when
-    /// `stop` is cancelled. Blocks for some file operations. Once per [`Metrics`].
+    /// Opens the store and starts. Must be called on a tokio runtime; its tasks end, and its calls are cut, when `stop` is
+    /// cancelled. Once per [`Metrics`].
     ///
     /// # Errors
-    /// [`StoreError`] where the data folder cannot be used.
-    pub fn new(
+    /// [`StoreError`] where the data folder or the store cannot be used.
+    pub async fn new(
         section: &OriginSection,
         cluster: Cluster,
         metrics: &Metrics,
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
-        store::prepare(&section.data_dir)?;
+        let store = Store::open(section, metrics).await?;
         let tasks = TaskTracker::new();
         let metrics = OriginMetrics::new(metrics);
         let logs = LogTable::new(section, metrics, tasks.clone(), stop.clone());
@@ -70,6 +72,7 @@ impl Origin {
             cluster,
             usage: logs.usage(),
             logs,
+            store,
             tasks,
             stop,
         })

@@ -1,82 +1,559 @@
-//! The data folder: there, and writable, before the origin takes its first stream.
+//! Where recordings and media files are: a folder, or a bucket of an object store.
 //!
-//! Live streams that are not recorded keep nothing in it.
+//! | module | what it holds |
+//! |---|---|
+//! | `section` | the `[origin.storage]` section |
+//! | `place` | what its `url` names, and the client for it |
+//! | `local` | opening files in a folder |
+//! | `remote` | reading objects of a bucket, by blocks |
+//! | `cache` | those blocks, on the local disk |
+//! | `metrics` | what is counted |
+//!
+//! Objects are written, listed and deleted through [`Store::objects`]; what is read for viewers is opened with [`Store::read`], which
+//! maps files into memory and fetches objects by parts.
+//!
+//! # Invariants
+//! - An object that was created with `PutMode::Create` is durable, and exists once; a store that cannot promise that is refused at start.
+//! - Reading for viewers takes a bounded part of the disk and of memory, and never waits for longer than the read timeout.
+//!
+//! # What it does not do
+//! It does not write to the journal; it only says where that is. Links in a folder are not followed by [`Store::read`], but they are by
+//! [`Store::objects`]: what is written goes where the folder says.
 
+mod cache;
+mod local;
+mod metrics;
+mod place;
+mod remote;
+mod section;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::fs;
+use std::hash::Hasher;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::{fs, process};
+use std::process;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Why the data folder cannot be used.
+use headwater_mapped::Mapped;
+use headwater_media::file::ReadAt;
+use headwater_node::metrics::Metrics;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+use siphasher::sip::SipHasher13;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+pub use section::StorageSection;
+
+use crate::OriginSection;
+use cache::Cache;
+use metrics::StoreMetrics;
+use place::{Bucket, Place};
+use remote::{IoRuntime, Object, RemoteFile};
+
+/// Files in a folder that are being opened at a time: where the disk hangs, no more threads than that hang with it.
+const MAX_OPENING: usize = 64;
+
+/// Below it the store is tried at start; nothing else is ever there.
+const PROBE_FOLDER: &str = ".headwater-probe";
+
+/// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It is not there and cannot be made.
-    #[error("the data folder {} cannot be made", path.display())]
+    /// A folder is not there and cannot be made.
+    #[error("the folder {} cannot be made", path.display())]
     Create {
+        /// The key that names the folder.
+        key: &'static str,
         /// The folder.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
     /// A file in it cannot be written.
-    #[error("the data folder {} cannot be written to", path.display())]
+    #[error("the folder {} cannot be written to", path.display())]
     Write {
+        /// The key that names the folder.
+        key: &'static str,
         /// The folder.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
+    /// Another process has the cache.
+    #[error("the folder {} is in use by another process", path.display())]
+    CacheInUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The section says what cannot be.
+    #[error("{message}")]
+    Section {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The store answers, and refuses to let us write.
+    #[error("the store refuses")]
+    Refused(#[source] object_store::Error),
+    /// The store overwrites what must only be created once.
+    #[error(
+        "the store cannot create an object only where none is, so two origins could record over each other"
+    )]
+    NotConditional,
+    /// What reading needs of the operating system is not to be had.
+    #[error("reading cannot be set up")]
+    Setup(#[source] io::Error),
 }
 
-/// Makes the folder if it is missing, and proves that it can be written to. Blocks for some file operations.
-pub(crate) fn prepare(path: &Path) -> Result<(), StoreError> {
-    fs::create_dir_all(path).map_err(|source| StoreError::Create {
+impl StoreError {
+    /// The key of the configuration that has to do with it.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Create { key, .. } | Self::Write { key, .. } => format!("origin.{key}"),
+            Self::Section { key, .. } => format!("origin.storage.{key}"),
+            Self::CacheInUse { .. } => "origin.storage.cache_dir".to_owned(),
+            Self::Refused(_) | Self::NotConditional | Self::Setup(_) => {
+                "origin.storage.url".to_owned()
+            }
+        }
+    }
+}
+
+/// Why something cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// Nothing is there.
+    #[error("not found")]
+    NotFound,
+    /// It is there, and not for us: no permission, a link, no regular file.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// It is no longer what was opened. It may be opened again.
+    #[error("replaced, cut or deleted while it was open")]
+    Replaced,
+    /// The store is slow, refuses or vanished. It may be there.
+    #[error("the store is not available: {0}")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl ReadError {
+    fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+/// What [`ReadAt::read_at`] of an [`Opened`] means for the one who asked.
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Denied(error.to_string()),
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::NotFound
+            | io::ErrorKind::StaleNetworkFileHandle => Self::Replaced,
+            _ => Self::unavailable(error),
+        }
+    }
+}
+
+/// Something that is open for reading.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    /// Its bytes. Reading blocks, for no longer than the read timeout where they are remote: it belongs on a thread that may block, and
+    /// needs no other such thread to come to an end.
+    ///
+    /// Errors: [`io::ErrorKind::UnexpectedEof`] where it was cut; [`io::ErrorKind::StaleNetworkFileHandle`] where the object was replaced or
+    /// deleted; [`io::ErrorKind::TimedOut`]; others as the store has them. [`ReadError`] can be made of them.
+    pub(crate) bytes: Arc<dyn ReadAt>,
+    /// Changes when the object is replaced. The same on every origin that uses the store, and never 0.
+    pub(crate) version: u64,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("length", &self.bytes.length())
+            .field("version", &self.version)
+            .finish()
+    }
+}
+
+/// The store of an origin. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    objects: Arc<dyn ObjectStore>,
+    journal_dir: PathBuf,
+    read_timeout: Duration,
+    kind: Kind,
+    metrics: StoreMetrics,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Local {
+        /// Canonical.
+        root: PathBuf,
+        follow_links: bool,
+        opening: Arc<Semaphore>,
+    },
+    Remote {
+        cache: Arc<Cache>,
+        /// Where objects are fetched; see [`IoRuntime`].
+        io: Arc<IoRuntime>,
+    },
+}
+
+impl Store {
+    /// Prepares the data folder, the cache and the store, and tries whether it creates what is not there, and only that. A bucket that does
+    /// not answer at all is no error: live streams go on without it, and it may come back. Once per [`Metrics`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn open(
+        section: &OriginSection,
+        metrics: &Metrics,
+    ) -> Result<Self, StoreError> {
+        let storage = &section.storage;
+        let data_dir = blocking({
+            let path = section.data_dir.clone();
+            move || folder("data_dir", &path)
+        })
+        .await?;
+        let journal_dir = blocking({
+            let path = data_dir.join("journal");
+            move || folder("data_dir", &path)
+        })
+        .await?;
+        let metrics = StoreMetrics::new(metrics);
+        let problem = |problem: place::PlaceProblem| StoreError::Section {
+            key: problem.key,
+            message: problem.message,
+        };
+        let (objects, kind) = match place::resolve(storage).map_err(problem)? {
+            Place::DataDir => Self::local(data_dir, storage)?,
+            Place::Folder(root) => {
+                let root = blocking(move || folder("storage.url", &root)).await?;
+                Self::local(root, storage)?
+            }
+            Place::Bucket(bucket) => {
+                let objects = bucket.connect(storage).map_err(problem)?;
+                let kind = Self::remote(&bucket, storage, &data_dir, &metrics).await?;
+                (objects, kind)
+            }
+        };
+        let shared = Shared {
+            objects,
+            journal_dir,
+            read_timeout: storage.read_timeout(),
+            kind,
+            metrics,
+        };
+        let store = Self {
+            shared: Arc::new(shared),
+        };
+        store.probe().await?;
+        Ok(store)
+    }
+
+    fn local(
+        root: PathBuf,
+        storage: &StorageSection,
+    ) -> Result<(Arc<dyn ObjectStore>, Kind), StoreError> {
+        let objects = LocalFileSystem::new_with_prefix(&root)
+            .map_err(StoreError::Refused)?
+            .with_fsync(true);
+        let kind = Kind::Local {
+            root,
+            follow_links: storage.follow_links,
+            opening: Arc::new(Semaphore::new(MAX_OPENING)),
+        };
+        Ok((Arc::new(objects), kind))
+    }
+
+    async fn remote(
+        bucket: &Bucket,
+        storage: &StorageSection,
+        data_dir: &Path,
+        metrics: &StoreMetrics,
+    ) -> Result<Kind, StoreError> {
+        let path = if storage.cache_dir.as_os_str().is_empty() {
+            data_dir.join("cache")
+        } else {
+            storage.cache_dir.clone()
+        };
+        let path = blocking(move || folder("storage.cache_dir", &path)).await?;
+        // A client of its own, so that its connections belong to the runtime that fetches.
+        let objects = bucket
+            .connect(storage)
+            .map_err(|problem| StoreError::Section {
+                key: problem.key,
+                message: problem.message,
+            })?;
+        let io = Arc::new(IoRuntime::new().map_err(StoreError::Setup)?);
+        let cache = Cache::open(
+            path,
+            storage.cache_bytes,
+            storage.read_timeout(),
+            objects,
+            io.handle().clone(),
+            metrics.clone(),
+        )
+        .await?;
+        Ok(Kind::Remote {
+            cache: Arc::new(cache),
+            io,
+        })
+    }
+
+    /// The objects, with paths relative to the root of the store. What `put` says was written is durable.
+    ///
+    /// `PutMode::Create` may say that the object exists when it is our own, whose answer was lost: compare what is there.
+    pub(crate) fn objects(&self) -> &Arc<dyn ObjectStore> {
+        &self.shared.objects
+    }
+
+    /// The folder that holds the objects, where they are files.
+    pub(crate) fn local_root(&self) -> Option<&Path> {
+        match &self.shared.kind {
+            Kind::Local { root, .. } => Some(root),
+            Kind::Remote { .. } => None,
+        }
+    }
+
+    /// Whether the objects are elsewhere than on this machine's disks.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self.shared.kind, Kind::Remote { .. })
+    }
+
+    /// Where what is not in the store yet is kept. Always a folder of this machine, and there.
+    #[allow(dead_code, reason = "for what records and plays, which is not here yet")]
+    pub(crate) fn journal_dir(&self) -> PathBuf {
+        self.shared.journal_dir.clone()
+    }
+
+    /// Opens what is at `path`, for reading all of it or parts.
+    ///
+    /// A file stays readable as it was when it is replaced by another one, or deleted. An object does not, except for what the cache
+    /// has of it; but never are bytes of two objects mixed.
+    ///
+    /// # Errors
+    /// [`ReadError`]; [`ReadError::Unavailable`] after the read timeout at the latest.
+    #[allow(dead_code, reason = "for what records and plays, which is not here yet")]
+    pub(crate) async fn read(&self, path: &ObjectPath) -> Result<Opened, ReadError> {
+        let shared = &self.shared;
+        let opened = timeout(shared.read_timeout, self.open_now(path))
+            .await
+            .unwrap_or_else(|_| Err(ReadError::unavailable("no answer in time")));
+        if matches!(opened, Err(ReadError::Unavailable(_))) {
+            shared.metrics.errors.inc();
+        }
+        opened
+    }
+
+    async fn open_now(&self, path: &ObjectPath) -> Result<Opened, ReadError> {
+        match &self.shared.kind {
+            Kind::Local {
+                root,
+                follow_links,
+                opening,
+            } => {
+                let permit = Arc::clone(opening)
+                    .acquire_owned()
+                    .await
+                    .map_err(ReadError::unavailable)?;
+                let (root, path, follow_links) = (root.clone(), path.clone(), *follow_links);
+                let opening = spawn_blocking(move || {
+                    // Until it is open, also when nobody waits for it any more.
+                    let _permit = permit;
+                    let found = local::open(&root, &path, follow_links)?;
+                    let mapped = Mapped::open(found.file).map_err(ReadError::unavailable)?;
+                    Ok(Opened {
+                        bytes: Arc::new(LocalBytes(mapped)),
+                        version: found.version,
+                    })
+                });
+                opening.await.map_err(ReadError::unavailable)?
+            }
+            Kind::Remote { cache, io } => {
+                let meta = match self.shared.objects.head(path).await {
+                    Ok(meta) => meta,
+                    Err(error) => return Err(read_error(error)),
+                };
+                let object = Object::new(meta);
+                let version = object.version();
+                let file = RemoteFile::new(object, Arc::clone(cache), Arc::clone(io));
+                Ok(Opened {
+                    bytes: Arc::new(file),
+                    version,
+                })
+            }
+        }
+    }
+
+    /// Deletes `folder` and those above it as far as they are empty folders; a bucket has none. What is below another folder
+    /// than our own is not for us to tidy up, so `folder` should be one that this program made.
+    #[allow(dead_code, reason = "for what records and plays, which is not here yet")]
+    pub(crate) async fn remove_empty_folders(&self, folder: &ObjectPath) {
+        let Some(root) = self.local_root() else {
+            return;
+        };
+        let folders: Vec<PathBuf> = std::iter::successors(Some(folder.clone()), ObjectPath::parent)
+            .take_while(|path| path.parts_count() > 1)
+            .map(|path| root.join(path.as_ref()))
+            .collect();
+        // An error of the task is a panic, which was logged.
+        let _ = spawn_blocking(move || {
+            // The first one that is not empty, or not there, is the last.
+            let _ = folders.iter().try_for_each(fs::remove_dir);
+        })
+        .await;
+    }
+
+    /// Tries whether the store creates an object once, and only once.
+    async fn probe(&self) -> Result<(), StoreError> {
+        let objects = self.objects();
+        let name = format!(
+            "{PROBE_FOLDER}/{}-{:016x}",
+            process::id(),
+            rand::random::<u64>()
+        );
+        let path = ObjectPath::from(name);
+        let create = || {
+            let put = objects.put_opts(&path, "headwater".into(), PutMode::Create.into());
+            timeout(self.shared.read_timeout, put)
+        };
+        let first = match create().await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(object_store::Error::NotImplemented { .. })) => Err(StoreError::NotConditional),
+            Ok(Err(error)) => return self.judge(error),
+            Err(_) => return self.judge_silence(),
+        };
+        let second = match create().await {
+            Ok(Err(object_store::Error::AlreadyExists { .. })) => Ok(()),
+            Ok(Ok(_)) => Err(StoreError::NotConditional),
+            Ok(Err(error)) => self.judge(error),
+            Err(_) => self.judge_silence(),
+        };
+        // What is left behind where this fails does no harm.
+        let _ = timeout(self.shared.read_timeout, objects.delete(&path)).await;
+        self.remove_probe_folder().await;
+        first.and(second)
+    }
+
+    /// Whether an error of the probe is one to stop for.
+    fn judge(&self, error: object_store::Error) -> Result<(), StoreError> {
+        use object_store::Error;
+        let refused = matches!(
+            error,
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } | Error::NotFound { .. }
+        );
+        if refused || !self.is_remote() {
+            return Err(StoreError::Refused(error));
+        }
+        tracing::warn!(%error, "the object store is not available");
+        Ok(())
+    }
+
+    fn judge_silence(&self) -> Result<(), StoreError> {
+        if !self.is_remote() {
+            let source = io::Error::from(io::ErrorKind::TimedOut);
+            return Err(StoreError::Setup(source));
+        }
+        tracing::warn!("the object store does not answer");
+        Ok(())
+    }
+
+    async fn remove_probe_folder(&self) {
+        if let Some(root) = self.local_root() {
+            let path = root.join(PROBE_FOLDER);
+            // Not empty: another origin tries the same store just now.
+            let _ = spawn_blocking(move || fs::remove_dir(path)).await;
+        }
+    }
+}
+
+/// A file that is mapped.
+struct LocalBytes(Mapped);
+
+impl ReadAt for LocalBytes {
+    fn length(&self) -> u64 {
+        self.0.length()
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<bytes::Bytes> {
+        self.0.read_at(offset, length)
+    }
+}
+
+/// What an error of the object store means for a reader.
+fn read_error(error: object_store::Error) -> ReadError {
+    match error {
+        object_store::Error::NotFound { .. } | object_store::Error::InvalidPath { .. } => {
+            ReadError::NotFound
+        }
+        object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. } => ReadError::Denied(error.to_string()),
+        object_store::Error::Precondition { .. } => ReadError::Replaced,
+        error => ReadError::unavailable(error),
+    }
+}
+
+/// A number that depends on what `feed` gives to its argument, and on nothing else: the same on every machine. Not 0.
+fn version(feed: impl FnOnce(&mut dyn FnMut(&[u8]))) -> u64 {
+    let mut hasher = SipHasher13::new();
+    feed(&mut |bytes| {
+        // So that no two sequences of parts look alike.
+        hasher.write(&(bytes.len() as u64).to_le_bytes());
+        hasher.write(bytes);
+    });
+    hasher.finish().max(1)
+}
+
+/// Runs `work` where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(StoreError::Setup(io::Error::other(error))))
+}
+
+/// Makes the folder that `key` names if it is missing, proves that it can be written to, and gives its path without links. Blocks.
+fn folder(key: &'static str, path: &Path) -> Result<PathBuf, StoreError> {
+    let not_made = |source| StoreError::Create {
+        key,
         path: path.to_owned(),
         source,
-    })?;
+    };
+    fs::create_dir_all(path).map_err(not_made)?;
     let probe = path.join(format!(".write-test-{}", process::id()));
     let written = write(&probe);
     // Also after an error, as with a full disk; the error that counts is the first one.
     let removed = fs::remove_file(&probe);
     written.and(removed).map_err(|source| StoreError::Write {
+        key,
         path: path.to_owned(),
         source,
-    })
+    })?;
+    path.canonicalize().map_err(not_made)
 }
 
 fn write(path: &Path) -> io::Result<()> {
     let mut file = fs::File::create(path)?;
     file.write_all(b"headwater")?;
     file.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_folder_is_made_and_left_empty() {
-        let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("a/b");
-        prepare(&path).unwrap();
-        prepare(&path).unwrap();
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn what_is_no_folder_is_refused() {
-        let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("file");
-        fs::write(&path, "").unwrap();
-        let error = prepare(&path).unwrap_err();
-        assert!(matches!(error, StoreError::Create { .. }), "{error:?}");
-        assert!(error.to_string().contains("file"), "{error}");
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_written_to_is_refused() {
-        // Holds for root, too: the kernel takes no new files here.
-        let error = prepare(Path::new("/proc/self")).unwrap_err();
-        assert!(matches!(error, StoreError::Write { .. }), "{error:?}");
-    }
 }

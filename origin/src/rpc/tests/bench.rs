@@ -122,7 +122,9 @@ impl Bench {
                 data_dir: data.path().to_owned(),
                 ..section.clone()
             };
-            let origin = Origin::new(&section, cluster.clone(), &metrics, stop.clone()).unwrap();
+            let origin = Origin::new(&section, cluster.clone(), &metrics, stop.clone())
+                .await
+                .unwrap();
             let (connector, incoming) = local::pair();
             let listen = Listen {
                 tcp: None,

@@ -1,0 +1,296 @@
+//! Opening files below a folder, and nothing else: no device, no pipe, and nothing that a link leads to.
+//!
+//! The way is gone component by component from the root (openat(2), `O_NOFOLLOW`), and what was opened is looked at once more, so it
+//! makes no difference what somebody changes in the folder meanwhile. Names are taken as they are: no case, no Unicode forms.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use object_store::path::Path as ObjectPath;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
+use rustix::io::Errno;
+
+use super::{ReadError, version};
+
+/// For folders on the way: to search in them, which needs no permission to list them.
+#[cfg(target_os = "linux")]
+const WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const WAY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
+
+/// Without `NONBLOCK` a pipe that took the place of a file would hold us up.
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// A file that is open.
+#[derive(Debug)]
+pub(super) struct LocalFile {
+    pub(super) file: File,
+    pub(super) version: u64,
+}
+
+/// Opens the file at `path` below `root`. Blocks.
+pub(super) fn open(
+    root: &Path,
+    path: &ObjectPath,
+    follow_links: bool,
+) -> Result<LocalFile, ReadError> {
+    let (no_follow, at) = if follow_links {
+        (OFlags::empty(), AtFlags::empty())
+    } else {
+        (OFlags::NOFOLLOW, AtFlags::SYMLINK_NOFOLLOW)
+    };
+    let (folders, name) = split(path).ok_or(ReadError::NotFound)?;
+    // The root itself may be a link: the operator named it.
+    let mut folder = openat(CWD, root, WAY, Mode::empty()).map_err(unavailable)?;
+    for part in folders {
+        folder = match openat(&folder, part, WAY | no_follow, Mode::empty()) {
+            Ok(next) => next,
+            // Also what a link in place of a folder gives.
+            Err(Errno::NOTDIR) => {
+                let found = statat(&folder, part, AtFlags::SYMLINK_NOFOLLOW).map_err(refused)?;
+                return Err(match FileType::from_raw_mode(found.st_mode) {
+                    FileType::Symlink if !follow_links => denied("a symbolic link is on the way"),
+                    _ => ReadError::NotFound,
+                });
+            }
+            Err(error) => return Err(refused(error)),
+        };
+    }
+    // Looked at before it is opened, because opening a device can do something.
+    let found = statat(&folder, name, at).map_err(refused)?;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(ReadError::NotFound),
+        FileType::Symlink => return Err(denied("it is a symbolic link")),
+        _ => return Err(denied("it is no regular file")),
+    }
+    let file = openat(&folder, name, READ | no_follow, Mode::empty()).map_err(refused)?;
+    let file = File::from(file);
+    let metadata = file.metadata().map_err(ReadError::unavailable)?;
+    if !metadata.is_file() {
+        return Err(denied("it is no regular file"));
+    }
+    let version = version(|hash| {
+        hash(&metadata.ino().to_le_bytes());
+        hash(&metadata.mtime().to_le_bytes());
+        hash(&metadata.mtime_nsec().to_le_bytes());
+        hash(&metadata.len().to_le_bytes());
+    });
+    Ok(LocalFile { file, version })
+}
+
+/// Folders and name of a path; `None` for what names no file.
+fn split(path: &ObjectPath) -> Option<(impl Iterator<Item = &str>, &str)> {
+    let raw = path.as_ref();
+    let well_formed = raw
+        .split('/')
+        .all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'));
+    let (folders, name) = raw.rsplit_once('/').unwrap_or(("", raw));
+    // What a store of objects in a folder writes to before it renames, and so never gives out.
+    let unfinished = name.split_once('#').is_some_and(|(_, number)| {
+        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+    });
+    let folders = folders.split('/').filter(|part| !part.is_empty());
+    (well_formed && !unfinished).then_some((folders, name))
+}
+
+fn refused(error: Errno) -> ReadError {
+    match error {
+        Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ => {
+            ReadError::NotFound
+        }
+        Errno::ACCESS | Errno::PERM => denied("no permission"),
+        Errno::LOOP => denied("a symbolic link is on the way"),
+        // A device or socket without anybody behind it, that came after we looked.
+        Errno::NXIO | Errno::NODEV => denied("it is no regular file"),
+        error => unavailable(error),
+    }
+}
+
+fn unavailable(error: Errno) -> ReadError {
+    ReadError::unavailable(io::Error::from(error))
+}
+
+fn denied(why: &str) -> ReadError {
+    ReadError::Denied(why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::time::{Duration, SystemTime};
+
+    use rustix::fs::{CWD, mknodat};
+
+    use super::*;
+
+    fn opened(root: &Path, path: &str) -> Result<LocalFile, ReadError> {
+        open(root, &ObjectPath::parse(path).unwrap(), false)
+    }
+
+    fn content(opened: Result<LocalFile, ReadError>) -> String {
+        let mut text = String::new();
+        opened.unwrap().file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// `root` with a file in a folder, beside something that nobody may read.
+    fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("root");
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/b/file"), "content").unwrap();
+        fs::write(root.join("top"), "top").unwrap();
+        fs::create_dir(parent.path().join("outside")).unwrap();
+        fs::write(parent.path().join("outside/secret"), "secret").unwrap();
+        (parent, root)
+    }
+
+    #[test]
+    fn files_are_opened_by_their_exact_names() {
+        let (_parent, root) = folder();
+        assert_eq!(content(opened(&root, "top")), "top");
+        assert_eq!(content(opened(&root, "a/b/file")), "content");
+        for name in ["späße 100%.flv", "a#b.flv", "x#", "#1x", "-f", "a b", "~"] {
+            fs::write(root.join(name), name).unwrap();
+            assert_eq!(content(opened(&root, name)), name);
+        }
+        for path in [
+            "A/b/file",
+            "a/b/FILE",
+            "a/b/file/more",
+            "a/b",
+            "a",
+            "none",
+            "a/none/file",
+        ] {
+            let error = opened(&root, path).unwrap_err();
+            assert!(matches!(error, ReadError::NotFound), "{path}: {error:?}");
+        }
+        let long = "x".repeat(300);
+        assert!(matches!(opened(&root, &long), Err(ReadError::NotFound)));
+        assert!(matches!(
+            open(&root, &ObjectPath::ROOT, false),
+            Err(ReadError::NotFound)
+        ));
+        fs::write(root.join("half#12"), "half").unwrap();
+        assert!(matches!(opened(&root, "half#12"), Err(ReadError::NotFound)));
+    }
+
+    #[test]
+    fn links_are_not_followed_unless_the_operator_wants_that() {
+        let (_parent, root) = folder();
+        symlink("../outside", root.join("folder")).unwrap();
+        symlink("../outside/secret", root.join("link")).unwrap();
+        symlink("top", root.join("inside")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        symlink("nowhere", root.join("broken")).unwrap();
+        symlink("top", root.join("to_file")).unwrap();
+        for path in [
+            "folder/secret",
+            "link",
+            "inside",
+            "loop",
+            "loop/x",
+            "broken",
+            "to_file/x",
+        ] {
+            let error = opened(&root, path).unwrap_err();
+            assert!(matches!(error, ReadError::Denied(_)), "{path}: {error:?}");
+        }
+        let follow = |path: &str| open(&root, &ObjectPath::parse(path).unwrap(), true);
+        assert_eq!(content(follow("folder/secret")), "secret");
+        assert_eq!(content(follow("link")), "secret");
+        assert_eq!(content(follow("inside")), "top");
+        assert!(matches!(follow("loop"), Err(ReadError::Denied(_))));
+        assert!(matches!(follow("broken"), Err(ReadError::NotFound)));
+        assert!(matches!(follow("to_file/x"), Err(ReadError::NotFound)));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let (_parent, root) = folder();
+        let mode = Mode::from_raw_mode(0o644);
+        mknodat(CWD, root.join("pipe"), FileType::Fifo, mode, 0).unwrap();
+        let _socket = UnixListener::bind(root.join("socket")).unwrap();
+        for path in ["pipe", "socket"] {
+            for follow in [false, true] {
+                let error = open(&root, &ObjectPath::from(path), follow).unwrap_err();
+                assert!(matches!(error, ReadError::Denied(_)), "{path}: {error:?}");
+            }
+        }
+        let error = open(Path::new("/dev"), &ObjectPath::from("null"), false).unwrap_err();
+        assert!(matches!(error, ReadError::Denied(_)), "{error:?}");
+    }
+
+    #[test]
+    fn a_root_that_is_gone_is_not_a_file_that_is_not_there() {
+        let (parent, _) = folder();
+        let error = opened(&parent.path().join("gone"), "top").unwrap_err();
+        assert!(matches!(error, ReadError::Unavailable(_)), "{error:?}");
+    }
+
+    #[test]
+    fn the_version_changes_with_the_file_and_only_then() {
+        let (parent, root) = folder();
+        let version = || opened(&root, "top").unwrap().version;
+        let first = version();
+        assert_eq!(version(), first);
+        let mut seen = vec![first];
+        let path = root.join("top");
+
+        fs::write(&path, "longer").unwrap();
+        seen.push(version());
+
+        let file = File::options().write(true).open(&path).unwrap();
+        let other = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        file.set_modified(other).unwrap();
+        seen.push(version());
+
+        // Another file with the same length and time.
+        let copy = parent.path().join("copy");
+        fs::write(&copy, "Longer").unwrap();
+        let file = File::options().write(true).open(&copy).unwrap();
+        file.set_modified(other).unwrap();
+        fs::rename(&copy, &path).unwrap();
+        seen.push(version());
+
+        let mut distinct = seen.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), seen.len(), "{seen:?}");
+        assert!(!seen.contains(&0));
+    }
+
+    #[test]
+    fn a_file_without_permission_is_denied() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let (_parent, root) = folder();
+        for (path, locked) in [("top", "top"), ("a/b/file", "a/b")] {
+            let locked = root.join(locked);
+            fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
+            let result = opened(&root, path);
+            fs::set_permissions(&locked, fs::Permissions::from_mode(0o755)).unwrap();
+            if rustix::process::geteuid().is_root() {
+                // Root may read everything.
+                assert_eq!(content(result).len(), content(opened(&root, path)).len());
+            } else {
+                let error = result.unwrap_err();
+                assert!(matches!(error, ReadError::Denied(_)), "{path}: {error:?}");
+            }
+        }
+        // Whoever we are: the two errors that the kernel gives.
+        for error in [Errno::ACCESS, Errno::PERM] {
+            assert!(matches!(refused(error), ReadError::Denied(_)));
+        }
+    }
+}
