@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `log` | the live log of one stream, a pure state machine, and the table of all logs |
+//! | `record` | recordings that are made |
 //! | `rpc` | the `StreamLog` service: appending, reading, relaying |
 //! | [`OriginSection`] | the `[origin]` section of the configuration |
 //! | `store` | the folder or bucket of recordings and media files |
@@ -22,6 +23,7 @@ mod config;
 mod log;
 mod metrics;
 mod origin;
+mod record;
 mod rpc;
 mod store;
 

@@ -10,6 +10,7 @@
 //! | [`inspect`] | what a payload says about itself: key frame, codec header, codec, track, metadata name |
 //! | [`mp4`] | MP4, F4V, MOV, M4A and 3GP files in |
 //! | [`name`] | names of virtual hosts, applications, instances and streams |
+//! | [`segment`] | recordings that are not one file yet: segments, index, journal |
 //! | [`synthetic`] | an H.264 and AAC source for tests and the load harness |
 //! | [`timeline`] | from RTMP timestamps to the timeline of a stream |
 //! | [`window`] | the tail of a stream log, in memory |
@@ -22,6 +23,7 @@ pub mod frame;
 pub mod inspect;
 pub mod mp4;
 pub mod name;
+pub mod segment;
 pub mod synthetic;
 pub mod timeline;
 pub mod window;

@@ -1,0 +1,128 @@
+//! Reading a journal: what recordings were open, and what they had not stored.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use headwater_media::frame::{Frame, Offset};
+use headwater_media::segment::{JournalEntry, JournalReader};
+
+use super::{Chunk, LeftOpen, SlotState, State, file_number, file_path};
+
+/// Reads every file of the folder. A file counts as far as whole records go.
+pub(super) fn replay(folder: &Path) -> io::Result<State> {
+    let mut state = State::default();
+    for entry in fs::read_dir(folder)? {
+        state.files.extend(file_number(&entry?.path()));
+    }
+    for number in state.files.clone() {
+        replay_file(folder, number, &mut state)?;
+    }
+    Ok(state)
+}
+
+fn replay_file(folder: &Path, number: u64, state: &mut State) -> io::Result<()> {
+    let path = file_path(folder, number);
+    let file = BufReader::new(File::open(&path)?);
+    let mut reader = match JournalReader::new(file) {
+        Ok(Some(reader)) => reader,
+        Ok(None) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::warn!(?path, %error, "a journal file cannot be read");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    // From the numbers in this file to ours.
+    let mut known: HashMap<u64, u64> = HashMap::new();
+    while let Some((range, entry)) = reader.next_entry()? {
+        match entry {
+            JournalEntry::Opened {
+                recording,
+                name,
+                generation,
+            } => {
+                let id = slot(LeftOpen { name, generation }, state);
+                if let Some(slot) = state.slots.get_mut(&id) {
+                    slot.named_in.insert(number);
+                }
+                known.insert(recording, id);
+            }
+            JournalEntry::Frame { recording, frame } => {
+                let slot = known.get(&recording).and_then(|id| state.slots.get_mut(id));
+                if let Some(slot) = slot {
+                    add(slot, number, range.start, range.end, frame.offset.next());
+                }
+            }
+            JournalEntry::Closed { recording } => {
+                if let Some(id) = known.remove(&recording) {
+                    state.slots.remove(&id);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn slot(recording: LeftOpen, state: &mut State) -> u64 {
+    let known = state
+        .slots
+        .iter()
+        .find(|(_, slot)| slot.recording == recording);
+    if let Some((id, _)) = known {
+        return *id;
+    }
+    let id = state.next_slot;
+    state.next_slot += 1;
+    state.slots.insert(id, SlotState::new(recording, false));
+    id
+}
+
+fn add(slot: &mut SlotState, file: u64, start: u64, end: u64, next: Offset) {
+    if let Some(last) = slot.chunks.back_mut()
+        && last.file == file
+        && last.place + last.length == start
+    {
+        last.length = end - last.place;
+        last.next = last.next.max(next);
+        return;
+    }
+    slot.chunks.push_back(Chunk {
+        file,
+        place: start,
+        length: end - start,
+        next,
+    });
+}
+
+/// Reads the frames of some chunks, those before `from` left out, and each only once.
+pub(super) fn read(
+    folder: &Path,
+    chunks: &[Chunk],
+    from: Option<Offset>,
+) -> io::Result<Vec<Frame>> {
+    let mut frames: Vec<Frame> = Vec::new();
+    let mut next = from;
+    for chunk in chunks {
+        let mut file = File::open(file_path(folder, chunk.file))?;
+        file.seek(SeekFrom::Start(chunk.place))?;
+        let source = BufReader::new(file.take(chunk.length));
+        let mut reader = JournalReader::at(source, chunk.place);
+        while let Some((_, entry)) = reader.next_entry()? {
+            if let JournalEntry::Frame { frame, .. } = entry
+                && next.is_none_or(|next| frame.offset >= next)
+            {
+                next = Some(frame.offset.next());
+                frames.push(frame);
+            }
+        }
+        if reader.place() != chunk.place + chunk.length {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a journal file changed since it was written",
+            ));
+        }
+    }
+    Ok(frames)
+}

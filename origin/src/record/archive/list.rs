@@ -1,0 +1,178 @@
+//! What is stored: recordings of a name, recordings of all names, and their end.
+
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use headwater_media::name::StreamName;
+use headwater_media::segment::read_header;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::error::ArchiveError;
+use super::journal::LeftOpen;
+use super::load::limited;
+use super::{Archives, keys};
+
+/// Bytes read from the beginning of a segment to see whose it is: the longest header there can be is not much longer than four names.
+const HEAD: u64 = 8 << 10;
+
+/// Streams of which the recordings are looked up at the same time, and that make a page.
+const PAGE: usize = 64;
+
+/// Requests at the same time.
+const PARALLEL: usize = 16;
+
+/// One stored recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// The stream.
+    pub(crate) name: StreamName,
+    /// Which of its recordings.
+    pub(crate) generation: u64,
+}
+
+impl Archives {
+    /// Generations of a name, newest last. What is only half there, because it was being deleted or begun when a process died, is left
+    /// out.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    pub(crate) async fn generations(&self, name: &StreamName) -> Result<Vec<u64>, ArchiveError> {
+        let folder = keys::stream(name);
+        let checked = stream::iter(self.generations_in(&folder).await?)
+            .map(|generation| async move {
+                let first = keys::segment(&keys::generation(name, generation), 0);
+                match self.limited(self.inner.objects.head(&first)).await {
+                    Ok(_) => Ok(Some(generation)),
+                    Err(ArchiveError::NotFound) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+            .buffered(PARALLEL);
+        checked
+            .try_filter_map(|generation| std::future::ready(Ok(generation)))
+            .try_collect()
+            .await
+    }
+
+    /// Every generation of a stream that the store has anything of, oldest first.
+    pub(super) async fn generations_in(&self, folder: &Path) -> Result<Vec<u64>, ArchiveError> {
+        let listing = self.inner.objects.list_with_delimiter(Some(folder));
+        let listed = self.limited(listing).await?;
+        let mut generations: Vec<u64> = (listed.common_prefixes.iter())
+            .filter_map(keys::number)
+            .collect();
+        generations.sort_unstable();
+        Ok(generations)
+    }
+
+    /// All recordings in the store, in pages, in no particular order of names. One request or two for each: for tools, not for players.
+    pub(crate) fn list(
+        &self,
+    ) -> impl Stream<Item = Result<Vec<Listed>, ArchiveError>> + Send + use<> {
+        let archives = self.clone();
+        stream::once(async move {
+            let root = keys::root();
+            let listing = archives.inner.objects.list_with_delimiter(Some(&root));
+            let streams = archives.limited(listing).await?.common_prefixes;
+            let pages = stream::iter(streams)
+                .chunks(PAGE)
+                .then(move |streams| archives.clone().page(streams));
+            Ok::<_, ArchiveError>(pages)
+        })
+        .try_flatten()
+        .try_filter(|page| std::future::ready(!page.is_empty()))
+    }
+
+    async fn page(self, streams: Vec<Path>) -> Result<Vec<Listed>, ArchiveError> {
+        let archives = &self;
+        let found = stream::iter(streams)
+            .map(|folder| async move {
+                let mut listed = Vec::new();
+                for generation in archives.generations_in(&folder).await? {
+                    let path = folder.clone().join(format!("{generation:020}"));
+                    listed.extend(archives.listed(&path, generation).await?);
+                }
+                Ok::<_, ArchiveError>(listed)
+            })
+            .buffered(PARALLEL);
+        Ok(found.try_collect::<Vec<_>>().await?.concat())
+    }
+
+    /// Who a recording is of, as its first segment says. What has none, or one that is damaged, is left out.
+    async fn listed(&self, folder: &Path, generation: u64) -> Result<Option<Listed>, ArchiveError> {
+        let first = keys::segment(folder, 0);
+        let head = match self
+            .limited(self.inner.objects.get_range(&first, 0..HEAD))
+            .await
+        {
+            Ok(head) => head,
+            Err(ArchiveError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match read_header(&head) {
+            Ok(header) => Ok(Some(Listed {
+                name: header.name,
+                generation,
+            })),
+            Err(error) => {
+                tracing::warn!(segment = %first, %error, "a recording cannot be listed");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Deletes a recording: its indexes, then its first segment, after which it counts as gone, then the others. May be called again
+    /// after an error.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]; [`ArchiveError::Open`] while it is written in this process.
+    pub(crate) async fn delete(
+        &self,
+        name: &StreamName,
+        generation: u64,
+    ) -> Result<(), ArchiveError> {
+        let recording = LeftOpen {
+            name: name.clone(),
+            generation,
+        };
+        if self.is_written(&recording) {
+            return Err(ArchiveError::Open);
+        }
+        self.delete_objects(&keys::generation(name, generation))
+            .await?;
+        self.forget(&recording);
+        Ok(())
+    }
+
+    pub(super) async fn delete_objects(&self, folder: &Path) -> Result<(), ArchiveError> {
+        self.delete_all(&keys::indexes(folder)).await?;
+        match self
+            .limited(self.inner.objects.delete(&keys::segment(folder, 0)))
+            .await
+        {
+            Ok(()) | Err(ArchiveError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        self.delete_all(folder).await
+    }
+
+    async fn delete_all(&self, folder: &Path) -> Result<(), ArchiveError> {
+        let found = self.inner.objects.list(Some(folder));
+        let paths = found.map_ok(|meta| meta.location).boxed();
+        let mut deleted = self.inner.objects.delete_stream(paths);
+        loop {
+            let next = async { deleted.next().await.transpose() };
+            match self.limited(next).await {
+                Ok(Some(_)) | Err(ArchiveError::NotFound) => {}
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) async fn limited<T>(
+        &self,
+        answer: impl Future<Output = Result<T, object_store::Error>>,
+    ) -> Result<T, ArchiveError> {
+        limited(self.inner.config.store_timeout, answer).await
+    }
+}

@@ -1,0 +1,208 @@
+//! Reading from the store: the index of a recording, and runs of its frames.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use headwater_media::segment::{
+    Decoded, Index, Part, Point, SegmentInfo, read_frames, read_summary, read_trailer,
+};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use super::error::ArchiveError;
+use super::keys;
+use super::shared::Shared;
+
+/// Segments after which the index over all of them is stored: what a recording costs to open beyond its index is at most as many
+/// footers.
+pub(super) const SEGMENTS_PER_INDEX: u64 = 64;
+
+/// Bytes read from the end of a segment at first: far more than a common footer has.
+const TAIL: u64 = 16 << 10;
+
+/// The largest footer and index that are read, in bytes. An index of a whole month of 4-second segments stays below it.
+const MAX_INDEX: u64 = 256 << 20;
+
+/// The largest run of records that is read at once, in bytes: a piece of the coarsest grid that a configuration allows.
+const MAX_RUN: u64 = 128 << 20;
+
+/// Reads at the same time.
+const PARALLEL: usize = 16;
+
+/// How often a listing that misses a segment is repeated: a store may list while segments are added.
+const LISTINGS: u32 = 3;
+
+/// Adds to `index` what the store has beyond it.
+pub(super) async fn load(shared: &Shared, index: &mut Index) -> Result<(), ArchiveError> {
+    if index.next_number() == 0
+        && let Some(stored) = stored_index(shared).await
+    {
+        *index = stored;
+    }
+    let mut listed = Vec::new();
+    for round in 1.. {
+        listed = list(shared, index.next_number().checked_sub(1)).await?;
+        let in_order = (index.next_number()..).zip(&listed);
+        let Some((missing, _)) = in_order.into_iter().find(|(number, (is, _))| number != is) else {
+            break;
+        };
+        if missing == 0 {
+            // Being deleted.
+            return Err(ArchiveError::NotFound);
+        }
+        if round == LISTINGS {
+            return Err(ArchiveError::Damaged {
+                object: keys::segment(&shared.folder, missing).to_string(),
+                offset: 0,
+                what: "a segment is missing",
+            });
+        }
+    }
+    let footers = stream::iter(listed)
+        .map(|(_, meta)| footer(shared, meta))
+        .buffered(PARALLEL);
+    let mut footers = std::pin::pin!(footers);
+    while let Some((path, info, points)) = footers.try_next().await? {
+        let pushed = index.push(info, points);
+        pushed.map_err(|error| ArchiveError::damaged(&path, &error))?;
+    }
+    if index.next_number() == 0 {
+        return Err(ArchiveError::NotFound);
+    }
+    Ok(())
+}
+
+/// The newest index that can be read. Without one, every footer is read instead.
+async fn stored_index(shared: &Shared) -> Option<Index> {
+    let folder = keys::indexes(&shared.folder);
+    let listing = shared.objects.list(Some(&folder)).try_collect::<Vec<_>>();
+    let mut found = match limited(shared.timeout, listing).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::debug!(%folder, %error, "indexes cannot be listed");
+            return None;
+        }
+    };
+    found.retain(|meta| keys::number(&meta.location).is_some() && meta.size <= MAX_INDEX);
+    found.sort_by(|a, b| b.location.cmp(&a.location));
+    for meta in found {
+        let read = async { shared.objects.get(&meta.location).await?.bytes().await };
+        let decoded = match limited(shared.timeout, read).await {
+            Ok(data) => {
+                Index::decode(&data).map_err(|error| ArchiveError::damaged(&meta.location, &error))
+            }
+            Err(error) => Err(error),
+        };
+        match decoded {
+            Ok(index) if index.next_number().checked_sub(1) == keys::number(&meta.location) => {
+                return Some(index);
+            }
+            Ok(_) => tracing::warn!(index = %meta.location, "an index by a wrong name"),
+            Err(error) => tracing::warn!(index = %meta.location, %error, "an index cannot be read"),
+        }
+    }
+    None
+}
+
+/// Segments after number `after`, by number.
+async fn list(shared: &Shared, after: Option<u64>) -> Result<Vec<(u64, ObjectMeta)>, ArchiveError> {
+    let folder = keys::segments(&shared.folder);
+    let listing = match after {
+        Some(after) => {
+            let offset = keys::segment(&shared.folder, after);
+            shared.objects.list_with_offset(Some(&folder), &offset)
+        }
+        None => shared.objects.list(Some(&folder)),
+    };
+    let numbered = listing.try_filter_map(|meta| async move {
+        Ok(keys::number(&meta.location).map(|number| (number, meta)))
+    });
+    let mut found = limited(shared.timeout, numbered.try_collect::<Vec<_>>()).await?;
+    found.sort_by_key(|(number, _)| *number);
+    Ok(found)
+}
+
+async fn footer(
+    shared: &Shared,
+    meta: ObjectMeta,
+) -> Result<(Path, SegmentInfo, Vec<Point>), ArchiveError> {
+    let path = meta.location;
+    let damaged = |error| ArchiveError::damaged(&path, &error);
+    let mut tail = range(shared, &path, meta.size.saturating_sub(TAIL)..meta.size).await?;
+    let trailer = read_trailer(&tail, meta.size).map_err(damaged)?;
+    let needed = meta.size - trailer.footer_start.min(meta.size);
+    if needed > tail.len() as u64 {
+        if needed > MAX_INDEX {
+            return Err(too_long(&path));
+        }
+        tail = range(shared, &path, trailer.footer_start..meta.size).await?;
+    }
+    let (info, points) = read_summary(&tail, meta.size).map_err(damaged)?;
+    Ok((path, info, points))
+}
+
+/// Reads some records of a segment.
+pub(super) async fn read_part(shared: &Shared, part: Part) -> Result<Decoded, ArchiveError> {
+    let path = keys::segment(&shared.folder, part.segment);
+    let start = part.range.start;
+    let data = range(shared, &path, part.range).await?;
+    read_frames(data, start).map_err(|error| ArchiveError::damaged(&path, &error))
+}
+
+/// Reads the records of a piece, which are in one segment or in a few.
+pub(super) async fn read_parts(shared: &Shared, parts: Vec<Part>) -> Result<Decoded, ArchiveError> {
+    let runs = stream::iter(parts)
+        .map(|part| read_part(shared, part))
+        .buffered(PARALLEL);
+    let mut runs = std::pin::pin!(runs);
+    let mut whole = Decoded::default();
+    while let Some(run) = runs.try_next().await? {
+        if whole.frames.is_empty() {
+            whole = run;
+        } else {
+            // What is in force at the beginning of a segment that goes on with a piece is known from the piece's beginning.
+            whole.frames.extend(run.frames);
+        }
+    }
+    Ok(whole)
+}
+
+async fn range(shared: &Shared, path: &Path, range: Range<u64>) -> Result<Bytes, ArchiveError> {
+    let length = range.end.saturating_sub(range.start);
+    if length > MAX_RUN {
+        return Err(too_long(path));
+    }
+    if length == 0 {
+        return Ok(Bytes::new());
+    }
+    let data = limited(shared.timeout, shared.objects.get_range(path, range)).await?;
+    if data.len() as u64 != length {
+        return Err(ArchiveError::Damaged {
+            object: path.to_string(),
+            offset: 0,
+            what: "shorter than it was",
+        });
+    }
+    Ok(data)
+}
+
+fn too_long(path: &Path) -> ArchiveError {
+    ArchiveError::Damaged {
+        object: path.to_string(),
+        offset: 0,
+        what: "more bytes in one run than any writer makes",
+    }
+}
+
+/// Waits for a store, but not for ever.
+pub(super) async fn limited<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, object_store::Error>>,
+) -> Result<T, ArchiveError> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(|error| ArchiveError::store(&error)),
+        Err(_) => Err(ArchiveError::timeout(limit)),
+    }
+}
