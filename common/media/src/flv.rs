@@ -11,12 +11,16 @@
 //! # What it does not do
 //! It reads no encrypted tags: streams have them with [`Tag::filtered`] set, files end there.
 
+pub mod compose;
 mod file;
+mod headers;
 mod metadata;
 mod reader;
+mod thinned;
 mod writer;
 
-pub use file::{FlvFile, MAX_HEADER_CHANGES, MAX_INDEX_ENTRIES, MAX_PIECE_FRAMES};
+pub use file::{FlvFile, MAX_INDEX_ENTRIES, MAX_PIECE_FRAMES};
+pub use headers::MAX_HEADER_CHANGES;
 pub use reader::{FlvError, FlvReader};
 pub use writer::{FLV_HEADER_SIZE, TAG_HEADER_SIZE, write_header, write_tag};
 

@@ -40,20 +40,19 @@ use parking_lot::Mutex;
 
 mod cuts;
 mod hints;
-mod index;
 mod probe;
 mod scan;
 mod tags;
 mod tail;
 
 pub use cuts::MAX_PIECE_FRAMES;
-pub use index::{MAX_HEADER_CHANGES, MAX_INDEX_ENTRIES};
+pub use scan::MAX_INDEX_ENTRIES;
 
 use self::cuts::{Clock, Cutter, Places, Start, Walk};
 use self::hints::{Hint, Hints};
-use self::index::Headers;
 use self::scan::Scan;
 use self::tags::{TagHead, TagScanner};
+use super::headers::Headers;
 use super::{TAG_HEADER_SIZE, metadata};
 use crate::file::{FileError, FileFrame, FileInfo, FilePiece, Grid, MediaFile, ReadAt};
 use crate::frame::{Epoch, Frame, FrameFlags, FrameKind, Offset};
@@ -65,7 +64,7 @@ const MAX_RECENT: usize = 128;
 
 /// An FLV file that is open.
 ///
-/// It keeps at most [`MAX_INDEX_ENTRIES`] places (twice 48 bytes each) and [`MAX_HEADER_CHANGES`] changes of codec headers in memory.
+/// It keeps at most [`MAX_INDEX_ENTRIES`] places (twice 48 bytes each) and [`MAX_HEADER_CHANGES`](super::MAX_HEADER_CHANGES) changes of codec headers in memory.
 pub struct FlvFile {
     source: Arc<dyn ReadAt>,
     grid: Grid,

@@ -4,11 +4,13 @@
 //! file is read from its beginning instead.
 
 use super::cuts::Clock;
-use super::index::{Headers, MAX_INDEX_ENTRIES, Thinned};
+use super::scan::{MAX_INDEX_ENTRIES, note};
 use super::tags::{TagHead, TagScanner};
 use super::tail::tag_before;
 use crate::file::{FileError, ReadAt};
+use crate::flv::headers::Headers;
 use crate::flv::metadata::SeekTable;
+use crate::flv::thinned::Thinned;
 use crate::frame::{FrameFlags, FrameKind};
 
 /// Places looked at before the table is used at all.
@@ -127,7 +129,7 @@ impl Hints {
         let mut scanner = TagScanner::with_block(source, BLOCK);
         for &position in initial {
             if let Ok(Some(head)) = scanner.head(position) {
-                headers.note(&mut scanner, &head)?;
+                note(headers, &mut scanner, &head)?;
             }
         }
         Ok(Some(hints))
@@ -164,7 +166,7 @@ impl Hints {
                 let Some(head) = head else {
                     return Ok(false);
                 };
-                headers.note(&mut scanner, &head)?;
+                note(headers, &mut scanner, &head)?;
                 self.checked += 1;
             }
             return Ok(true);
@@ -184,7 +186,7 @@ impl Hints {
                 before.push(tag);
             }
             for head in before.iter().rev() {
-                headers.note(&mut scanner, head)?;
+                note(headers, &mut scanner, head)?;
             }
             self.checked += 1;
         }

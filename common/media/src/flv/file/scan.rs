@@ -1,12 +1,25 @@
 //! A file read from the beginning, tag header by tag header, as far as anybody has asked for.
 
 use super::cuts::{Cutter, Start};
-use super::index::{Entry, Headers, MAX_INDEX_ENTRIES, Thinned};
-use super::tags::TagScanner;
+use super::tags::{TagHead, TagScanner};
 use crate::file::{FileError, ReadAt};
+use crate::flv::headers::Headers;
+use crate::flv::thinned::Thinned;
 
 /// Tags that are read at a time: others who want the file may come in between.
 const CHUNK: usize = 4_096;
+
+/// Most places in a file that are kept in memory, 48 bytes each: those of nine hours at two seconds. Of a longer file every second
+/// one is kept, or every fourth, and so on.
+pub const MAX_INDEX_ENTRIES: usize = 16_384;
+
+/// A place from which a walk may start, and its time.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    start: Start,
+    /// Not before the place that is known of; in milliseconds.
+    time: u64,
+}
 
 /// How far a file is known.
 #[derive(Debug)]
@@ -64,7 +77,7 @@ impl Scan {
                 Err(error) => return Err(error),
             };
             if head.has_slot() {
-                headers.note(&mut scanner, &head)?;
+                note(headers, &mut scanner, &head)?;
             }
             let step = self.cutter.push(head);
             if self.cutter.tells_time(&step.head) {
@@ -99,4 +112,17 @@ impl Scan {
         let found = entries.iter().rev().find(|entry| entry.time <= ms);
         Some(found.or_else(|| entries.first())?.start)
     }
+}
+
+/// Notes a frame that has a slot, and reads it where that is needed.
+pub(super) fn note(
+    headers: &mut Headers,
+    scanner: &mut TagScanner<'_>,
+    head: &TagHead,
+) -> Result<(), FileError> {
+    if headers.takes(head.position, head.length) {
+        let payload = scanner.body(head)?;
+        headers.note(head.position, head.kind, head.flags, &payload);
+    }
+    Ok(())
 }
