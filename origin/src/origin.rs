@@ -45,7 +45,10 @@ pub struct Origin {
     cluster: Cluster,
     logs: LogTable,
     usage: watch::Receiver<Usage>,
-    #[allow(dead_code, reason = "for what records and plays, which is not here yet")]
+    #[allow(
+        dead_code,
+        reason = "for what records and plays, which is not here yet"
+    )]
     store: Store,
     tasks: TaskTracker,
     stop: CancellationToken,

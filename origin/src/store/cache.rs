@@ -11,6 +11,9 @@
 //! - Who waits, waits no longer than `timeout` and [`DISK_SLACK`].
 //! - A file is only ever read by the process that wrote it: the folder is emptied at start, and belongs to one process at a time.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -566,33 +569,32 @@ impl Fetch {
         Ok((bytes, permit))
     }
 
-    fn finish(&self, result: Result<Block, FetchError>) {
-        let mut outcome = self.coming.outcome.lock();
-        if outcome.is_some() {
+    fn finish(&self, outcome: Result<Block, FetchError>) {
+        if self.coming.outcome.lock().is_some() {
             return;
         }
-        let failed = match &result {
-            Ok(_) => false,
-            // That is no failure of the store.
-            Err(FetchError::Replaced) => true,
+        match &outcome {
+            // An object that was replaced is no failure of the store.
+            Ok(_) | Err(FetchError::Replaced) => {}
             Err(error) => {
                 self.shared.metrics.errors.inc();
                 tracing::debug!(%error, object = %self.key.object.path, "a block was not fetched");
-                true
             }
-        };
-        *outcome = Some(result);
-        self.coming.arrived.notify_all();
-        drop(outcome);
-        let mut state = self.shared.state.lock();
-        state.ahead -= usize::from(self.ahead);
-        let ours = matches!(
-            state.entries.get(&self.key),
-            Some(Entry::Coming(coming)) if Arc::ptr_eq(coming, &self.coming)
-        );
-        if failed && ours {
-            state.entries.remove(&self.key);
         }
+        {
+            let mut state = self.shared.state.lock();
+            state.ahead -= usize::from(self.ahead);
+            let ours = matches!(
+                state.entries.get(&self.key),
+                Some(Entry::Coming(coming)) if Arc::ptr_eq(coming, &self.coming)
+            );
+            // Before anybody hears of it: who asks again then must not be given this failure.
+            if ours {
+                state.entries.remove(&self.key);
+            }
+        }
+        *self.coming.outcome.lock() = Some(outcome);
+        self.coming.arrived.notify_all();
     }
 }
 

@@ -1,5 +1,8 @@
 //! The store as a whole, in a folder.
 
+mod buckets;
+mod moto;
+
 use std::os::unix::fs::symlink;
 
 use futures_util::TryStreamExt;
