@@ -79,14 +79,25 @@ struct Generation {
     pieces: BTreeMap<Offset, Held>,
     /// By media time of the beginning.
     times: BTreeSet<(u64, Offset)>,
-    /// The piece that answers whatever is before the beginning, and when an origin said so.
-    beginning: Option<(Offset, Instant)>,
+    beginning: Option<Beginning>,
+}
+
+/// The first piece, which answers times before it, too.
+#[derive(Clone, Copy)]
+struct Beginning {
+    first: Offset,
+    /// The latest time that an origin answered with it, and when it did.
+    until: u64,
+    since: Instant,
 }
 
 struct Held {
     piece: Arc<Piece>,
     since: Instant,
     used: u64,
+    /// The latest time that an origin answered with this piece once more pieces followed it: no decoder can start between the piece
+    /// and that.
+    until: u64,
 }
 
 impl Cache {
@@ -130,7 +141,7 @@ impl Cache {
         };
         let old = |since: Instant, trust| now.saturating_duration_since(since) >= trust;
         if by_beginning
-            && beginning.is_none_or(|(_, since)| old(since, self.trust.ends))
+            && beginning.is_none_or(|it| old(it.since, self.trust.ends))
             && closed().is_none()
         {
             return Found::Unsure { ask: place };
@@ -199,11 +210,11 @@ impl State {
         let Some(run) = runs.get_mut(index) else {
             return;
         };
-        run.learn_beginning(place, piece, now);
         if let Some(held) = run.pieces.get_mut(&piece.first) {
             // Two answers may cross: pieces only ever grow.
             let newer = held.piece.follows != Follows::Piece && held.piece.next <= piece.next;
             if !newer {
+                run.learn(place, piece, now);
                 return;
             }
             self.bytes = (self.bytes + piece.size()).saturating_sub(held.piece.size());
@@ -211,6 +222,7 @@ impl State {
             run.times.insert((piece.start_ms, piece.first));
             held.since = now;
             freed.push(std::mem::replace(&mut held.piece, Arc::clone(piece)));
+            run.learn(place, piece, now);
             return;
         }
         self.clock += 1;
@@ -220,8 +232,10 @@ impl State {
             piece: Arc::clone(piece),
             since: now,
             used: self.clock,
+            until: 0,
         };
         run.pieces.insert(piece.first, held);
+        run.learn(place, piece, now);
         let key = Key {
             name,
             generation: piece.generation,
@@ -282,38 +296,56 @@ impl Generation {
     }
 
     fn at_time(&self, ms: u64) -> Option<(Offset, bool)> {
-        let beginning = self.beginning.map(|(first, _)| first);
-        let mut back = self
-            .times
-            .range(..=(ms, LAST))
-            .rev()
-            .map(|&(_, first)| first);
-        let Some(mut first) = back.next() else {
-            return beginning.map(|first| (first, true));
-        };
-        let mut piece = &self.pieces.get(&first)?.piece;
-        if ms >= piece.end_ms && piece.follows == Follows::Piece {
-            return None;
+        if let Some(beginning) = self.beginning
+            && ms <= beginning.until
+        {
+            return Some((beginning.first, true));
         }
-        // A piece that was cut for its size begins within a group of pictures: its key frame is in one before.
-        while !piece.starts_at(ms) {
-            if beginning == Some(first) {
-                return Some((first, true));
+        // Whether every piece from the one that is looked at to the one that holds `ms` is here.
+        let mut whole = true;
+        let mut after = None;
+        for (_, first) in self.times.range(..=(ms, LAST)).rev() {
+            let held = self.pieces.get(first)?;
+            let piece = &held.piece;
+            whole &= match after {
+                Some(after) => piece.next == after,
+                None => ms < piece.end_ms || piece.follows != Follows::Piece,
+            };
+            if piece.starts_at(ms) {
+                return (whole || ms <= held.until).then_some((*first, false));
             }
-            let before = back.next()?;
-            let older = &self.pieces.get(&before)?.piece;
-            if older.next != first {
-                return None;
-            }
-            (first, piece) = (before, older);
+            // It was cut for its size and begins within a group of pictures: the key frame is in one before.
+            after = Some(*first);
         }
-        Some((first, false))
+        let beginning = self.beginning?.first;
+        (whole && after == Some(beginning)).then_some((beginning, true))
     }
 
-    /// Who asks for a time and is given a piece that begins after it has been given the first one.
-    fn learn_beginning(&mut self, place: Place, piece: &Piece, now: Instant) {
-        if matches!(place, Place::Time(ms) if !piece.starts_at(ms)) {
-            self.beginning = Some((piece.first, now));
+    /// Learns from what an origin gave for a place. Later times have the same answer or a later one.
+    fn learn(&mut self, place: Place, piece: &Piece, now: Instant) {
+        let Place::Time(ms) = place else {
+            return;
+        };
+        if piece.starts_at(ms) {
+            self.beginning = self.beginning.filter(|it| it.until < ms);
+            if let Some(held) = self.pieces.get_mut(&piece.first)
+                && piece.follows == Follows::Piece
+            {
+                held.until = held.until.max(ms);
+            }
+            return;
         }
+        // A piece in which nothing starts by then is given only where there is none before it. Of one that grows there is more to
+        // come, and it may start there.
+        let ms = match piece.follows {
+            Follows::Piece => ms,
+            Follows::Live | Follows::End => ms.min(piece.start_ms),
+        };
+        let known = self.beginning.filter(|it| it.first == piece.first);
+        self.beginning = Some(Beginning {
+            first: piece.first,
+            until: known.map_or(ms, |it| it.until.max(ms)),
+            since: now,
+        });
     }
 }

@@ -12,6 +12,7 @@ use super::*;
 mod bench;
 mod failing;
 mod growing;
+mod index;
 mod pieces;
 
 use bench::{Bench, File, at_frame, at_piece, name, sequence};

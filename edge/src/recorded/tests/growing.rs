@@ -125,3 +125,36 @@ async fn the_beginning_of_a_growing_recording_is_asked_for_again() {
     let first = recorded.piece(&show, 1, Place::Time(0)).await.unwrap();
     assert_eq!(sequence(first.first), 10);
 }
+
+/// Sound came first, or an encoder that joined in the middle of a group of pictures.
+#[tokio::test(start_paused = true)]
+async fn a_recording_that_begins_without_a_key_frame_gets_one() {
+    let bench = Bench::one().await;
+    let show = name("show");
+    let fake = bench.fake("a");
+    let recorded = &bench.recorded;
+    let without = |mut file: File| {
+        file.pieces[0].frames.as_mut().unwrap().frames[0].flags = 0;
+        file
+    };
+    fake.put(&show, without(File::growing(1, 3)));
+    let newest = async || {
+        let piece = recorded.piece(&show, 1, Place::Time(u64::MAX)).await;
+        sequence(piece.unwrap().first)
+    };
+    for _ in 0..3 {
+        assert_eq!(newest().await, 0);
+    }
+    assert_eq!(fake.fetches(), 1);
+    fake.put(&show, without(File::growing(3, 3)));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    for _ in 0..3 {
+        assert_eq!(newest().await, 20);
+    }
+    assert!(fake.fetches() <= 3, "{}", fake.fetches());
+    fake.put(&show, without(File::closed(4)));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(newest().await, 30);
+    let first = recorded.piece(&show, 1, Place::Time(500)).await.unwrap();
+    assert_eq!(sequence(first.first), 0);
+}
