@@ -41,6 +41,8 @@ mod metrics;
 #[allow(dead_code, unused_imports)]
 mod recorded;
 mod session;
+#[cfg(test)]
+mod testing;
 mod transport;
 mod upstream;
 mod worker;

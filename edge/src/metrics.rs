@@ -25,6 +25,7 @@ pub(crate) struct EdgeMetrics {
     pub(crate) hubs: Gauge,
     pub(crate) frames_published: Counter,
     pub(crate) frames_lost: Counter,
+    pub(crate) frames_not_durable: Counter,
     pub(crate) frames_read: Counter,
     pub(crate) frames_sent: Counter,
     pub(crate) sends: Counter,
@@ -68,6 +69,10 @@ impl EdgeMetrics {
             frames_lost: room.counter(
                 "frames_lost",
                 "Frames of publishers that left the window before an origin took them",
+            ),
+            frames_not_durable: room.counter(
+                "frames_not_durable",
+                "Frames of recorded streams that left the window before they were durable: lost if their origin died then",
             ),
             frames_read: room.counter("frames_read", "Frames read from origins"),
             frames_sent: room.counter("frames_sent", "Frames sent to viewers"),

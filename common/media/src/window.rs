@@ -191,6 +191,8 @@ struct Run {
 #[derive(Clone, Debug)]
 pub struct Window<F = Frame> {
     retention: Retention,
+    /// Frames from here on are old only when the bounds say so.
+    held_from: Option<Offset>,
     frames: VecDeque<F>,
     /// Absolute index of `frames[0]`.
     first_index: u64,
@@ -218,6 +220,7 @@ impl<F: WindowItem> Window<F> {
     pub fn new(retention: Retention) -> Self {
         Self {
             retention,
+            held_from: None,
             frames: VecDeque::new(),
             first_index: 0,
             arrivals: Arrivals::default(),
@@ -242,6 +245,13 @@ impl<F: WindowItem> Window<F> {
     pub fn set_retention(&mut self, retention: Retention) {
         self.retention = retention;
         self.arrivals.settle(self.keep());
+        self.retain();
+    }
+
+    /// Keeps frames from `offset` on however old they are, until they are too many or too much. `None`: only for as long as
+    /// retention says.
+    pub fn hold_from(&mut self, offset: Option<Offset>) {
+        self.held_from = offset;
         self.retain();
     }
 
@@ -478,9 +488,11 @@ impl<F: WindowItem> Window<F> {
         self.give_back();
     }
 
-    /// Whether the `count` oldest frames were there long enough.
+    /// Whether the `count` oldest frames were there long enough, and are not held.
     fn may_go(&self, count: usize) -> bool {
-        self.arrivals.allow(self.absolute(count), self.keep())
+        let newest = count.checked_sub(1).and_then(|it| self.frames.get(it));
+        let held = |frame: &F| self.held_from.is_some_and(|from| frame.offset() >= from);
+        !newest.is_some_and(held) && self.arrivals.allow(self.absolute(count), self.keep())
     }
 
     /// Position of the next frame after the first one where the log may be cut: a key frame, or the start of an epoch.

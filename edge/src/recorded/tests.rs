@@ -15,7 +15,8 @@ mod growing;
 mod index;
 mod pieces;
 
-use bench::{Bench, File, at_frame, at_piece, name, sequence};
+use crate::testing::name;
+use bench::{Bench, File, at_frame, at_piece, sequence};
 
 #[tokio::test(start_paused = true)]
 async fn many_viewers_of_one_file_cost_one_fetch_each_piece() {

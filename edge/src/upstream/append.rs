@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, info, warn};
 
 use super::company::Company;
-use super::publication::{Keep, Limits, MediaMessage, Publication};
+use super::publication::{Keep, Limits, Loss, MediaMessage, Publication};
 use super::{Pause, Target, Upstream};
 
 mod link;
@@ -45,6 +45,9 @@ const FIRST_OPEN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long an owner may take no frame although some wait, before the call is made anew. The watch on the node finds a dead
 /// node much sooner: this is for a call that hangs on a node that lives.
 const STALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long after its client has left a recorded stream may take to become durable, other owners included. Some seconds of it may
+/// have to be sent again, to one that has yet to find out what the store holds.
+const RECORDED_CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Media messages numbered before the other things are looked at again.
 const MESSAGES_PER_TURN: usize = 256;
 
@@ -136,6 +139,9 @@ async fn append(
         request,
         media,
         events,
+        recording: None,
+        give_up: None,
+        short_of_room: false,
     };
     appender.run().instrument(span).await;
     metrics.publishers.dec();
@@ -149,6 +155,12 @@ struct Appender {
     media: mpsc::Receiver<MediaMessage>,
     events: mpsc::UnboundedSender<PublishEvent>,
     company: Company,
+    /// What the client was told last of its recording.
+    recording: Option<v1::RecordState>,
+    /// When to stop trying to make a recording durable, once its client has left.
+    give_up: Option<Instant>,
+    /// Frames are not kept until they are durable, and the log says so.
+    short_of_room: bool,
 }
 
 impl Appender {
@@ -216,7 +228,8 @@ impl Appender {
                     window_ms: self.upstream.config.window_ms,
                     bytes: self.upstream.config.window_bytes,
                 };
-                return Some((link, Publication::new(limits, &accepted)));
+                let mode = self.request.mode;
+                return Some((link, Publication::new(limits, mode, &accepted)));
             }
             Ok(Err(rejected)) => match rejected.reason() {
                 v1::RejectReason::Busy | v1::RejectReason::Stale => {
@@ -276,7 +289,13 @@ impl Appender {
                 if link.requests.send(ask(Ask::Close(close))).await.is_err() {
                     return End::Broken;
                 }
-                closing = Some(Instant::now() + CLOSE_TIMEOUT);
+                closing = Some(if publication.is_recorded() {
+                    // Enough time for a slow store, and as much again for another owner.
+                    self.give_up()
+                        .min(Instant::now() + RECORDED_CLOSE_TIMEOUT / 2)
+                } else {
+                    Instant::now() + CLOSE_TIMEOUT
+                });
             }
             let stuck = is_due && has_unsent;
             let waits = publication.in_flight() > 0 || stuck;
@@ -304,6 +323,7 @@ impl Appender {
                         Some(Answer::Acknowledged(acknowledged)) => {
                             let keep = self.keep(&link.target);
                             publication.acknowledge(&acknowledged, keep);
+                            self.short_of_room &= publication.is_short_of_room();
                         }
                         Some(Answer::Moved(moved)) => {
                             let target = self.upstream.named(&self.request.name, &moved);
@@ -317,16 +337,14 @@ impl Appender {
                         Some(Answer::Rejected(rejected)) => {
                             return End::Stopped(rejected.description);
                         }
-                        Some(Answer::Record(status)) => {
-                            let _ = self.events.send(PublishEvent::Record(status));
-                        }
+                        Some(Answer::Record(status)) => self.tell_recording(status),
                         Some(Answer::Accepted(_)) | None => {}
                     }
                 }
                 Happened::Answer(Ok(None)) if closing.is_some() => return End::Closed,
                 Happened::Answer(Ok(None)) => return End::Broken,
                 Happened::Answer(Err(status)) => {
-                    if closing.is_some() && publication.in_flight() == 0 {
+                    if closing.is_some() && publication.is_settled() {
                         return End::Closed;
                     }
                     info!(node = %link.target.node, %status, "the append broke");
@@ -345,7 +363,7 @@ impl Appender {
                         Box::pin(self.hand_over(link, publication, better)).await;
                     }
                 }
-                Happened::Late if closing.is_some() => return End::Closed,
+                Happened::Late if closing.is_some() => return self.end_late(publication),
                 Happened::Late => {
                     warn!(node = %link.target.node, "the owner takes no frames");
                     return End::Broken;
@@ -380,14 +398,56 @@ impl Appender {
         }
     }
 
-    fn count_lost(&self, publication: &mut Publication) {
-        let lost = publication.take_lost();
-        if lost > 0 {
+    /// When to stop trying to make a recording durable: its client has left.
+    fn give_up(&mut self) -> Instant {
+        *self
+            .give_up
+            .get_or_insert_with(|| Instant::now() + RECORDED_CLOSE_TIMEOUT)
+    }
+
+    /// The owner knows that the client has left, and has not ended the call in time.
+    fn end_late(&self, publication: &Publication) -> End {
+        let is_over = self.give_up.is_none_or(|end| Instant::now() >= end);
+        if publication.is_settled() || !publication.is_recorded() {
+            return End::Closed;
+        }
+        if is_over {
+            warn!("the end of a recording may be lost: no owner has made it durable in time");
+            return End::Closed;
+        }
+        End::Broken
+    }
+
+    /// Tells the client what became of its recording. What happens between nodes is none of its business: a new owner that begins
+    /// where the one before broke off is not.
+    fn tell_recording(&mut self, status: v1::RecordStatus) {
+        let state = status.state();
+        if self.recording.replace(state) != Some(state) {
+            let _ = self.events.send(PublishEvent::Record(status));
+        }
+    }
+
+    fn count_lost(&mut self, publication: &mut Publication) {
+        let Loss {
+            unsent,
+            not_durable,
+        } = publication.take_loss();
+        let metrics = &self.upstream.metrics;
+        if unsent > 0 {
             warn!(
-                lost,
+                lost = unsent,
                 "frames are lost: no owner took them, and the window is full"
             );
-            self.upstream.metrics.frames_lost.inc_by(lost);
+            metrics.frames_lost.inc_by(unsent);
+        }
+        if not_durable > 0 {
+            metrics.frames_not_durable.inc_by(not_durable);
+            // Once for as long as it lasts: it is said of each frame.
+            if !std::mem::replace(&mut self.short_of_room, true) {
+                warn!(
+                    "the store is slow: frames leave the window before they are durable, and are lost if their owner dies now"
+                );
+            }
         }
     }
 
@@ -429,7 +489,11 @@ impl Appender {
         loop {
             if self.media.is_closed() && self.media.is_empty() {
                 // The client left meanwhile. The owner gets what is still here, if it turns up soon.
-                let end = *end.get_or_insert_with(|| Instant::now() + CLOSE_TIMEOUT);
+                let end = if publication.is_recorded() {
+                    self.give_up()
+                } else {
+                    *end.get_or_insert_with(|| Instant::now() + CLOSE_TIMEOUT)
+                };
                 if Instant::now() >= end {
                     return None;
                 }

@@ -336,6 +336,45 @@ fn retention_may_change() {
 }
 
 #[test]
+fn what_is_held_stays_up_to_the_bounds() {
+    // A key frame each second, three more frames between.
+    let frames = |range: std::ops::Range<u64>| {
+        range.map(|n| match n % 4 {
+            0 => key(1, n, n * 250),
+            _ => inter(1, n, n * 250),
+        })
+    };
+    let retention = Retention {
+        min_duration_ms: 1_000,
+        max_bytes: 600,
+        max_frames: 1_000,
+    };
+    let mut window = Window::new(retention);
+    window.hold_from(Some(at(1, 6)));
+    for frame in frames(0..40) {
+        let _ = window.push(frame);
+    }
+    // From the key frame before: groups go as a whole.
+    assert_eq!(window.first_offset(), Some(at(1, 4)));
+    window.hold_from(Some(at(1, 21)));
+    assert_eq!(window.first_offset(), Some(at(1, 20)));
+    for frame in frames(40..100) {
+        let _ = window.push(frame);
+    }
+    // Sixty frames of ten bytes is all there may be.
+    assert_eq!(window.first_offset(), Some(at(1, 40)));
+    window.hold_from(None);
+    assert_eq!(window.first_offset(), Some(at(1, 92)));
+    // Without key frames by frames.
+    let mut window = Window::new(retention);
+    window.hold_from(Some(at(1, 6)));
+    for n in 0..40 {
+        let _ = window.push(audio(1, n, n * 250));
+    }
+    assert_eq!(window.first_offset(), Some(at(1, 6)));
+}
+
+#[test]
 fn late_joiners_start_at_the_newest_key_frame() {
     let mut window = window(
         SMALL,

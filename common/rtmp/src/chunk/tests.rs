@@ -146,6 +146,28 @@ fn shared_form_on_the_wire() {
     assert_eq!(empty.bytes.len(), empty.header_length);
 }
 
+/// A run of messages is the same as one after the other, and takes exactly the room that it is said to take.
+#[test]
+fn shared_forms_stand_one_after_the_other() {
+    let mut run = BytesMut::new();
+    let mut parts = Vec::new();
+    for (timestamp, length, chunk_size) in [
+        (7, 0, 128),
+        (7, 128, 128),
+        (0x00FF_FFFF, 129, 128),
+        (u32::MAX, 5_000, 4_096),
+    ] {
+        let message = message(9, timestamp, 1, &vec![0x5A; length]);
+        let alone = shared_wire_form(6, &message, chunk_size);
+        let stated = shared_wire_length(6, timestamp, length, chunk_size);
+        assert_eq!(stated, alone.bytes.len(), "{timestamp} {length}");
+        let header = put_shared_wire_form(6, &message, chunk_size, &mut run);
+        assert_eq!(header, alone.header_length);
+        parts.extend_from_slice(&alone.bytes);
+    }
+    assert_eq!(run, parts);
+}
+
 /// Shared bytes behind another first header are the same message on another message stream.
 #[test]
 fn first_header_is_all_that_a_receiver_swaps() {

@@ -1,34 +1,23 @@
-//! Origins with stored streams in one process, over the in-process transport, and an edge that asks them.
+//! Origins with stored streams, and an edge that asks them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
-use headwater_cluster::node_service::NodeService;
-use headwater_cluster::server::{Listen, serve};
-use headwater_cluster::{Cluster, ClusterConfig, Local, NodeId, Role, local};
 use headwater_media::frame::{FrameFlags, Offset};
 use headwater_media::name::StreamName;
-use headwater_node::metrics::Metrics;
 use headwater_proto::v1;
 use headwater_proto::v1::recordings_server::{Recordings, RecordingsServer};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use super::super::{Place, Recorded};
 use crate::config::{RecordedSection, UpstreamSection};
 use crate::edge::Tasks;
-use crate::hub::{HubTable, RingLimits};
-use crate::metrics::EdgeMetrics;
-use crate::upstream::Upstream;
-
-/// Longer than anything that a test waits for; the clock is paused, so waiting costs nothing.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+use crate::testing::Origins;
 
 /// Media time of a piece, in milliseconds.
 pub(super) const PIECE_MS: u64 = 2_000;
@@ -307,18 +296,11 @@ impl Recordings for Service {
     }
 }
 
-pub(super) struct Node {
-    pub(super) fake: Arc<Fake>,
-    stop: CancellationToken,
-}
-
 /// Origins, and an edge that can reach them all.
 pub(super) struct Bench {
-    pub(super) nodes: BTreeMap<&'static str, Node>,
-    pub(super) cluster: Cluster,
+    pub(super) origins: Origins,
     pub(super) recorded: Recorded,
-    metrics: Metrics,
-    _stop: DropGuard,
+    fakes: BTreeMap<&'static str, Arc<Fake>>,
 }
 
 impl Bench {
@@ -336,105 +318,29 @@ impl Bench {
         section: RecordedSection,
         recordings: bool,
     ) -> Self {
-        let stop = CancellationToken::new();
-        let config = ClusterConfig {
-            // Nothing listens there: nodes meet in memory or not at all.
-            members: ids.iter().map(|id| format!("{id}=127.0.0.1:1")).collect(),
-            ..ClusterConfig::default()
-        };
-        let local = |id: &str, role| Local {
-            id: NodeId::new(id).unwrap(),
-            role,
-        };
-        let start = |id, role, stop| Cluster::start(config.clone(), local(id, role), None, stop);
-        let cluster = start("edge", Role::Edge, stop.child_token()).unwrap();
-        let mut nodes = BTreeMap::new();
-        for id in ids {
-            let node_stop = stop.child_token();
-            let fake = Fake::new();
-            let origin = start(id, Role::Origin, node_stop.clone()).unwrap();
-            let node = NodeService::new(origin.clone(), v1::Load::default);
-            let mut routes = Routes::new(node.into_server());
+        let fakes: BTreeMap<_, _> = ids.iter().map(|id| (*id, Fake::new())).collect();
+        let add = |id, routes: Routes| {
+            let service = RecordingsServer::new(Service(Arc::clone(&fakes[id])));
             if recordings {
-                let service = RecordingsServer::new(Service(Arc::clone(&fake)));
-                routes = routes.add_service(service);
+                routes.add_service(service)
+            } else {
+                routes
             }
-            let (connector, incoming) = local::pair();
-            let listen = Listen {
-                tcp: None,
-                local: Some(incoming),
-            };
-            let (config, stop) = (config.clone(), node_stop.clone());
-            tokio::spawn(async move {
-                serve(routes, listen, None, &config, stop, Duration::ZERO).await
-            });
-            cluster.register_local(NodeId::new(id).unwrap(), connector);
-            let node = Node {
-                fake,
-                stop: node_stop,
-            };
-            nodes.insert(*id, node);
-        }
-        tokio::time::timeout(PATIENCE, cluster.ready())
-            .await
-            .unwrap();
-        let metrics = Metrics::new("edge", "edge");
-        let upstream = Arc::new(Upstream {
-            cluster: cluster.clone(),
-            config: UpstreamSection::default(),
-            hubs: HubTable::new(
-                RingLimits {
-                    duration_ms: 0,
-                    bytes: 0,
-                    entries: 0,
-                },
-                1,
-            ),
-            metrics: EdgeMetrics::new(&metrics),
-            chunk_size: 4_096,
-            node: "edge".to_owned(),
-        });
-        let tasks = Tasks::new(stop.child_token());
+        };
+        let origins = Origins::start(ids, UpstreamSection::default(), add).await;
+        let tasks = Tasks::new(origins.stop.child_token());
         Self {
-            nodes,
-            cluster,
-            recorded: Recorded::new(&section, upstream, tasks),
-            metrics,
-            _stop: stop.drop_guard(),
+            recorded: Recorded::new(&section, Arc::clone(&origins.upstream), tasks),
+            origins,
+            fakes,
         }
     }
 
     pub(super) fn fake(&self, id: &str) -> &Arc<Fake> {
-        &self.nodes[id].fake
-    }
-
-    /// As SIGKILL, but for the time that it takes to notice.
-    pub(super) fn kill(&self, id: &str) {
-        self.nodes[id].stop.cancel();
-    }
-
-    /// A stream that belongs to this origin while all are there.
-    pub(super) fn stream_of(&self, id: &str) -> StreamName {
-        self.streams_of(id).next().unwrap()
-    }
-
-    pub(super) fn streams_of(&self, id: &str) -> impl Iterator<Item = StreamName> {
-        let view = self.cluster.view();
-        let wanted = id.to_owned();
-        (0..1_000)
-            .map(|number| name(&format!("show-{number}")))
-            .filter(move |name| view.candidates(name)[0].id.as_str() == wanted)
+        &self.fakes[id]
     }
 
     pub(super) fn metric(&self, metric: &str) -> f64 {
-        let text = self.metrics.encode();
-        let start = format!("headwater_edge_{metric}{{");
-        let line = text.lines().find(|line| line.starts_with(&start));
-        let line = line.unwrap_or_else(|| panic!("no {metric} in\n{text}"));
-        line.rsplit(' ').next().unwrap().parse().unwrap()
+        self.origins.metric(metric)
     }
-}
-
-pub(super) fn name(stream: &str) -> StreamName {
-    StreamName::new("_defaultVHost_", "vod", "_definst_", stream).unwrap()
 }

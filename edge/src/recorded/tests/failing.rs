@@ -9,7 +9,7 @@ async fn first(bench: &Bench, name: &StreamName) -> Result<Arc<Piece>, RecordedE
 #[tokio::test(start_paused = true)]
 async fn a_named_owner_is_asked_instead() {
     let bench = Bench::start(&["a", "b"], RecordedSection::default()).await;
-    let show = bench.stream_of("a");
+    let show = bench.origins.stream_of("a");
     *bench.fake("a").moved.lock() = Some("b");
     bench.fake("b").put(&show, File::closed(1));
     assert!(first(&bench, &show).await.is_ok());
@@ -33,7 +33,7 @@ async fn origins_that_name_each_other_are_not_asked_for_ever() {
     let section = RecordedSection::default();
     let patience = Duration::from_millis(section.patience_ms);
     let bench = Bench::start(&["a", "b"], section).await;
-    let show = bench.stream_of("a");
+    let show = bench.origins.stream_of("a");
     *bench.fake("a").moved.lock() = Some("b");
     *bench.fake("b").moved.lock() = Some("a");
     let began = Instant::now();
@@ -50,7 +50,7 @@ async fn origins_that_name_each_other_are_not_asked_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn the_next_origin_is_asked_when_one_dies() {
     let bench = Bench::start(&["a", "b"], RecordedSection::default()).await;
-    let show = bench.stream_of("a");
+    let show = bench.origins.stream_of("a");
     for id in ["a", "b"] {
         bench.fake(id).put(&show, File::closed(2));
     }
@@ -62,7 +62,7 @@ async fn the_next_origin_is_asked_when_one_dies() {
     };
     let mut waiting = bench.fake("a").waiting.subscribe();
     waiting.wait_for(|waiting| *waiting == 1).await.unwrap();
-    bench.kill("a");
+    bench.origins.kill("a");
     assert!(asking.await.unwrap().is_ok());
     assert!(bench.recorded.piece(&show, 1, at_piece(1)).await.is_ok());
     assert_eq!(bench.fake("b").fetches(), 2);
@@ -78,11 +78,11 @@ async fn an_origin_that_hangs_is_waited_for_no_longer_than_patience() {
     let bench = Bench::start(&["a", "b"], section).await;
     let fake = bench.fake("a");
     fake.hung.send_replace(true);
-    let other = bench.stream_of("b");
+    let other = bench.origins.stream_of("b");
     bench.fake("b").put(&other, File::closed(1));
     // More than may be under way at one origin, fewer than may be in all.
     let mut asking = JoinSet::new();
-    let streams: Vec<StreamName> = bench.streams_of("a").take(100).collect();
+    let streams: Vec<StreamName> = bench.origins.streams_of("a").take(100).collect();
     for show in &streams {
         let (recorded, show) = (bench.recorded.clone(), show.clone());
         asking.spawn(async move { recorded.piece(&show, 1, at_piece(0)).await });
@@ -184,7 +184,7 @@ async fn an_origin_that_knows_no_recordings_has_none() {
 #[tokio::test(start_paused = true)]
 async fn without_an_origin_there_is_an_error_in_the_end() {
     let bench = Bench::one().await;
-    bench.kill("a");
+    bench.origins.kill("a");
     let began = Instant::now();
     let error = bench.recorded.describe(&name("show")).await.unwrap_err();
     assert!(matches!(error, RecordedError::Unavailable(_)), "{error}");

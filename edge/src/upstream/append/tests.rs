@@ -1,5 +1,8 @@
 use super::*;
 
+mod owner;
+mod recorded;
+
 /// The size of the future that a function gives.
 fn future_size<A, B, C, D, F: Future>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
     size_of::<F>()
