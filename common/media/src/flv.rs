@@ -16,7 +16,6 @@ mod file;
 mod headers;
 mod metadata;
 mod reader;
-mod thinned;
 mod writer;
 
 pub use file::{FlvFile, MAX_INDEX_ENTRIES, MAX_PIECE_FRAMES};

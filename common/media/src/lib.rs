@@ -8,6 +8,7 @@
 //! | [`flv`] | FLV in and out |
 //! | [`frame`] | frames, offsets, epochs, kinds and flags |
 //! | [`inspect`] | what a payload says about itself: key frame, codec header, codec, track, metadata name |
+//! | [`mp3`] | MP3 files in, and their tags |
 //! | [`mp4`] | MP4, F4V, MOV, M4A and 3GP files in |
 //! | [`name`] | names of virtual hosts, applications, instances and streams |
 //! | [`segment`] | recordings that are not one file yet: segments, index, journal |
@@ -17,13 +18,16 @@
 
 #![forbid(unsafe_code)]
 
+mod blocks;
 pub mod file;
 pub mod flv;
 pub mod frame;
 pub mod inspect;
+pub mod mp3;
 pub mod mp4;
 pub mod name;
 pub mod segment;
 pub mod synthetic;
+mod thinned;
 pub mod timeline;
 pub mod window;

@@ -42,12 +42,12 @@ mod description;
 
 use self::description::Description;
 use super::headers::Headers;
-use super::thinned::Thinned;
 use super::{
     FLV_HEADER_SIZE, FlvHeader, MAX_TAG_BODY, TAG_HEADER_SIZE, metadata, write_header, write_tag,
 };
 use crate::frame::{Frame, FrameFlags, FrameKind};
 use crate::inspect::data_message;
+use crate::thinned::Thinned;
 
 /// Most key frames in the seek table. Of more, every second one is listed, or every fourth, and so on: 18 bytes each make 288 KiB of
 /// metadata at most.

@@ -10,8 +10,8 @@ use super::tail::tag_before;
 use crate::file::{FileError, ReadAt};
 use crate::flv::headers::Headers;
 use crate::flv::metadata::SeekTable;
-use crate::flv::thinned::Thinned;
 use crate::frame::{FrameFlags, FrameKind};
+use crate::thinned::Thinned;
 
 /// Places looked at before the table is used at all.
 const SAMPLES: usize = 16;

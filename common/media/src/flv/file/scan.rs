@@ -4,7 +4,7 @@ use super::cuts::{Cutter, Start};
 use super::tags::{TagHead, TagScanner};
 use crate::file::{FileError, ReadAt};
 use crate::flv::headers::Headers;
-use crate::flv::thinned::Thinned;
+use crate::thinned::Thinned;
 
 /// Tags that are read at a time: others who want the file may come in between.
 const CHUNK: usize = 4_096;

@@ -2,13 +2,11 @@
 
 use bytes::Bytes;
 
+use crate::blocks::{BLOCK, Blocks};
 use crate::file::{FileError, ReadAt};
 use crate::flv::{TAG_HEADER_SIZE, kind_of};
 use crate::frame::{FrameFlags, FrameKind};
 use crate::inspect::{Packet, inspect};
-
-/// Bytes read at a time: a few hundred tags of a common stream.
-pub(super) const BLOCK: usize = 256 << 10;
 
 /// Bytes looked at of a body. Enough for [`inspect`], but for what [`needs_whole`] names.
 const BODY_HEAD: usize = 64;
@@ -48,11 +46,7 @@ impl TagHead {
 
 /// Reads tags anywhere in a file, in large blocks.
 pub(super) struct TagScanner<'a> {
-    source: &'a dyn ReadAt,
-    length: u64,
-    block: Bytes,
-    block_at: u64,
-    block_size: usize,
+    blocks: Blocks<'a>,
 }
 
 impl<'a> TagScanner<'a> {
@@ -64,11 +58,7 @@ impl<'a> TagScanner<'a> {
     /// For tags here and there: reads no more than `block_size` bytes at a time, where one tag does not need more.
     pub(super) fn with_block(source: &'a dyn ReadAt, block_size: usize) -> Self {
         Self {
-            length: source.length(),
-            source,
-            block: Bytes::new(),
-            block_at: 0,
-            block_size,
+            blocks: Blocks::new(source, block_size),
         }
     }
 
@@ -77,14 +67,14 @@ impl<'a> TagScanner<'a> {
     /// # Errors
     /// [`FileError`] where there is no tag, or an encrypted one.
     pub(super) fn head(&mut self, position: u64) -> Result<Option<TagHead>, FileError> {
-        let left = self.length.saturating_sub(position);
+        let left = self.blocks.length().saturating_sub(position);
         let wanted = usize::try_from(left).map_or(TAG_HEADER_SIZE + BODY_HEAD, |left| {
             left.min(TAG_HEADER_SIZE + BODY_HEAD)
         });
         if wanted < TAG_HEADER_SIZE {
             return Ok(None);
         }
-        let bytes = self.bytes(position, wanted)?;
+        let bytes = self.blocks.bytes(position, wanted)?;
         let Some(&[first, l0, l1, l2, t0, t1, t2, t3, ..]) = bytes.first_chunk::<TAG_HEADER_SIZE>()
         else {
             return Ok(None);
@@ -107,7 +97,9 @@ impl<'a> TagScanner<'a> {
         }
         let mut head = bytes.slice(TAG_HEADER_SIZE..bytes.len().min(TAG_HEADER_SIZE + length));
         if head.len() < length && needs_whole(kind, &head) {
-            head = self.bytes(position + TAG_HEADER_SIZE as u64, length)?;
+            head = self
+                .blocks
+                .bytes(position + TAG_HEADER_SIZE as u64, length)?;
         }
         let seen = inspect(kind, &head);
         Ok(Some(TagHead {
@@ -126,7 +118,8 @@ impl<'a> TagScanner<'a> {
     /// # Errors
     /// [`FileError::Read`].
     pub(super) fn body(&mut self, head: &TagHead) -> Result<Bytes, FileError> {
-        self.bytes(head.position + TAG_HEADER_SIZE as u64, head.length)
+        self.blocks
+            .bytes(head.position + TAG_HEADER_SIZE as u64, head.length)
     }
 
     /// The PreviousTagSize that ends before `position`.
@@ -137,34 +130,13 @@ impl<'a> TagScanner<'a> {
         let Some(at) = position.checked_sub(TRAILER) else {
             return Ok(None);
         };
-        if position > self.length {
+        if position > self.blocks.length() {
             return Ok(None);
         }
-        let bytes = self.bytes(at, TRAILER as usize)?;
+        let bytes = self.blocks.bytes(at, TRAILER as usize)?;
         Ok(bytes
             .first_chunk::<4>()
             .map(|size| u64::from(u32::from_be_bytes(*size))))
-    }
-
-    fn bytes(&mut self, at: u64, count: usize) -> Result<Bytes, FileError> {
-        if let Some(bytes) = self.held(at, count) {
-            return Ok(bytes);
-        }
-        let left = self.length.saturating_sub(at);
-        let block = usize::try_from(left).map_or(self.block_size, |left| left.min(self.block_size));
-        if count > block {
-            return Ok(self.source.read_at(at, count)?);
-        }
-        self.block = self.source.read_at(at, block)?;
-        self.block_at = at;
-        self.held(at, count)
-            .ok_or_else(|| FileError::Read(std::io::ErrorKind::UnexpectedEof.into()))
-    }
-
-    fn held(&self, at: u64, count: usize) -> Option<Bytes> {
-        let from = usize::try_from(at.checked_sub(self.block_at)?).ok()?;
-        let to = from.checked_add(count)?;
-        (to <= self.block.len()).then(|| self.block.slice(from..to))
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// Things in order, evenly thinned out where they are too many.
 #[derive(Debug)]
-pub(super) struct Thinned<T> {
+pub(crate) struct Thinned<T> {
     entries: Vec<T>,
     max: usize,
     /// One in so many is kept.
@@ -11,7 +11,7 @@ pub(super) struct Thinned<T> {
 }
 
 impl<T> Thinned<T> {
-    pub(super) fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self {
             entries: Vec::new(),
             max: max.max(2),
@@ -20,7 +20,7 @@ impl<T> Thinned<T> {
         }
     }
 
-    pub(super) fn push(&mut self, entry: T) {
+    pub(crate) fn push(&mut self, entry: T) {
         let number = self.pushed;
         self.pushed += 1;
         if number.is_multiple_of(self.stride) && self.entries.len() >= self.max {
@@ -36,11 +36,11 @@ impl<T> Thinned<T> {
         }
     }
 
-    pub(super) fn entries(&self) -> &[T] {
+    pub(crate) fn entries(&self) -> &[T] {
         &self.entries
     }
 
-    pub(super) fn into_entries(self) -> Vec<T> {
+    pub(crate) fn into_entries(self) -> Vec<T> {
         self.entries
     }
 }
