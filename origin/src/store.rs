@@ -5,6 +5,7 @@
 //! | `section` | the `[origin.storage]` section |
 //! | `place` | what its `url` names, and the client for it |
 //! | `local` | opening files in a folder |
+//! | `confined` | objects as files in a folder, without links |
 //! | `remote` | reading objects of a bucket, by blocks |
 //! | `cache` | those blocks, on the local disk |
 //! | `metrics` | what is counted |
@@ -17,10 +18,10 @@
 //! - Reading for viewers takes a bounded part of the disk and of memory, and never waits for longer than the read timeout.
 //!
 //! # What it does not do
-//! It does not write to the journal; it only says where that is. Links in a folder are not followed by [`Store::read`], but they are by
-//! [`Store::objects`]: what is written goes where the folder says.
+//! It does not write to the journal; it only says where that is.
 
 mod cache;
+mod confined;
 mod local;
 mod metrics;
 mod place;
@@ -53,6 +54,7 @@ pub use section::StorageSection;
 
 use crate::OriginSection;
 use cache::Cache;
+use confined::Confined;
 use metrics::StoreMetrics;
 use place::{Bucket, Place};
 use remote::{IoRuntime, Object, RemoteFile};
@@ -273,15 +275,20 @@ impl Store {
         root: PathBuf,
         storage: &StorageSection,
     ) -> Result<(Arc<dyn ObjectStore>, Kind), StoreError> {
-        let objects = LocalFileSystem::new_with_prefix(&root)
+        let files = LocalFileSystem::new_with_prefix(&root)
             .map_err(StoreError::Refused)?
             .with_fsync(true);
+        let objects: Arc<dyn ObjectStore> = if storage.follow_links {
+            Arc::new(files)
+        } else {
+            Arc::new(Confined::new(files, root.clone()))
+        };
         let kind = Kind::Local {
             root,
             follow_links: storage.follow_links,
             opening: Arc::new(Semaphore::new(MAX_OPENING)),
         };
-        Ok((Arc::new(objects), kind))
+        Ok((objects, kind))
     }
 
     async fn remote(

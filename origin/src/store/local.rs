@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -39,28 +40,13 @@ pub(super) fn open(
     path: &ObjectPath,
     follow_links: bool,
 ) -> Result<LocalFile, ReadError> {
+    let (folders, name) = split(path).ok_or(ReadError::NotFound)?;
+    let folder = walk(root, folders, follow_links)?;
     let (no_follow, at) = if follow_links {
         (OFlags::empty(), AtFlags::empty())
     } else {
         (OFlags::NOFOLLOW, AtFlags::SYMLINK_NOFOLLOW)
     };
-    let (folders, name) = split(path).ok_or(ReadError::NotFound)?;
-    // The root itself may be a link: the operator named it.
-    let mut folder = openat(CWD, root, WAY, Mode::empty()).map_err(unavailable)?;
-    for part in folders {
-        folder = match openat(&folder, part, WAY | no_follow, Mode::empty()) {
-            Ok(next) => next,
-            // Also what a link in place of a folder gives.
-            Err(Errno::NOTDIR) => {
-                let found = statat(&folder, part, AtFlags::SYMLINK_NOFOLLOW).map_err(refused)?;
-                return Err(match FileType::from_raw_mode(found.st_mode) {
-                    FileType::Symlink if !follow_links => denied("a symbolic link is on the way"),
-                    _ => ReadError::NotFound,
-                });
-            }
-            Err(error) => return Err(refused(error)),
-        };
-    }
     // Looked at before it is opened, because opening a device can do something.
     let found = statat(&folder, name, at).map_err(refused)?;
     match FileType::from_raw_mode(found.st_mode) {
@@ -82,6 +68,65 @@ pub(super) fn open(
         hash(&metadata.len().to_le_bytes());
     });
     Ok(LocalFile { file, version })
+}
+
+/// Whether the way to `path` below `root` leads through folders only, as far as it is there; with `whole`, also whether what is at its end is
+/// a regular file or a folder. Blocks.
+pub(super) fn check(root: &Path, path: &ObjectPath, whole: bool) -> Result<(), ReadError> {
+    let (folders, name) = split(path).ok_or(ReadError::NotFound)?;
+    let folder = match walk(root, folders, false) {
+        Ok(folder) => folder,
+        Err(ReadError::NotFound) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !whole {
+        return Ok(());
+    }
+    let kind = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(refused) {
+        Ok(found) => FileType::from_raw_mode(found.st_mode),
+        Err(ReadError::NotFound) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    match kind {
+        FileType::RegularFile | FileType::Directory => Ok(()),
+        FileType::Symlink => Err(denied("it is a symbolic link")),
+        _ => Err(denied("it is no regular file")),
+    }
+}
+
+/// Goes from `root` through `folders`.
+fn walk<'p>(
+    root: &Path,
+    folders: impl Iterator<Item = &'p str>,
+    follow_links: bool,
+) -> Result<OwnedFd, ReadError> {
+    let no_follow = if follow_links {
+        OFlags::empty()
+    } else {
+        OFlags::NOFOLLOW
+    };
+    // The root itself may be a link: the operator named it.
+    let mut folder = openat(CWD, root, WAY, Mode::empty()).map_err(unavailable)?;
+    for part in folders {
+        folder = match openat(&folder, part, WAY | no_follow, Mode::empty()) {
+            Ok(next) => next,
+            // Also what a link in place of a folder gives.
+            Err(Errno::NOTDIR) => {
+                let found = statat(&folder, part, AtFlags::SYMLINK_NOFOLLOW).map_err(refused)?;
+                return Err(match FileType::from_raw_mode(found.st_mode) {
+                    FileType::Symlink if !follow_links => denied("a symbolic link is on the way"),
+                    _ => ReadError::NotFound,
+                });
+            }
+            Err(error) => return Err(refused(error)),
+        };
+    }
+    Ok(folder)
+}
+
+/// Whether `path` can be that of an object.
+pub(super) fn is_object(path: &ObjectPath) -> bool {
+    split(path).is_some()
 }
 
 /// Folders and name of a path; `None` for what names no file.
