@@ -14,6 +14,7 @@
 //! - Fetches run on the process's shared runtime: a viewer that leaves takes nothing from those who wait for the same piece, and
 //!   what it asked for is kept.
 //! - Nothing waits for ever: an answer, or an error once patience has ended.
+//! - While no origin answers, what is here goes on being served as it is, also where it would otherwise be asked for again.
 //!
 //! # What it does not do
 //! It knows neither viewers nor pacing, and does not read what is live: see [`crate::hub`].
@@ -93,10 +94,15 @@ impl Recorded {
         }
     }
 
-    /// What there is under a name, at most [`RecordedSection::description_ms`] old.
+    /// What there is under a name, at most [`RecordedSection::description_ms`] old; older only while no origin answers.
     pub(crate) async fn describe(&self, name: &StreamName) -> Result<Description, RecordedError> {
         if let Some(known) = self.shared.descriptions.find(name) {
             return known;
+        }
+        if self.shared.asker.is_cut_off(name)
+            && let Some(last) = self.shared.descriptions.last(name)
+        {
+            return Ok(last);
         }
         let answer = match self.shared.describes.join(name.clone()) {
             Joined::Waits(answer) => answer,
@@ -131,7 +137,7 @@ impl Recorded {
                 }
                 known => known,
             };
-            let ask = match self.shared.find(name, known, place) {
+            let (ask, held) = match self.shared.find(name, known, place) {
                 Found::Piece(piece) => {
                     // After a fetch it was counted as that.
                     if newest.is_none() {
@@ -139,18 +145,25 @@ impl Recorded {
                     }
                     return Ok(piece);
                 }
-                Found::Unsure { .. } if !described => {
+                Found::Unsure { held, .. } | Found::Grows { held, .. }
+                    if self.shared.asker.is_cut_off(name) =>
+                {
+                    return Ok(held);
+                }
+                Found::Unsure { held, .. } if !described => {
                     described = true;
-                    // Whatever becomes of it: the piece itself will tell.
-                    let _ = self.describe(name).await;
+                    if matches!(self.describe(name).await, Err(error) if error.may_pass()) {
+                        return Ok(held);
+                    }
+                    // Whatever became of it: the piece itself will tell.
                     continue;
                 }
-                Found::Unsure { ask } | Found::Grows { ask } => match newest {
+                Found::Unsure { ask, held } | Found::Grows { ask, held } => match newest {
                     // It was fetched a moment ago.
                     Some(newest) => return Ok(newest),
-                    None => ask,
+                    None => (ask, Some(held)),
                 },
-                Found::Missing => place,
+                Found::Missing => (place, None),
             };
             if newest.is_none() {
                 self.shared.meters.misses.inc();
@@ -160,6 +173,7 @@ impl Recorded {
                 Ok(piece) if ask != place => newest = Some(piece),
                 // What is known of the name has been forgotten.
                 Err(RecordedError::Replaced) if generation == 0 => newest = None,
+                Err(error) if error.may_pass() => return held.ok_or(error),
                 outcome => return outcome,
             }
         }
@@ -186,7 +200,7 @@ impl Recorded {
         let known = self.generation(name, generation);
         let ask = match self.shared.find(name, known, place) {
             Found::Piece(_) => return,
-            Found::Unsure { ask } | Found::Grows { ask } => ask,
+            Found::Unsure { ask, .. } | Found::Grows { ask, .. } => ask,
             Found::Missing => place,
         };
         if self.shared.asker.is_busy() {
@@ -259,7 +273,8 @@ impl Shared {
             Err(error) => {
                 debug!(%error, "a stream cannot be described");
                 self.meters.failed(&error);
-                Err(error)
+                let last = self.descriptions.last(name).filter(|_| error.may_pass());
+                last.ok_or(error)
             }
         };
         self.descriptions.insert(name, outcome.clone());

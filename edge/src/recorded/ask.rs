@@ -116,6 +116,11 @@ impl Asker {
         self.fetches.is_exhausted()
     }
 
+    /// Whether no origin can be reached that could be asked about a name.
+    pub(super) fn is_cut_off(&self, name: &StreamName) -> bool {
+        self.upstream.target(name).is_none()
+    }
+
     /// Asks until there is an answer, or patience ends. `here` is looked at before each call: the answer may have come meanwhile,
     /// with the answer to another question.
     pub(super) async fn ask(

@@ -33,10 +33,12 @@ pub(super) enum Found {
     /// What is here was right, and still is if the stream was not appended to: a description tells. If it was, `ask` for this.
     Unsure {
         ask: Place,
+        held: Arc<Piece>,
     },
     /// What is here is the last piece of a growing recording, and too old: ask for this.
     Grows {
         ask: Place,
+        held: Arc<Piece>,
     },
     Missing,
 }
@@ -139,22 +141,30 @@ impl Cache {
         let Some(held) = run.pieces.get_mut(&first) else {
             return Found::Missing;
         };
+        let piece = || Arc::clone(&held.piece);
         let old = |since: Instant, trust| now.saturating_duration_since(since) >= trust;
         if by_beginning
             && beginning.is_none_or(|it| old(it.since, self.trust.ends))
             && closed().is_none()
         {
-            return Found::Unsure { ask: place };
+            return Found::Unsure {
+                ask: place,
+                held: piece(),
+            };
         }
         let ask = Place::Offset(first);
         match held.piece.follows {
             Follows::Piece => {}
-            Follows::Live if old(held.since, self.trust.growing) => return Found::Grows { ask },
+            Follows::Live if old(held.since, self.trust.growing) => {
+                let held = piece();
+                return Found::Grows { ask, held };
+            }
             Follows::End
                 if old(held.since, self.trust.ends)
                     && closed().is_none_or(|end| end > held.piece.end_ms) =>
             {
-                return Found::Unsure { ask };
+                let held = piece();
+                return Found::Unsure { ask, held };
             }
             Follows::Live | Follows::End => {}
         }

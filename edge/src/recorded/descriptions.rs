@@ -1,6 +1,6 @@
-//! What origins said of names a moment ago; that there is nothing, too.
+//! What origins said of names a moment ago; that there is nothing, too. For somewhat longer it stays here in case no origin answers.
 //!
-//! Every entry holds equally long, so the order in which they came is the order in which they go: all steps are O(1).
+//! Every entry stays equally long, so the order in which they came is the order in which they go: all steps are O(1).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::model::{Description, RecordedError};
+
+/// How long what was said of a name is kept for the case that no origin answers any more.
+const KEEP: Duration = Duration::from_secs(600);
 
 pub(super) type Outcome = Result<Description, RecordedError>;
 
@@ -52,6 +55,11 @@ impl Descriptions {
         (known.since.elapsed() < self.hold).then(|| known.outcome.clone())
     }
 
+    /// What was said of a name last, although it may not hold any more.
+    pub(super) fn last(&self, name: &StreamName) -> Option<Description> {
+        self.state.lock().known.get(name)?.outcome.clone().ok()
+    }
+
     pub(super) fn insert(&self, name: &StreamName, outcome: Outcome) {
         let now = Instant::now();
         let mut state = self.state.lock();
@@ -68,7 +76,8 @@ impl Descriptions {
         while let Some((number, name)) = state.order.front() {
             let current = state.known.get(name).filter(|it| it.number == *number);
             let over = state.order.len() > self.most;
-            if current.is_some_and(|it| now.duration_since(it.since) < self.hold) && !over {
+            let keep = self.hold.max(KEEP);
+            if current.is_some_and(|it| now.duration_since(it.since) < keep) && !over {
                 break;
             }
             if current.is_some() {
@@ -114,8 +123,10 @@ mod tests {
         descriptions.insert(&name("b"), Ok(Description::NOTHING));
         tokio::time::advance(Duration::from_millis(600)).await;
         assert_eq!(descriptions.find(&name("a")), None);
+        assert_eq!(descriptions.last(&name("a")), Some(published));
         descriptions.forget(&name("b"));
         assert_eq!(descriptions.find(&name("b")), None);
+        assert_eq!(descriptions.last(&name("b")), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -133,7 +144,7 @@ mod tests {
             assert!(state.known.contains_key(&name("99")));
             assert!(state.known.contains_key(&name("again")));
         }
-        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::advance(KEEP).await;
         descriptions.insert(&name("late"), Ok(Description::NOTHING));
         assert_eq!(descriptions.state.lock().known.len(), 1);
     }

@@ -136,6 +136,11 @@ impl RecordedError {
         Self::Limit(why.into())
     }
 
+    /// Whether it says nothing about what is stored: only that it cannot be had now.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Limit(_))
+    }
+
     /// For metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {

@@ -86,6 +86,10 @@ impl PieceFrame {
 impl Piece {
     /// Takes a piece as an origin sent it.
     pub(super) fn from_wire(piece: v1::Piece, chunk_size: u32) -> Result<Self, Malformed> {
+        if piece.generation == 0 {
+            // It would stand for any.
+            return Err(Malformed("no generation"));
+        }
         let first = wire::offset(piece.first.ok_or(Malformed("no beginning"))?);
         let next = wire::offset(piece.next.ok_or(Malformed("no end"))?);
         let follows = Follows::from_wire(piece.follows()).ok_or(Malformed("no successor"))?;

@@ -194,3 +194,62 @@ async fn without_an_origin_there_is_an_error_in_the_end() {
         began.elapsed()
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_here_is_served_while_no_origin_can_be_reached() {
+    let bench = Bench::one().await;
+    let (show, live) = (name("show"), name("live"));
+    let fake = bench.fake("a");
+    fake.put(&show, File::closed(2));
+    fake.put(&live, File::growing(2, 5));
+    let play = async |name: &StreamName| {
+        let stored = bench.recorded.describe(name).await.unwrap().stored.unwrap();
+        let mut place = Place::Time(0);
+        let mut frames = 0;
+        loop {
+            let piece = bench.recorded.piece(name, stored.generation, place).await;
+            let piece = piece.unwrap();
+            frames += piece.frames.len();
+            place = Place::Offset(piece.next);
+            if piece.follows != Follows::Piece {
+                return frames;
+            }
+        }
+    };
+    assert_eq!([play(&show).await, play(&live).await], [20, 15]);
+    let (fetches, describes) = (fake.fetches(), fake.describes());
+    bench.origins.kill("a");
+    let node = headwater_cluster::NodeId::new("a").unwrap();
+    bench.origins.upstream.lost(&node).await;
+    for _ in 0..5 {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let began = Instant::now();
+        assert_eq!([play(&show).await, play(&live).await], [20, 15]);
+        assert!(began.elapsed() < Duration::from_millis(50), "nobody waits");
+    }
+    // What is not here is not.
+    let missing = bench.recorded.piece(&show, 1, at_piece(7)).await;
+    assert!(matches!(missing, Err(RecordedError::Unavailable(_))));
+    assert_eq!((fake.fetches(), fake.describes()), (fetches, describes));
+}
+
+/// It can be reached, and says nothing: that takes as long as patience the first time.
+#[tokio::test(start_paused = true)]
+async fn what_is_here_is_served_while_an_origin_hangs() {
+    let bench = Bench::one().await;
+    let show = name("show");
+    let fake = bench.fake("a");
+    fake.put(&show, File::closed(1));
+    let piece = bench.recorded.piece(&show, 0, Place::Time(0)).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    fake.hung.send_replace(true);
+    let began = Instant::now();
+    let again = bench.recorded.piece(&show, 0, Place::Time(0)).await;
+    assert!(Arc::ptr_eq(&piece.unwrap(), &again.unwrap()));
+    let patience = Duration::from_millis(RecordedSection::default().patience_ms);
+    assert!(
+        began.elapsed() <= patience + Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+}

@@ -223,6 +223,7 @@ fn malformed_pieces_are_refused() {
         Piece::from_wire(piece, CHUNK).is_err()
     };
     assert!(!refused(|_| {}));
+    assert!(refused(|piece| piece.generation = 0));
     assert!(refused(|piece| piece.first = None));
     assert!(refused(|piece| piece.next = None));
     assert!(refused(|piece| piece.follows = 0));
@@ -267,6 +268,6 @@ fn malformed_pieces_are_refused() {
     );
     assert_eq!(
         Piece::from_wire(v1::Piece::default(), CHUNK).err(),
-        Some(Malformed("no beginning"))
+        Some(Malformed("no generation"))
     );
 }
