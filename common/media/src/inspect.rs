@@ -21,6 +21,7 @@ mod tag;
 pub use codec::{Codec, FourCc};
 pub use configuration::{Configuration, configuration};
 pub use data::{DataMessage, DataRole, data_message, metadata_name};
+pub(crate) use tag::skip_mod_ex;
 
 use crate::frame::{FrameFlags, FrameKind};
 use crate::window::HeaderPart;

@@ -9,7 +9,7 @@
 //! | [`frame`] | frames, offsets, epochs, kinds and flags |
 //! | [`inspect`] | what a payload says about itself: key frame, codec header, codec, track, metadata name |
 //! | [`mp3`] | MP3 files in, and their tags |
-//! | [`mp4`] | MP4, F4V, MOV, M4A and 3GP files in |
+//! | [`mp4`] | MP4, F4V, MOV, M4A and 3GP files in, fragmented MP4 out |
 //! | [`name`] | names of virtual hosts, applications, instances and streams |
 //! | [`segment`] | recordings that are not one file yet: segments, index, journal |
 //! | [`synthetic`] | an H.264 and AAC source for tests and the load harness |

@@ -1,4 +1,4 @@
-//! MP4 and its relatives (F4V, MOV, M4A, M4V, 3GP): files read as logs of RTMP messages.
+//! MP4 and its relatives (F4V, MOV, M4A, M4V, 3GP): files read as logs of RTMP messages, and fragmented files [written](writer).
 //!
 //! # Specifications
 //! - ISO/IEC 14496-12 (boxes, sample tables, edit lists, fragments), -14 (`mp4a`), -15 (`avc1`, `avc3`, `hvc1`, `hev1`); the
@@ -46,6 +46,7 @@ mod movie;
 mod pieces;
 mod tables;
 mod track;
+pub mod writer;
 
 use self::boxes::{BoxHeader, Source, invalid};
 use self::fragments::Fragment;

@@ -1,6 +1,7 @@
 //! What a decoder configuration says, for operators: profile, picture size, sample rate. Nothing in the relay needs it.
 //!
 //! - AVCDecoderConfigurationRecord: ISO/IEC 14496-15, section 5.3.3.1; sequence parameter set: H.264, section 7.3.2.1.1.
+//! - HEVCDecoderConfigurationRecord: ISO/IEC 14496-15, section 8.3.3.1; sequence parameter set: H.265, section 7.3.2.2.1.
 //! - AudioSpecificConfig: ISO/IEC 14496-3, section 1.6.2.1.
 
 use bytes::Bytes;
@@ -35,6 +36,15 @@ pub enum Configuration {
         /// Width and height of the picture in samples, after cropping.
         size: Option<(u32, u32)>,
     },
+    /// Of HEVC.
+    Hevc {
+        /// `general_profile_idc`: 1 main, 2 main 10.
+        profile: u8,
+        /// Thirty times the level.
+        level: u8,
+        /// Width and height of the picture in samples, after cropping.
+        size: Option<(u32, u32)>,
+    },
     /// Of AAC.
     Aac {
         /// Audio object type: 2 for LC, 5 and 29 for HE.
@@ -59,6 +69,11 @@ pub fn configuration(kind: FrameKind, payload: &Bytes) -> Option<Configuration> 
             if first & 0x80 == 0 || first & 0x0f == 0 =>
         {
             5
+        }
+        (FrameKind::Video, Packet::Configuration, Codec::Hevc)
+            if first & 0x80 == 0 || first & 0x0f == 0 =>
+        {
+            return hevc(payload.get(5..)?);
         }
         (FrameKind::Audio, Packet::Configuration, Codec::Aac) if first == 0x90 => 5,
         (FrameKind::Audio, Packet::Configuration, Codec::Aac) if first >> 4 == 10 => 2,
@@ -96,6 +111,79 @@ fn avc(record: &[u8]) -> Option<Configuration> {
         level: *level,
         size,
     })
+}
+
+/// HEVCDecoderConfigurationRecord: ISO/IEC 14496-15, section 8.3.3.1.
+fn hevc(record: &[u8]) -> Option<Configuration> {
+    const SEQUENCE_PARAMETERS: u8 = 33;
+
+    let profile = record.get(1)? & 0x1f;
+    let level = *record.get(12)?;
+    let (&arrays, mut rest) = record.get(22..)?.split_first()?;
+    let mut size = None;
+    'arrays: for _ in 0..arrays {
+        let Some((&[kind, high, low], after)) = rest.split_first_chunk() else {
+            break;
+        };
+        rest = after;
+        for _ in 0..u16::from_be_bytes([high, low]) {
+            let Some((length, after)) = rest.split_first_chunk() else {
+                break 'arrays;
+            };
+            let length = usize::from(u16::from_be_bytes(*length));
+            let Some(unit) = after.get(..length) else {
+                break 'arrays;
+            };
+            rest = after.get(length..).unwrap_or_default();
+            if kind & 0x3f == SEQUENCE_PARAMETERS && size.is_none() {
+                size = hevc_picture_size(unit);
+            }
+        }
+    }
+    Some(Configuration::Hevc {
+        profile,
+        level,
+        size,
+    })
+}
+
+/// The size of the picture, from a NAL unit with a sequence parameter set: H.265, section 7.3.2.2.1.
+fn hevc_picture_size(unit: &[u8]) -> Option<(u32, u32)> {
+    let mut bits = BitReader::new(without_escapes(unit.get(2..)?));
+    bits.bits(4)?; // sps_video_parameter_set_id
+    let sub_layers = bits.bits(3)?;
+    bits.bits(1)?; // sps_temporal_id_nesting_flag
+    // profile_tier_level, section 7.3.3: 88 bits of profile, 8 of level; then of each sub-layer what is there.
+    bits.skip(96);
+    let present: Vec<(bool, bool)> = (0..sub_layers)
+        .map(|_| Some((bits.flag()?, bits.flag()?)))
+        .collect::<Option<_>>()?;
+    if sub_layers > 0 {
+        bits.skip(2 * (8 - sub_layers as usize));
+    }
+    for (has_profile, has_level) in present {
+        bits.skip(if has_profile { 88 } else { 0 } + if has_level { 8 } else { 0 });
+    }
+    bits.unsigned()?; // sps_seq_parameter_set_id
+    let chroma_format = bits.unsigned()?;
+    if chroma_format == 3 {
+        bits.bits(1)?; // separate_colour_plane_flag
+    }
+    let (width, height) = (bits.unsigned()?, bits.unsigned()?);
+    let mut crop = [0; 4];
+    if bits.flag()? {
+        for edge in &mut crop {
+            *edge = bits.unsigned()?;
+        }
+    }
+    let (unit_x, unit_y) = match chroma_format {
+        1 => (2, 2),
+        2 => (2, 1),
+        _ => (1, 1),
+    };
+    let [left, right, top, bottom] = crop;
+    let width = cropped(width, left, right, unit_x)?;
+    Some((width, cropped(height, top, bottom, unit_y)?))
 }
 
 fn aac(record: &[u8]) -> Option<Configuration> {
@@ -180,13 +268,15 @@ fn picture_size(unit: &[u8]) -> Option<(u32, u32)> {
         _ => (1, 1),
     };
     let [left, right, top, bottom] = crop;
-    let cropped = |whole: u32, before: u32, after: u32, unit: u32| {
-        let cut = before.checked_add(after)?.checked_mul(unit)?;
-        whole.checked_sub(cut).filter(|left| *left > 0)
-    };
     let width = cropped(columns.checked_mul(16)?, left, right, unit_x)?;
     let height = rows.checked_mul(16 * fields)?;
     Some((width, cropped(height, top, bottom, unit_y * fields)?))
+}
+
+/// A width or height without what is cut off before and after, in units.
+fn cropped(whole: u32, before: u32, after: u32, unit: u32) -> Option<u32> {
+    let cut = before.checked_add(after)?.checked_mul(unit)?;
+    whole.checked_sub(cut).filter(|left| *left > 0)
 }
 
 /// Section 7.3.2.1.1.1: only as many deltas as it takes for the next scale to become 0.
@@ -232,6 +322,10 @@ impl BitReader {
         let bit = byte >> (7 - self.position % 8) & 1;
         self.position += 1;
         Some(bit == 1)
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.position += count;
     }
 
     fn bits(&mut self, count: u32) -> Option<u32> {

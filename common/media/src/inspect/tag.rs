@@ -136,7 +136,7 @@ fn extended_audio(packet_type: u8, rest: &[u8]) -> Inspection {
 
 /// Skips modifier headers: a size (one byte plus 1; 255 stands for two more bytes plus 1), the modifier's data, then a byte
 /// with the modifier's type and the next packet type.
-fn skip_mod_ex(mut packet_type: u8, mut rest: &[u8]) -> Option<(u8, &[u8])> {
+pub(crate) fn skip_mod_ex(mut packet_type: u8, mut rest: &[u8]) -> Option<(u8, &[u8])> {
     for _ in 0..MAX_MOD_EX {
         if packet_type != MOD_EX {
             return Some((packet_type, rest));

@@ -17,7 +17,7 @@ const MAX_DESCRIPTIONS: usize = 256;
 const MAX_CHILDREN: usize = 256;
 
 /// Longest decoder configuration, in bytes. Real ones have some hundred.
-const MAX_CONFIGURATION: u64 = 1 << 16;
+pub(super) const MAX_CONFIGURATION: u64 = 1 << 16;
 
 /// Bytes of a visual sample entry before its boxes.
 const VISUAL_FIELDS: u64 = 78;
@@ -89,7 +89,13 @@ impl Description {
     }
 
     /// Writes what comes before a sample in its message. `composition` is in milliseconds.
-    pub(super) fn put_prefix(&self, is_key: bool, composition: i32, out: &mut BytesMut) {
+    pub(super) fn put_prefix(
+        &self,
+        is_key: bool,
+        composition: i32,
+        sample: &[u8],
+        out: &mut BytesMut,
+    ) {
         let frame_type = if is_key { 0x10 } else { 0x20 };
         match self.coding {
             Some(Coding::Avc) => {
@@ -107,21 +113,24 @@ impl Description {
                 out.put_int(i64::from(composition), 3);
             }
             Some(Coding::Aac) => out.put_slice(&[0xaf, 1]),
-            Some(Coding::Mp3) => out.put_u8(self.mp3_head()),
+            Some(Coding::Mp3) => out.put_u8(self.mp3_head(sample)),
             None => {}
         }
     }
 
     /// FLV has four sample rates for MP3, and a format of its own for 8 kHz; what lies between is named by the nearest, as every
     /// decoder reads the rate from the frame itself.
-    fn mp3_head(&self) -> u8 {
-        let (format, rate) = match self.sample_rate {
+    /// What the sample itself says counts, as most files say stereo of any.
+    fn mp3_head(&self, sample: &[u8]) -> u8 {
+        let said = mp3_frame(sample).map(|(rate, channels, _)| (rate, channels));
+        let (sample_rate, channels) = said.unwrap_or((self.sample_rate, self.channels));
+        let (format, rate) = match sample_rate {
             1..=8_999 => (14, 0),
             0 | 32_000.. => (2, 3),
             16_000.. => (2, 2),
             _ => (2, 1),
         };
-        format << 4 | rate << 2 | 0x02 | u8::from(self.channels != 1)
+        format << 4 | rate << 2 | 0x02 | u8::from(channels != 1)
     }
 }
 
@@ -286,4 +295,24 @@ fn descriptor(fields: &mut Fields, tag: u8) -> Result<Option<Fields>, FileError>
     let offset = fields.offset();
     let length = length.min(fields.len());
     Ok(Some(Fields::new(fields.take(length)?, offset)))
+}
+
+/// Sample rate, channels and samples of an MP3 frame, by its header: ISO/IEC 11172-3, section 2.4.1.3, and 13818-3.
+pub(super) fn mp3_frame(data: &[u8]) -> Option<(u32, u16, u64)> {
+    let [0xff, second, third, fourth, ..] = *data else {
+        return None;
+    };
+    // Synchronisation, layer III.
+    if second & 0xe6 != 0xe2 {
+        return None;
+    }
+    let rate = *[44_100, 48_000, 32_000].get(usize::from(third >> 2 & 3))?;
+    let (rate, samples) = match second >> 3 & 3 {
+        3 => (rate, 1_152),
+        2 => (rate / 2, 576),
+        0 => (rate / 4, 576),
+        _ => return None,
+    };
+    let channels = if fourth >> 6 == 3 { 1 } else { 2 };
+    Some((rate, channels, samples))
 }

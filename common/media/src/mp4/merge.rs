@@ -87,12 +87,15 @@ impl Frame<'_> {
 
     /// Reads it, and writes its payload.
     pub(super) fn put(&self, frames: &Frames, out: &mut BytesMut) -> Result<(), FileError> {
-        self.description
-            .put_prefix(self.sample.is_sync, self.composition_ms, out);
         let size = self.sample.size as usize;
-        if size > 0 {
-            out.put_slice(&frames.source.read(self.sample.offset, size)?);
-        }
+        let data = if size > 0 {
+            frames.source.read(self.sample.offset, size)?
+        } else {
+            Bytes::new()
+        };
+        self.description
+            .put_prefix(self.sample.is_sync, self.composition_ms, &data, out);
+        out.put_slice(&data);
         Ok(())
     }
 }

@@ -109,17 +109,20 @@ fn video(properties: &mut Properties, track: &Track, description: &Description) 
         _ => "avc1",
     };
     let mut size = (u32::from(description.width), u32::from(description.height));
-    if let Some(header) = description.header()
-        && let Some(Configuration::Avc {
+    let header = description.header();
+    match header.and_then(|header| configuration(FrameKind::Video, &header)) {
+        Some(Configuration::Avc {
             profile,
             level,
             size: coded,
             ..
-        }) = configuration(FrameKind::Video, &header)
-    {
-        properties.push("avcprofile", f64::from(profile));
-        properties.push("avclevel", f64::from(level));
-        size = coded.unwrap_or(size);
+        }) => {
+            properties.push("avcprofile", f64::from(profile));
+            properties.push("avclevel", f64::from(level));
+            size = coded.unwrap_or(size);
+        }
+        Some(Configuration::Hevc { size: coded, .. }) => size = coded.unwrap_or(size),
+        _ => {}
     }
     properties.push("videocodecid", code);
     properties.push("width", f64::from(size.0));

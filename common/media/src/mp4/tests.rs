@@ -1,4 +1,4 @@
 mod ffmpeg;
 mod hostile;
 mod made;
-mod support;
+pub(super) mod support;

@@ -16,6 +16,10 @@ const MARK_EVERY: u32 = 1_024;
 /// has some 120 ms).
 const AUDIO_PRIMING_MS: i64 = 250;
 
+/// How far decode times are moved ahead of negative composition times, in milliseconds: encoders need less than one second. What
+/// is beyond is damage, and must not part pictures and sound.
+const MAX_DECODE_SHIFT_MS: i64 = 10_000;
+
 /// A track that can be played.
 pub(super) struct Track {
     id: u32,
@@ -157,6 +161,7 @@ impl Track {
             }
             let starts_here = match first {
                 None => true,
+                Some(_) if self.edit_start == 0 => false,
                 Some(_) if is_video => is_start && presented <= self.edit_start,
                 Some(_) => decoded < self.edit_start - priming,
             };
@@ -170,7 +175,8 @@ impl Track {
         }
         self.first = first.unwrap_or(0);
         self.end = end.unwrap_or(count);
-        self.decode_shift = -i64::from(lowest);
+        let most = MAX_DECODE_SHIFT_MS * i64::from(self.timescale) / 1_000;
+        self.decode_shift = (-i64::from(lowest)).min(most);
         self.first_ms = self.decode_ms(first_time);
         self.end_ms = self.decode_ms(end_time).max(self.first_ms);
         Ok(())

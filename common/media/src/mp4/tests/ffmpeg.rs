@@ -9,6 +9,7 @@ use super::support::{
 };
 use crate::file::{FileError, FileFrame, FilePiece, Grid, MediaFile};
 use crate::frame::{FrameFlags, FrameKind};
+use crate::inspect::{Configuration, configuration};
 use crate::mp4::Mp4File;
 
 #[test]
@@ -106,7 +107,11 @@ fn hevc_and_mp3_look_as_publishers_send_them() {
                 "-preset",
                 "ultrafast",
                 "-x265-params",
-                "log-level=none",
+                "log-level=none:level-idc=2",
+                "-vf",
+                "scale=162:122",
+                "-pix_fmt",
+                "yuv420p",
             ],
             &[
                 "-tag:v",
@@ -123,6 +128,15 @@ fn hevc_and_mp3_look_as_publishers_send_them() {
     );
     let file = open(&file).expect("a file");
     let piece = file.piece_at_time(0).expect("a piece");
+    // A size that is no multiple of a coding unit: what is cut off counts.
+    assert_eq!(
+        configuration(FrameKind::Video, &piece.preface[1].payload),
+        Some(Configuration::Hevc {
+            profile: 1,
+            level: 60,
+            size: Some((162, 122)),
+        })
+    );
     assert_eq!(piece.preface.len(), 2, "mp3 has no header");
     assert_eq!(&piece.preface[1].payload[..6], b"\x90hvc1\x01");
     assert_eq!(piece.preface[1].flags, FrameFlags::HEADER);

@@ -430,3 +430,19 @@ fn a_file_without_frames_has_one_empty_piece() {
     assert_eq!(file.piece_at(0).expect("a piece"), piece);
     assert!(file.piece_at(1).is_err() && file.piece_at(2).is_err());
 }
+
+/// Without an edit list nothing is cut off, also what comes before the first key frame.
+#[test]
+fn frames_before_the_first_key_frame_are_kept() {
+    let made = Plain {
+        tables: [
+            table(b"stts", 1, &[6, 0]),
+            table(b"stss", 2, &[2, 5]),
+            boxed(b"stsz", &[&words(&[0, 4, 6])]),
+            table(b"stsc", 1, &[1, 6, 1]),
+        ]
+        .concat(),
+        ..Plain::video(&[4; 6])
+    };
+    assert_eq!(frames(&made.file()).len(), 6);
+}

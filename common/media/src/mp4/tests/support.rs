@@ -12,11 +12,11 @@ use crate::frame::{FrameFlags, FrameKind};
 use crate::mp4::Mp4File;
 
 /// Two seconds of a test picture and a tone.
-pub(super) const PICTURE: &str = "testsrc=size=160x120:rate=25:duration=2";
-pub(super) const TONE: &str = "sine=frequency=440:sample_rate=44100:duration=2";
+pub(in crate::mp4) const PICTURE: &str = "testsrc=size=160x120:rate=25:duration=2";
+pub(in crate::mp4) const TONE: &str = "sine=frequency=440:sample_rate=44100:duration=2";
 
 /// H.264 with B-frames and a key frame every half second, and AAC.
-pub(super) const AVC: &[&str] = &[
+pub(in crate::mp4) const AVC: &[&str] = &[
     "-c:v",
     "libx264",
     "-preset",
@@ -28,10 +28,10 @@ pub(super) const AVC: &[&str] = &[
     "-pix_fmt",
     "yuv420p",
 ];
-pub(super) const AAC: &[&str] = &["-c:a", "aac", "-b:a", "48k"];
+pub(in crate::mp4) const AAC: &[&str] = &["-c:a", "aac", "-b:a", "48k"];
 
 /// Runs ffmpeg with these arguments, and gives what it wrote to a file of this name.
-pub(super) fn ffmpeg(groups: &[&[&str]], name: &str) -> Bytes {
+pub(in crate::mp4) fn ffmpeg(groups: &[&[&str]], name: &str) -> Bytes {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(name);
     let status = Command::new("ffmpeg")
@@ -45,7 +45,7 @@ pub(super) fn ffmpeg(groups: &[&[&str]], name: &str) -> Bytes {
 }
 
 /// Picture and tone, encoded with these arguments.
-pub(super) fn both(arguments: &[&[&str]], name: &str) -> Bytes {
+pub(in crate::mp4) fn both(arguments: &[&[&str]], name: &str) -> Bytes {
     let inputs: &[&str] = &["-f", "lavfi", "-i", PICTURE, "-f", "lavfi", "-i", TONE];
     let groups: Vec<&[&str]> = std::iter::once(inputs)
         .chain(arguments.iter().copied())
@@ -55,24 +55,24 @@ pub(super) fn both(arguments: &[&[&str]], name: &str) -> Bytes {
 
 /// A packet as ffprobe sees it.
 #[derive(Clone, Debug)]
-pub(super) struct Packet {
-    pub(super) kind: FrameKind,
-    pub(super) dts: f64,
-    pub(super) pts: f64,
-    pub(super) is_key: bool,
-    pub(super) size: usize,
-    pub(super) crc: u32,
+pub(in crate::mp4) struct Packet {
+    pub(in crate::mp4) kind: FrameKind,
+    pub(in crate::mp4) dts: f64,
+    pub(in crate::mp4) pts: f64,
+    pub(in crate::mp4) is_key: bool,
+    pub(in crate::mp4) size: usize,
+    pub(in crate::mp4) crc: u32,
 }
 
 /// The audio and video packets of a file.
-pub(super) fn probe(file: &Bytes, name: &str) -> Vec<Packet> {
+pub(in crate::mp4) fn probe(file: &Bytes, name: &str) -> Vec<Packet> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(name);
     std::fs::write(&path, file).expect("a file");
     probe_path(&path)
 }
 
-pub(super) fn probe_path(path: &Path) -> Vec<Packet> {
+pub(in crate::mp4) fn probe_path(path: &Path) -> Vec<Packet> {
     let out = Command::new("ffprobe")
         .args(["-v", "error", "-show_packets", "-show_data_hash", "CRC32"])
         .args(["-of", "compact=p=0"])
@@ -114,16 +114,16 @@ pub(super) fn probe_path(path: &Path) -> Vec<Packet> {
         .collect()
 }
 
-pub(super) fn open(file: &Bytes) -> Result<Mp4File, FileError> {
+pub(in crate::mp4) fn open(file: &Bytes) -> Result<Mp4File, FileError> {
     open_with(file, Grid::default())
 }
 
-pub(super) fn open_with(file: &Bytes, grid: Grid) -> Result<Mp4File, FileError> {
+pub(in crate::mp4) fn open_with(file: &Bytes, grid: Grid) -> Result<Mp4File, FileError> {
     Mp4File::open(Arc::new(file.clone()), grid)
 }
 
 /// All pieces, from the first to the last.
-pub(super) fn pieces(file: &dyn MediaFile) -> Result<Vec<FilePiece>, FileError> {
+pub(in crate::mp4) fn pieces(file: &dyn MediaFile) -> Result<Vec<FilePiece>, FileError> {
     let first = file.piece_at_time(0)?;
     let mut at = match first.frames.first() {
         // The first piece may end before a decoder can start.
@@ -139,20 +139,14 @@ pub(super) fn pieces(file: &dyn MediaFile) -> Result<Vec<FilePiece>, FileError> 
     Ok(found)
 }
 
-/// Where the first piece begins: files that were cut by their edit list do not begin at 0.
+/// Where the first piece begins: not always at 0, as an edit list may have cut off samples.
 fn first_position(file: &dyn MediaFile) -> Result<u64, FileError> {
-    let mut piece = file.piece_at_time(0)?;
-    let mut position = piece.first;
-    while piece.start_ms > 0 {
-        position = position.saturating_sub(1);
-        if let Ok(before) = file.piece_at(position) {
-            piece = before;
-        }
-    }
-    Ok(position)
+    let known = file.piece_at_time(0)?.first;
+    let first = (0..known).find(|position| file.piece_at(*position).is_ok());
+    Ok(first.unwrap_or(known))
 }
 
-pub(super) fn frames(file: &Bytes) -> Vec<FileFrame> {
+pub(in crate::mp4) fn frames(file: &Bytes) -> Vec<FileFrame> {
     let file = open(file).expect("a file");
     pieces(&file)
         .expect("all pieces")
@@ -162,7 +156,7 @@ pub(super) fn frames(file: &Bytes) -> Vec<FileFrame> {
 }
 
 /// What a decoder gets of a frame, and the composition time in milliseconds.
-pub(super) fn unwrap(frame: &FileFrame) -> (Bytes, i64) {
+pub(in crate::mp4) fn unwrap(frame: &FileFrame) -> (Bytes, i64) {
     let body = &frame.payload;
     let composition =
         |at: usize| i64::from(i32::from_be_bytes([body[at], body[at + 1], body[at + 2], 0]) >> 8);
@@ -182,12 +176,12 @@ pub(super) fn unwrap(frame: &FileFrame) -> (Bytes, i64) {
 }
 
 /// Every packet is there once, in order, with its time and its data.
-pub(super) fn compare(file: &Bytes, name: &str) {
+pub(in crate::mp4) fn compare(file: &Bytes, name: &str) {
     let expected = probe(file, name);
     compare_with(&frames(file), &expected, name);
 }
 
-pub(super) fn compare_with(frames: &[FileFrame], expected: &[Packet], name: &str) {
+pub(in crate::mp4) fn compare_with(frames: &[FileFrame], expected: &[Packet], name: &str) {
     assert!(!expected.is_empty(), "{name}");
     let start = expected
         .iter()
@@ -234,9 +228,9 @@ pub(super) fn compare_with(frames: &[FileFrame], expected: &[Packet], name: &str
 }
 
 /// Counts what is read.
-pub(super) struct Counting {
-    pub(super) bytes: Bytes,
-    pub(super) read: Arc<AtomicU64>,
+pub(in crate::mp4) struct Counting {
+    pub(in crate::mp4) bytes: Bytes,
+    pub(in crate::mp4) read: Arc<AtomicU64>,
 }
 
 impl ReadAt for Counting {
