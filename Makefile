@@ -88,7 +88,9 @@ fuzz: ## Run every fuzz target for SECONDS (60) each; TARGETS='amf0 flv' for som
 	@export RUSTC_BOOTSTRAP=1; \
 	for target in $(or $(TARGETS),$$($(CARGO) fuzz list $(FUZZ_DIR))); do \
 		echo "== $$target, $(SECONDS) s"; \
-		$(CARGO) fuzz run $(FUZZ_DIR) --features libfuzzer "$$target" -- \
+		corpus="common/fuzz/corpus/$$target"; mkdir -p "$$corpus"; \
+		seeds="common/fuzz/seeds/$$target"; [[ -d "$$seeds" ]] || seeds=; \
+		$(CARGO) fuzz run $(FUZZ_DIR) --features libfuzzer "$$target" "$$corpus" $$seeds -- \
 			-max_total_time=$(SECONDS) -max_len=65536 -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1; \
 	done
 

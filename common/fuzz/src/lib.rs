@@ -5,8 +5,10 @@
 //! tests of this crate run every function on mutations of valid input, so that the properties are checked where there is no fuzzer.
 #![forbid(unsafe_code)]
 
+mod files;
 mod wire;
 
+pub use files::{flv_file, mp3};
 pub use wire::{chunk, client, command, handshake, inspect};
 
 use bytes::Bytes;
@@ -29,6 +31,8 @@ pub const TARGETS: &[Target] = &[
     ("client", client),
     ("inspect", inspect),
     ("flv", flv),
+    ("flv_file", flv_file),
+    ("mp3", mp3),
 ];
 
 /// AMF0 messages.

@@ -1,6 +1,8 @@
 //! Every target on mutations of valid input, with a fixed seed: what can be checked without a fuzzer.
 #![allow(clippy::unwrap_used, reason = "helpers of a test")]
 
+use std::path::Path;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use headwater_amf::{Object, Value, amf0, amf3};
 use headwater_fuzz::TARGETS;
@@ -12,6 +14,9 @@ use headwater_rtmp::message::{Message, MessageType};
 
 /// Mutations of each seed and target.
 const ROUNDS: u32 = 2_000;
+
+/// The same for seeds of a target's own, which go through more code.
+const FILE_ROUNDS: u32 = 500;
 
 /// A small generator (xorshift), so that a failure can be repeated from the number alone.
 struct Random(u64);
@@ -148,8 +153,30 @@ fn file() -> Bytes {
     out.freeze()
 }
 
+/// What the fuzzer starts from as well: small files in `seeds`, in a folder for each target that has any.
+fn files(target: &str) -> Vec<Bytes> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("seeds")
+        .join(target);
+    let Ok(entries) = folder.read_dir() else {
+        return Vec::new();
+    };
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    // The numbers of seeds should not depend on the file system.
+    paths.sort();
+    let read = |path| Bytes::from(std::fs::read(path).unwrap());
+    paths.into_iter().map(read).collect()
+}
+
 #[test]
-fn no_target_fails_on_mutated_input() {
+fn targets_for_files_have_seeds() {
+    for target in ["flv_file", "mp3"] {
+        assert!(files(target).len() >= 3, "{target}");
+    }
+}
+
+fn does_not_fail_on_mutated_input(name: &str) {
+    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).unwrap();
     let mut seeds = vec![
         amf0::encode_all(&values()).unwrap(),
         amf3::encode_all(&values()).unwrap(),
@@ -170,19 +197,45 @@ fn no_target_fails_on_mutated_input() {
         seed.put_slice(&frame.payload);
         seeds.push(seed.freeze());
     }
-    for (name, target) in TARGETS {
-        for (number, seed) in seeds.iter().enumerate() {
-            target(seed);
-            for round in 0..ROUNDS {
-                let mut random =
-                    Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(round) << 8 ^ number as u64);
-                let data = mutate(seed, &mut random);
-                let outcome = std::panic::catch_unwind(|| target(&data));
-                assert!(
-                    outcome.is_ok(),
-                    "{name}, seed {number}, round {round}: {data:02x?}"
-                );
-            }
+    let own = files(name);
+    for (number, seed) in seeds.iter().chain(&own).enumerate() {
+        target(seed);
+        let rounds = match (own.is_empty(), number < seeds.len()) {
+            (true, _) => ROUNDS,
+            (false, false) => FILE_ROUNDS,
+            // It learns little from what it does not read.
+            (false, true) => ROUNDS / 20,
+        };
+        for round in 0..rounds {
+            let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(round) << 8 ^ number as u64);
+            let data = mutate(seed, &mut random);
+            let outcome = std::panic::catch_unwind(|| target(&data));
+            assert!(
+                outcome.is_ok(),
+                "{name}, seed {number}, round {round}: {data:02x?}"
+            );
         }
     }
 }
+
+/// A test for each target.
+macro_rules! targets {
+    ($($name:ident),+ $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                does_not_fail_on_mutated_input(stringify!($name));
+            }
+        )+
+
+        #[test]
+        fn every_target_is_tested() {
+            let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, [$(stringify!($name)),+]);
+        }
+    };
+}
+
+targets!(
+    amf0, amf3, handshake, chunk, command, client, inspect, flv, flv_file, mp3
+);

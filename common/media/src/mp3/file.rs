@@ -216,6 +216,10 @@ impl Mp3File {
     }
 
     fn locate(&self, position: u64) -> Result<Start, FileError> {
+        if position == self.track.first {
+            // Also where there is no frame at all.
+            return Ok(self.first());
+        }
         let recent = {
             let state = self.state.lock();
             state

@@ -314,6 +314,16 @@ fn what_is_no_mp3_is_refused() {
 }
 
 #[test]
+fn a_file_without_sound_is_an_empty_piece() {
+    let mut info = frame(0, false);
+    info[36..40].copy_from_slice(b"Info");
+    let file = open(&info.into(), SMALL);
+    let piece = file.piece_at_time(5_000).expect("a piece");
+    assert_eq!((piece.frames.len(), piece.next, piece.end_ms), (0, None, 0));
+    assert_eq!(file.piece_at(piece.first).expect("a piece"), piece);
+}
+
+#[test]
 fn a_file_cut_anywhere_plays_to_its_last_whole_frame() {
     let bytes = Bytes::from(sound(12));
     let ends: Vec<usize> = (0..12)
