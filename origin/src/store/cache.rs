@@ -11,6 +11,7 @@
 //! - Who waits, waits no longer than `timeout` and [`DISK_SLACK`].
 //! - A file is only ever read by the process that wrote it: the folder is emptied at start, and belongs to one process at a time.
 
+mod fetch;
 #[cfg(test)]
 mod tests;
 
@@ -19,19 +20,19 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use headwater_mapped::Mapped;
 use object_store::ObjectStore;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::task::spawn_blocking;
+use tokio::sync::Semaphore;
 
 use super::metrics::StoreMetrics;
 use super::remote::Object;
 use super::{StoreError, blocking};
+use fetch::{Block, Coming, Fetch, FetchError};
 
 /// Blocks that are fetched at a time. More would not come sooner, and each takes memory until it is on the disk.
 const MAX_FETCHES: usize = 16;
@@ -116,59 +117,6 @@ struct Kept {
     length: u64,
     used: u64,
     open: Option<Arc<Mapped>>,
-}
-
-/// A block that comes.
-#[derive(Debug, Default)]
-struct Coming {
-    outcome: Mutex<Option<Result<Block, FetchError>>>,
-    arrived: Condvar,
-}
-
-/// A block that can be read.
-#[derive(Clone, Debug)]
-enum Block {
-    Mapped(Arc<Mapped>),
-    /// The disk did not take it.
-    Memory(Bytes),
-}
-
-/// Why a block did not come.
-#[derive(Clone, Debug, thiserror::Error)]
-enum FetchError {
-    #[error("the object was replaced or deleted")]
-    Replaced,
-    #[error("denied: {0}")]
-    Denied(Arc<str>),
-    #[error("the store did not answer in time")]
-    TimedOut,
-    #[error("the store failed: {0}")]
-    Failed(Arc<str>),
-}
-
-impl From<object_store::Error> for FetchError {
-    fn from(error: object_store::Error) -> Self {
-        use object_store::Error;
-        match &error {
-            Error::NotFound { .. } | Error::Precondition { .. } => Self::Replaced,
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                Self::Denied(error.to_string().into())
-            }
-            _ => Self::Failed(error.to_string().into()),
-        }
-    }
-}
-
-impl From<FetchError> for io::Error {
-    fn from(error: FetchError) -> Self {
-        let kind = match &error {
-            FetchError::Replaced => io::ErrorKind::StaleNetworkFileHandle,
-            FetchError::Denied(_) => io::ErrorKind::PermissionDenied,
-            FetchError::TimedOut => io::ErrorKind::TimedOut,
-            FetchError::Failed(_) => io::ErrorKind::Other,
-        };
-        Self::new(kind, error)
-    }
 }
 
 impl Cache {
@@ -476,131 +424,6 @@ impl State {
             Some(Entry::Kept(kept)) => kept.open.take(),
             _ => None,
         }
-    }
-}
-
-impl Coming {
-    fn wait(&self, patience: Duration) -> Result<Block, FetchError> {
-        let deadline = Instant::now() + patience;
-        let mut outcome = self.outcome.lock();
-        loop {
-            if let Some(outcome) = &*outcome {
-                return outcome.clone();
-            }
-            if self.arrived.wait_until(&mut outcome, deadline).timed_out() {
-                return Err(FetchError::TimedOut);
-            }
-        }
-    }
-}
-
-impl Block {
-    fn read_at(&self, from: u64, length: usize) -> io::Result<Bytes> {
-        use headwater_media::file::ReadAt;
-        match self {
-            Self::Mapped(mapped) => mapped.read_at(from, length),
-            Self::Memory(bytes) => ReadAt::read_at(bytes, from, length),
-        }
-    }
-}
-
-/// A block that is being fetched. Whoever waits for it hears of it when this is dropped at the latest.
-struct Fetch {
-    shared: Arc<Shared>,
-    key: Key,
-    coming: Arc<Coming>,
-    ahead: bool,
-}
-
-impl Fetch {
-    /// Enters `key` as coming. Must be run, or dropped without the table locked.
-    fn new(shared: &Arc<Shared>, state: &mut State, key: Key, ahead: bool) -> Self {
-        let coming = Arc::new(Coming::default());
-        state
-            .entries
-            .insert(key.clone(), Entry::Coming(Arc::clone(&coming)));
-        Self {
-            shared: Arc::clone(shared),
-            key,
-            coming,
-            ahead,
-        }
-    }
-
-    async fn run(self) {
-        let fetched = tokio::time::timeout(self.shared.timeout, self.fetch())
-            .await
-            .unwrap_or(Err(FetchError::TimedOut));
-        let outcome = match fetched {
-            Ok((bytes, _permit)) => {
-                let (shared, key) = (Arc::clone(&self.shared), self.key.clone());
-                spawn_blocking(move || shared.keep(&key, bytes))
-                    .await
-                    .map_err(|error| FetchError::Failed(error.to_string().into()))
-            }
-            Err(error) => Err(error),
-        };
-        self.finish(outcome);
-    }
-
-    /// The bytes, and what allows to have them in memory.
-    async fn fetch(&self) -> Result<(Bytes, SemaphorePermit<'_>), FetchError> {
-        let (object, number) = (&self.key.object, self.key.number);
-        let permit = self
-            .shared
-            .fetches
-            .acquire()
-            .await
-            .map_err(|error| FetchError::Failed(error.to_string().into()))?;
-        let result = self
-            .shared
-            .objects
-            .get_opts(&object.path, object.request(number))
-            .await?;
-        if !object.is(&result.meta) {
-            return Err(FetchError::Replaced);
-        }
-        let bytes = result.bytes().await?;
-        self.shared.metrics.fetched_bytes.inc_by(bytes.len() as u64);
-        if bytes.len() as u64 != object.block_length(number) {
-            let message = format!("{} bytes instead of a block", bytes.len());
-            return Err(FetchError::Failed(message.into()));
-        }
-        Ok((bytes, permit))
-    }
-
-    fn finish(&self, outcome: Result<Block, FetchError>) {
-        if self.coming.outcome.lock().is_some() {
-            return;
-        }
-        match &outcome {
-            // An object that was replaced is no failure of the store.
-            Ok(_) | Err(FetchError::Replaced) => {}
-            Err(error) => {
-                self.shared.metrics.errors.inc();
-                tracing::debug!(%error, object = %self.key.object.path, "a block was not fetched");
-            }
-        }
-        {
-            let mut state = self.shared.state.lock();
-            state.ahead -= usize::from(self.ahead);
-            let ours = matches!(
-                state.entries.get(&self.key),
-                Some(Entry::Coming(coming)) if Arc::ptr_eq(coming, &self.coming)
-            );
-            // Before anybody hears of it: who asks again then must not be given this failure.
-            if ours {
-                state.entries.remove(&self.key);
-            }
-        }
-        *self.coming.outcome.lock() = Some(outcome);
-        self.coming.arrived.notify_all();
-    }
-}
-
-impl Drop for Fetch {
-    fn drop(&mut self) {
-        self.finish(Err(FetchError::Failed("the store was closed".into())));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The cache over a store in memory, which can be slowed down.
 
 use std::thread;
+use std::time::Instant;
 
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
