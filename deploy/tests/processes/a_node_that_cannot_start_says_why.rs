@@ -65,6 +65,19 @@ fn wrong_flags_and_values() {
             &["origin", "--id", "o1", "--rpc", "0.0.0.0:0"],
             &["0.0.0.0", "cluster.tls"],
         ),
+        (
+            &["--set", "origin.storage.url=ftp://server/media"],
+            &["`origin.storage.url`", "s3://"],
+        ),
+        (
+            &[
+                "--set",
+                "origin.storage.url=s3://bucket",
+                "--set",
+                "origin.storage.access_key=me",
+            ],
+            &["`origin.storage.secret_key`"],
+        ),
     ] {
         assert_fails(arguments, 64, words);
     }

@@ -1,15 +1,17 @@
 //! What the `url` of `[origin.storage]` names, and the client for it.
 
+use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, ObjectStoreScheme};
+use object_store::{Certificate, ClientOptions, ObjectStore, ObjectStoreScheme};
 use url::Url;
 
 use super::section::StorageSection;
@@ -114,6 +116,7 @@ fn folder_needs_none(section: &StorageSection) -> Result<(), PlaceProblem> {
         ("region", !section.region.is_empty()),
         ("access_key", !section.access_key.is_empty()),
         ("secret_key", !section.secret_key.is_empty()),
+        ("ca_file", section.ca_file.is_some()),
         ("options", !section.options.is_empty()),
     ];
     match set.iter().find(|(_, set)| *set) {
@@ -150,7 +153,7 @@ impl Bucket {
         }
     }
 
-    /// A client for it, whose paths begin below the prefix. Talks to nobody.
+    /// A client for it, whose paths begin below the prefix. Talks to nobody; blocks to read a small file.
     pub(super) fn connect(
         &self,
         section: &StorageSection,
@@ -164,7 +167,7 @@ impl Bucket {
 
     fn amazon(&self, section: &StorageSection) -> Result<Arc<dyn ObjectStore>, PlaceProblem> {
         let mut builder = AmazonS3Builder::from_env()
-            .with_client_options(section.client())
+            .with_client_options(client(section)?)
             .with_retry(section.retry());
         for (key, value) in options::<AmazonS3ConfigKey>(section)? {
             builder = builder.with_config(key, value);
@@ -189,7 +192,7 @@ impl Bucket {
 
     fn google(&self, section: &StorageSection) -> Result<Arc<dyn ObjectStore>, PlaceProblem> {
         let mut builder = GoogleCloudStorageBuilder::from_env()
-            .with_client_options(section.client())
+            .with_client_options(client(section)?)
             .with_retry(section.retry());
         for (key, value) in options::<GoogleConfigKey>(section)? {
             builder = builder.with_config(key, value);
@@ -202,7 +205,7 @@ impl Bucket {
 
     fn azure(&self, section: &StorageSection) -> Result<Arc<dyn ObjectStore>, PlaceProblem> {
         let mut builder = MicrosoftAzureBuilder::from_env()
-            .with_client_options(section.client())
+            .with_client_options(client(section)?)
             .with_retry(section.retry());
         for (key, value) in options::<AzureConfigKey>(section)? {
             builder = builder.with_config(key, value);
@@ -236,6 +239,28 @@ impl Bucket {
             Arc::new(PrefixStore::new(store, self.prefix.clone()))
         })
     }
+}
+
+/// How requests are made. Reads the file with the authority.
+fn client(section: &StorageSection) -> Result<ClientOptions, PlaceProblem> {
+    let mut client = ClientOptions::new()
+        .with_allow_http(section.allow_http)
+        .with_connect_timeout(Duration::from_millis(section.connect_timeout_ms))
+        .with_timeout(Duration::from_millis(section.request_timeout_ms));
+    let Some(path) = &section.ca_file else {
+        return Ok(client);
+    };
+    let unusable = |why: String| problem("ca_file", format!("{}: {why}", path.display()));
+    let pem = fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    let certificates =
+        Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(unusable("no certificate is in it".to_owned()));
+    }
+    for certificate in certificates {
+        client = client.with_root_certificate(certificate);
+    }
+    Ok(client)
 }
 
 /// Options that have a key of their own in the section, which says more and is checked.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use headwater_node::config::Secret;
-use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+use object_store::{BackoffConfig, RetryConfig};
 
 use super::place;
 
@@ -30,6 +30,8 @@ headwater_node::section! {
         pub secret_key: Secret = Secret::default(),
         /// Whether a bucket may be reached without TLS.
         pub allow_http: bool = false,
+        /// PEM file with the authority that signed the server's certificate, where it is none that the system trusts.
+        pub ca_file: Option<PathBuf> = None,
         /// Whether the bucket is part of the host name instead of the path. Amazon takes both, others mostly the path.
         pub virtual_host_style: bool = false,
         /// Whatever else the object store understands, by the names of the Rust crate `object_store`, such as
@@ -64,13 +66,6 @@ headwater_node::section! {
 impl StorageSection {
     pub(super) fn read_timeout(&self) -> Duration {
         Duration::from_millis(self.read_timeout_ms)
-    }
-
-    pub(super) fn client(&self) -> ClientOptions {
-        ClientOptions::new()
-            .with_allow_http(self.allow_http)
-            .with_connect_timeout(Duration::from_millis(self.connect_timeout_ms))
-            .with_timeout(Duration::from_millis(self.request_timeout_ms))
     }
 
     pub(super) fn retry(&self) -> RetryConfig {
@@ -247,6 +242,18 @@ mod tests {
                 bucket(|section| {
                     section.options = BTreeMap::from([("timeout".to_owned(), key.clone())]);
                 }),
+            ),
+            (
+                "ca_file",
+                bucket(|section| section.ca_file = Some("/nosuch.pem".into())),
+            ),
+            (
+                "ca_file",
+                bucket(|section| section.ca_file = Some("/dev/null".into())),
+            ),
+            (
+                "ca_file",
+                with(|section| section.ca_file = Some("/dev/null".into())),
             ),
             ("cache_bytes", with(|section| section.cache_bytes = 1)),
         ];

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use headwater_node::config::Secret;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use super::moto::Moto;
 use super::*;
@@ -245,6 +246,59 @@ async fn what_must_not_be_read_is_denied() {
     let read = store.read(&ObjectPath::from("show.flv")).await;
     assert!(matches!(read, Err(ReadError::Denied(_))), "{read:?}");
     assert_eq!(store.shared.metrics.errors.get(), 1);
+}
+
+/// Writes an authority, and a certificate of it for the local host with its key: `ca.pem`, `cert.pem`, `key.pem`.
+fn write_certificates(folder: &Path) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
+    fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
+    fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+}
+
+#[tokio::test]
+async fn a_server_with_a_certificate_of_its_own_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    write_certificates(folder.path());
+    let file = |name: &str| folder.path().join(name);
+    let (cert, key) = (file("cert.pem"), file("key.pem"));
+    let arguments = ["-c", cert.to_str().unwrap(), "-k", key.to_str().unwrap()];
+    let Some(moto) = Moto::start_with(&[], &arguments) else {
+        return;
+    };
+    let secure = |ca_file: Option<PathBuf>| {
+        let endpoint = format!("https://{}", moto.address);
+        let address = moto.address.clone();
+        move |section: &mut StorageSection| {
+            bucket(&address)(section);
+            section.endpoint = endpoint;
+            section.allow_http = false;
+            section.ca_file = ca_file;
+            section.read_timeout_ms = 10_000;
+            section.retries = 0;
+        }
+    };
+    let data = tempfile::tempdir().unwrap();
+    // It says that there is no such bucket, so we got through to it.
+    let error = open(data.path(), secure(Some(file("ca.pem"))))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            StoreError::Refused(object_store::Error::NotFound { .. })
+        ),
+        "{error:?}"
+    );
+    // Not trusted, so as good as not there.
+    open(data.path(), secure(None)).await.unwrap();
 }
 
 /// Takes every object, also the second time.

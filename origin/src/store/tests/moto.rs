@@ -22,6 +22,11 @@ pub(super) struct Moto {
 impl Moto {
     /// `None` where moto is not installed, which was said; where nothing may be skipped, the test fails.
     pub(super) fn start(environment: &[(&str, &str)]) -> Option<Self> {
+        Self::start_with(environment, &[])
+    }
+
+    /// As [`Moto::start`], with more arguments.
+    pub(super) fn start_with(environment: &[(&str, &str)], arguments: &[&str]) -> Option<Self> {
         let python = std::env::var("HEADWATER_TEST_PYTHON").unwrap_or_else(|_| {
             concat!(
                 env!("CARGO_MANIFEST_DIR"),
@@ -40,6 +45,7 @@ impl Moto {
         }
         let mut child = Command::new(&python)
             .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"])
+            .args(arguments)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -51,7 +57,10 @@ impl Moto {
         // Reads on to the end, so that the server never waits for us.
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                if let Some((_, address)) = line.split_once("Running on http://") {
+                if let Some((_, address)) = line
+                    .split_once("Running on ")
+                    .and_then(|(_, url)| url.split_once("://"))
+                {
                     // Nobody listens any more when the test is over.
                     let _ = said.send(address.trim().to_owned());
                 }
