@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod mp4;
 mod wire;
 
 pub use files::{flv_file, mp3};
+pub use mp4::mp4;
 pub use wire::{chunk, client, command, handshake, inspect};
 
 use bytes::Bytes;
@@ -33,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("flv", flv),
     ("flv_file", flv_file),
     ("mp3", mp3),
+    ("mp4", mp4),
 ];
 
 /// AMF0 messages.
