@@ -7,6 +7,7 @@ use headwater_media::window::Retention;
 
 use crate::log::LogConfig;
 use crate::store::StorageSection;
+use crate::vod::VodSection;
 
 /// How long the edge of a probed publisher may take for its answer on top of the silence that it was asked for: the way there
 /// and back, and a timer that fires late on a busy machine.
@@ -47,6 +48,8 @@ headwater_node::section! {
         pub max_readers: usize = 100_000 => 1..=4_000_000,
         /// Where recordings and media files are.
         pub storage: StorageSection = StorageSection::default(),
+        /// Playing media files.
+        pub vod: VodSection = VodSection::default(),
     }
     validate |section, problems| {
         if section.memory_bytes < section.retention_bytes {

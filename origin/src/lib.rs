@@ -5,6 +5,7 @@
 //! | `log` | the live log of one stream, a pure state machine, and the table of all logs |
 //! | `record` | recordings that are made |
 //! | `rpc` | the `StreamLog` service: appending, reading, relaying |
+//! | `vod` | media files as closed logs: names, the files that are open |
 //! | [`OriginSection`] | the `[origin]` section of the configuration |
 //! | `store` | the folder or bucket of recordings and media files |
 //! | [`StorageSection`] | the `[origin.storage]` section |
@@ -26,7 +27,9 @@ mod origin;
 mod record;
 mod rpc;
 mod store;
+mod vod;
 
 pub use config::OriginSection;
 pub use origin::{Origin, Remaining};
 pub use store::{StorageSection, StoreError};
+pub use vod::{VirtualDirectory, VodSection};

@@ -270,6 +270,12 @@ impl Log {
         matches!(self.publisher, Publisher::Attached { .. })
     }
 
+    /// Whether viewers take the stream to be published: somebody publishes, or is expected back.
+    #[must_use]
+    pub(crate) fn is_running(&self) -> bool {
+        self.runs.current().is_some_and(|run| run.begun)
+    }
+
     /// Whether nothing would be lost with this log but history: no publisher is there or expected, no readers counted.
     #[must_use]
     pub(crate) fn is_idle(&self) -> bool {

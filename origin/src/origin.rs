@@ -1,5 +1,6 @@
 //! The origin as one thing: made of a configuration and a cluster, gives gRPC services, drains, stops.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_cluster::node_service::{LoadSource, NodeService};
@@ -15,8 +16,12 @@ use tonic::service::Routes;
 use crate::config::OriginSection;
 use crate::log::table::{LogTable, Usage};
 use crate::metrics::OriginMetrics;
+use crate::rpc::recordings::RecordingsService;
 use crate::rpc::{StreamLogService, other_owner};
 use crate::store::{Store, StoreError};
+use crate::vod::formats::Formats;
+use crate::vod::library::Library;
+use crate::vod::metrics::VodMetrics;
 
 /// How often memory is balanced and the place of every stream is looked at, also when no change was noticed.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,13 +48,8 @@ impl From<Usage> for Remaining {
 #[derive(Clone, Debug)]
 pub struct Origin {
     cluster: Cluster,
-    logs: LogTable,
     usage: watch::Receiver<Usage>,
-    #[allow(
-        dead_code,
-        reason = "for what records and plays, which is not here yet"
-    )]
-    store: Store,
+    recordings: RecordingsService,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -68,31 +68,45 @@ impl Origin {
     ) -> Result<Self, StoreError> {
         let store = Store::open(section, metrics).await?;
         let tasks = TaskTracker::new();
+        let vod_metrics = VodMetrics::new(metrics);
         let metrics = OriginMetrics::new(metrics);
         let logs = LogTable::new(section, metrics, tasks.clone(), stop.clone());
+        let streams = StreamLogService {
+            cluster: cluster.clone(),
+            logs: logs.clone(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
+        let library = Library::new(
+            &section.vod,
+            Arc::new(store),
+            Arc::new(Formats::default()),
+            vod_metrics.clone(),
+            &tasks,
+            stop.clone(),
+        );
+        let recordings =
+            RecordingsService::new(streams, None, library, vod_metrics, section.vod.max_calls);
         tasks.spawn(maintain(cluster.clone(), logs.clone(), stop.clone()));
         Ok(Self {
             cluster,
             usage: logs.usage(),
-            logs,
-            store,
+            recordings,
             tasks,
             stop,
         })
     }
 
-    /// The services `StreamLog` and `Node`, for [`headwater_cluster::server::serve`].
+    /// The services `StreamLog`, `Recordings` and `Node`, for [`headwater_cluster::server::serve`].
     #[must_use]
     pub fn routes(&self) -> Routes {
-        let streams = StreamLogService {
-            cluster: self.cluster.clone(),
-            logs: self.logs.clone(),
-            tasks: self.tasks.clone(),
-            stop: self.stop.clone(),
-        };
+        let recordings = self.recordings.clone();
+        let streams = recordings.streams.clone();
         let load = LoadNumbers(self.usage.clone());
         let node = NodeService::new(self.cluster.clone(), load);
-        Routes::new(streams.into_server()).add_service(node.into_server())
+        Routes::new(streams.into_server())
+            .add_service(recordings.into_server())
+            .add_service(node.into_server())
     }
 
     /// What there is to do now.

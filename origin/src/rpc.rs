@@ -36,6 +36,7 @@ use crate::log::table::LogTable;
 
 mod append;
 mod read;
+pub(crate) mod recordings;
 mod relay;
 #[cfg(test)]
 mod tests;

@@ -129,6 +129,12 @@ impl LogTable {
         Ok(lease)
     }
 
+    /// Whether somebody publishes a stream, or is expected back: whether its viewers take it to be published.
+    pub(crate) fn is_published(&self, name: &StreamName) -> bool {
+        let handle = self.shared.logs.lock().get(name).cloned();
+        handle.is_some_and(|handle| handle.look(Log::is_running))
+    }
+
     /// Whether a stream may be published that is not there yet.
     ///
     /// # Errors

@@ -138,7 +138,7 @@ impl<'a> Relay<'a> {
         };
         let outcome = tokio::select! {
             outcome = pipe => outcome,
-            () = self.misplaced() => Err(Status::unavailable(format!(
+            () = misplaced(self.service, self.name, self.owner, &self.unreachable) => Err(Status::unavailable(format!(
                 "node {} is out of reach or not the owner any more: retry",
                 self.owner.id
             ))),
@@ -150,28 +150,31 @@ impl<'a> Relay<'a> {
         }
         outcome
     }
+}
 
-    /// Waits until the stream is not to be relayed to this owner any more.
-    async fn misplaced(&self) {
-        let mut changes = self.service.cluster.changes();
-        loop {
-            changes.mark_unchanged();
-            let view = self.service.cluster.view();
-            let reachable = view.availability(&self.owner.id) != Availability::Unreachable;
-            let placed = match view.placement(self.name, &self.unreachable) {
-                Placement::Relay(member) | Placement::Elsewhere(member) => {
-                    member.id == self.owner.id
-                }
-                Placement::Own => false,
-            };
-            // While the owner drains, it tells the caller itself where to go.
-            let draining = view.availability(&self.owner.id) == Availability::Draining;
-            if !reachable || !(placed || draining) {
-                return;
-            }
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
-            }
+/// Waits until the stream is not to be relayed to this owner any more. `unreachable` is what the caller said.
+pub(super) async fn misplaced(
+    service: &StreamLogService,
+    name: &StreamName,
+    owner: &Member,
+    unreachable: &[String],
+) {
+    let mut changes = service.cluster.changes();
+    loop {
+        changes.mark_unchanged();
+        let view = service.cluster.view();
+        let reachable = view.availability(&owner.id) != Availability::Unreachable;
+        let placed = match view.placement(name, unreachable) {
+            Placement::Relay(member) | Placement::Elsewhere(member) => member.id == owner.id,
+            Placement::Own => false,
+        };
+        // While the owner drains, it tells the caller itself where to go.
+        let draining = view.availability(&owner.id) == Availability::Draining;
+        if !reachable || !(placed || draining) {
+            return;
+        }
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }

@@ -1,0 +1,556 @@
+//! The media files that are open, shared by all who read them.
+//!
+//! A file is opened when somebody asks for it, by one call however many ask, and stays open as long as it is asked for. When it is
+//! asked for and the store was not asked for a while, the store is asked whether it is still the same; if it is not, it is
+//! opened anew, and has another generation from then on.
+//!
+//! Opening and reading block, so they run on threads of their own. Bounds: the files that are open, those that are read at a
+//! time, and the time that anything may take. A thread that does not come back keeps its place, and the others go on.
+//!
+//! # Invariants
+//! - Two pieces of one generation come from one version of one file, cut by one version of this program.
+//! - A store that does not answer takes nothing away: what is open is read on. Who asks is told `Unavailable` at worst, and soon.
+//! - What is wrong with a file is remembered as long as the file would be: it is not read over and over.
+//!
+//! Pieces are not kept, see [`crate::vod`].
+
+use std::hash::Hasher;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_media::file::{FileError, FileInfo, FilePiece, MediaFile, ReadAt};
+use headwater_media::name::StreamName;
+use lru::LruCache;
+use object_store::path::Path;
+use parking_lot::Mutex;
+use siphasher::sip::SipHasher24;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::config::VodSection;
+use super::flight::Flights;
+use super::metrics::VodMetrics;
+use super::names::{Candidate, Format, Names};
+
+/// Changes whenever files are cut or read in another way than before, so that no edge mixes old pieces with new ones.
+const READING: u8 = 1;
+
+/// Names whose files are known, for each file that may be open.
+const NAMES_PER_FILE: usize = 4;
+
+/// Where the bytes of files come from.
+#[tonic::async_trait]
+pub(crate) trait FileStore: Send + Sync + 'static {
+    /// Opens a file.
+    async fn read(&self, path: &Path) -> Result<Bytes, StoreProblem>;
+
+    /// What [`Bytes::version`] would be now.
+    async fn version(&self, path: &Path) -> Result<u64, StoreProblem>;
+}
+
+/// The bytes of a file.
+pub(crate) struct Bytes {
+    pub(crate) bytes: Arc<dyn ReadAt>,
+    /// Changes with them.
+    pub(crate) version: u64,
+}
+
+/// Why there are no bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StoreProblem {
+    #[error("there is no such file")]
+    NotFound,
+    #[error("the store refuses: {0}")]
+    Denied(String),
+    #[error("the store does not answer: {0}")]
+    Unavailable(String),
+}
+
+/// Makes files of bytes.
+pub(crate) trait OpenMedia: Send + Sync + 'static {
+    /// Reads what it needs of a file to give pieces of it. Blocks.
+    fn open(&self, format: Format, bytes: Arc<dyn ReadAt>)
+    -> Result<Arc<dyn MediaFile>, FileError>;
+}
+
+/// Why a file is not to be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum VodError {
+    #[error("nothing is stored under this name")]
+    NotFound,
+    #[error("the file was replaced")]
+    Replaced,
+    #[error("{path}: {what}")]
+    Invalid { path: Path, what: String },
+    #[error("{path}: {what}")]
+    Unsupported { path: Path, what: String },
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Where a piece is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum At {
+    /// As [`MediaFile::piece_at_time`].
+    Time(u64),
+    /// As [`MediaFile::piece_at`].
+    Position(u64),
+}
+
+/// A file that is open.
+pub(crate) struct OpenFile {
+    candidate: Candidate,
+    version: u64,
+    generation: u64,
+    media: Arc<dyn MediaFile>,
+    bytes: u64,
+}
+
+/// What stands under a name.
+pub(crate) type Outcome = Result<Arc<OpenFile>, VodError>;
+
+/// A piece of it.
+pub(crate) type Read = Result<Arc<FilePiece>, VodError>;
+
+/// All files that are open. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Library {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    names: Names,
+    store: Arc<dyn FileStore>,
+    formats: Arc<dyn OpenMedia>,
+    idle: Duration,
+    revalidate: Duration,
+    timeout: Duration,
+    reads: Arc<Semaphore>,
+    known: Mutex<Known>,
+    checks: Flights<Candidate, Outcome>,
+    pieces: Flights<(u64, At), Read>,
+    metrics: VodMetrics,
+}
+
+/// What need not be asked for again. Entries of both are in the order of their last use.
+struct Known {
+    files: LruCache<Candidate, Slot>,
+    names: LruCache<StreamName, Resolved>,
+}
+
+struct Slot {
+    version: u64,
+    outcome: Outcome,
+    /// When the store last said, or was last asked in vain, that this is its version. `None`: ask before using it.
+    checked_at: Option<Instant>,
+    used_at: Instant,
+}
+
+/// Which of the objects that a name may mean is there.
+struct Resolved {
+    candidate: Candidate,
+    at: Instant,
+}
+
+impl Library {
+    /// Nothing is open yet. Its tasks run on `tasks` until `stop`.
+    pub(crate) fn new(
+        section: &VodSection,
+        store: Arc<dyn FileStore>,
+        formats: Arc<dyn OpenMedia>,
+        metrics: VodMetrics,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let entries = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
+        let files = entries(section.max_open_files);
+        let names = entries(section.max_open_files.saturating_mul(NAMES_PER_FILE));
+        let library = Self {
+            shared: Arc::new(Shared {
+                names: Names::new(&section.directories),
+                store,
+                formats,
+                idle: section.idle(),
+                revalidate: section.revalidate(),
+                timeout: section.read_timeout(),
+                reads: Arc::new(Semaphore::new(section.max_reads)),
+                known: Mutex::new(Known {
+                    files: LruCache::new(files),
+                    names: LruCache::new(names),
+                }),
+                checks: Flights::new(tasks.clone(), stop.clone()),
+                pieces: Flights::new(tasks.clone(), stop.clone()),
+                metrics,
+            }),
+        };
+        tasks.spawn(close_idle(library.clone(), stop));
+        library
+    }
+
+    /// The file that stands under a name.
+    pub(crate) async fn find(&self, name: &StreamName) -> Outcome {
+        self.soon(self.search(name)).await
+    }
+
+    /// A piece of a file. Whoever asks for it meanwhile gets the same one.
+    ///
+    /// Positions at which no piece begins are [`VodError::Invalid`], as is a file that is damaged there.
+    pub(crate) async fn piece(&self, file: &Arc<OpenFile>, at: At) -> Read {
+        let read = {
+            let (library, file) = (self.clone(), Arc::clone(file));
+            async move { library.read(file, at).await }
+        };
+        let landed = self.shared.pieces.join((file.generation, at), read);
+        let landing = async {
+            let landed = landed.await;
+            if landed.joined {
+                self.shared.metrics.shared.inc();
+            }
+            landed.answer.unwrap_or_else(|| Err(ended()))
+        };
+        match self.soon(landing).await {
+            // Or was it replaced since it was opened?
+            Err(error @ (VodError::Invalid { .. } | VodError::Replaced)) => {
+                Err(self.soon(self.explain(file, error)).await?)
+            }
+            other => other,
+        }
+    }
+
+    /// Holds a caller no longer than an answer may take.
+    async fn soon<T>(
+        &self,
+        answer: impl Future<Output = Result<T, VodError>>,
+    ) -> Result<T, VodError> {
+        match tokio::time::timeout(self.shared.timeout, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(VodError::Unavailable(format!(
+                "no answer from the store within {:?}",
+                self.shared.timeout
+            ))),
+        }
+    }
+
+    async fn search(&self, name: &StreamName) -> Outcome {
+        if let Some(candidate) = self.known(name) {
+            match self.file(&candidate).await {
+                Err(VodError::NotFound) => {}
+                outcome => return outcome,
+            }
+        }
+        for candidate in self.shared.names.lookup(name) {
+            let file = match self.file(&candidate).await {
+                Err(VodError::NotFound) => continue,
+                outcome => outcome?,
+            };
+            let resolved = Resolved {
+                candidate,
+                at: Instant::now(),
+            };
+            self.shared.known.lock().names.put(name.clone(), resolved);
+            return Ok(file);
+        }
+        Err(VodError::NotFound)
+    }
+
+    /// What a name meant a short time ago.
+    fn known(&self, name: &StreamName) -> Option<Candidate> {
+        let mut known = self.shared.known.lock();
+        let resolved = known.names.get(name)?;
+        if resolved.at.elapsed() >= self.shared.revalidate {
+            return None;
+        }
+        Some(resolved.candidate.clone())
+    }
+
+    async fn file(&self, candidate: &Candidate) -> Outcome {
+        let now = Instant::now();
+        if let Some(outcome) = self.use_slot(candidate, |slot| {
+            let checked_at = slot.checked_at?;
+            (now.duration_since(checked_at) < self.shared.revalidate).then_some(())
+        }) {
+            return outcome;
+        }
+        let check = {
+            let (library, candidate) = (self.clone(), candidate.clone());
+            async move { library.check(candidate).await }
+        };
+        let landed = self.shared.checks.join(candidate.clone(), check).await;
+        landed.answer.unwrap_or_else(|| Err(ended()))
+    }
+
+    /// What is known of a file, if `is_good` finds it to be of use.
+    fn use_slot(
+        &self,
+        candidate: &Candidate,
+        is_good: impl FnOnce(&mut Slot) -> Option<()>,
+    ) -> Option<Outcome> {
+        let mut known = self.shared.known.lock();
+        let slot = known.files.get_mut(candidate)?;
+        slot.used_at = Instant::now();
+        is_good(slot)?;
+        Some(slot.outcome.clone())
+    }
+
+    /// Asks the store for a file, and opens it if it is not open.
+    async fn check(&self, candidate: Candidate) -> Outcome {
+        if !self.shared.known.lock().files.contains(&candidate) {
+            return self.open(candidate).await;
+        }
+        let version = self.shared.store.version(&candidate.path);
+        let version = match tokio::time::timeout(self.shared.timeout, version).await {
+            Ok(version) => version,
+            Err(_) => Err(StoreProblem::Unavailable("timeout".to_owned())),
+        };
+        let now = Instant::now();
+        match version {
+            Ok(version) => {
+                let confirmed = self.use_slot(&candidate, |slot| {
+                    slot.checked_at = Some(now);
+                    (slot.version == version).then_some(())
+                });
+                match confirmed {
+                    Some(outcome) => outcome,
+                    None => self.open(candidate).await,
+                }
+            }
+            Err(StoreProblem::Unavailable(why)) => {
+                // What is open is there. The store is asked again, but not by every caller.
+                let open = self.use_slot(&candidate, |slot| {
+                    slot.checked_at = Some(now);
+                    slot.outcome.is_ok().then_some(())
+                });
+                let error = StoreProblem::Unavailable(why);
+                tracing::debug!(path = %candidate.path, %error, open = open.is_some(), "file not checked");
+                open.unwrap_or_else(|| Err(error.into()))
+            }
+            Err(error) => {
+                self.close(&candidate);
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn open(&self, candidate: Candidate) -> Outcome {
+        let read = self.shared.store.read(&candidate.path);
+        let opened = match tokio::time::timeout(self.shared.timeout, read).await {
+            Ok(opened) => opened,
+            Err(_) => Err(StoreProblem::Unavailable("timeout".to_owned())),
+        };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.close(&candidate);
+                return Err(error.into());
+            }
+        };
+        let (bytes, version) = (opened.bytes, opened.version);
+        let length = bytes.length();
+        let (formats, format) = (Arc::clone(&self.shared.formats), candidate.format);
+        let media = self
+            .on_thread(move || formats.open(format, bytes))
+            .await
+            .and_then(|media| media.map_err(|error| VodError::of(error, &candidate.path)));
+        let outcome = media.map(|media| {
+            Arc::new(OpenFile {
+                candidate: candidate.clone(),
+                version,
+                generation: generation(&candidate, version),
+                media,
+                bytes: length,
+            })
+        });
+        match &outcome {
+            Ok(_) => {
+                self.shared.metrics.opened.inc();
+                tracing::debug!(path = %candidate.path, version, length, "file opened");
+            }
+            Err(error) => {
+                self.shared.metrics.failed.inc();
+                tracing::info!(path = %candidate.path, %error, "file cannot be played");
+            }
+        }
+        if let Err(VodError::Unavailable(_) | VodError::Replaced) = &outcome {
+            self.close(&candidate);
+            return outcome;
+        }
+        let now = Instant::now();
+        let slot = Slot {
+            version,
+            outcome: outcome.clone(),
+            checked_at: Some(now),
+            used_at: now,
+        };
+        let mut known = self.shared.known.lock();
+        let closed = known.files.push(candidate, slot);
+        self.shared.metrics.open(known.files.len());
+        drop(known);
+        // It may unmap a file: not under the lock.
+        drop(closed);
+        outcome
+    }
+
+    /// Forgets a file. Who reads it, reads on.
+    fn close(&self, candidate: &Candidate) {
+        let mut known = self.shared.known.lock();
+        let closed = known.files.pop(candidate);
+        self.shared.metrics.open(known.files.len());
+        drop(known);
+        drop(closed);
+    }
+
+    async fn read(&self, file: Arc<OpenFile>, at: At) -> Read {
+        let started = Instant::now();
+        let path = file.candidate.path.clone();
+        let read = move || match at {
+            At::Time(ms) => file.media.piece_at_time(ms),
+            At::Position(position) => file.media.piece_at(position),
+        };
+        let piece = self.on_thread(read).await?;
+        let piece = piece.map_err(|error| VodError::of(error, &path))?;
+        self.shared.metrics.read(&piece, started.elapsed());
+        Ok(Arc::new(piece))
+    }
+
+    /// Does what blocks, when there is a thread for it. However long it takes then: who cannot wait gives up, and who asks again
+    /// finds it under way, or done.
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, VodError> {
+        let reads = Arc::clone(&self.shared.reads).acquire_owned();
+        let permit = self
+            .soon(async { reads.await.map_err(|_| ended()) })
+            .await?;
+        let working = tokio::task::spawn_blocking(move || {
+            // Held until it is done, also where nobody waits any more.
+            let _permit = permit;
+            work()
+        });
+        working.await.map_err(|error| broken(&error))
+    }
+
+    /// Why a file that was open cannot be read: `error`, unless there is another one in its place by now.
+    async fn explain(&self, file: &OpenFile, error: VodError) -> Result<VodError, VodError> {
+        self.use_slot(&file.candidate, |slot| {
+            slot.checked_at = None;
+            None
+        });
+        Ok(match self.file(&file.candidate).await {
+            Ok(now) if now.version == file.version => error,
+            Err(unavailable @ VodError::Unavailable(_)) => unavailable,
+            _ => VodError::Replaced,
+        })
+    }
+
+    /// Closes what nobody has asked for in a while.
+    fn close_idle(&self) {
+        let now = Instant::now();
+        let is_idle = |used_at: Instant| now.duration_since(used_at) >= self.shared.idle;
+        let mut closed = Vec::new();
+        let mut known = self.shared.known.lock();
+        while known
+            .files
+            .peek_lru()
+            .is_some_and(|(_, slot)| is_idle(slot.used_at))
+        {
+            closed.extend(known.files.pop_lru());
+        }
+        while known
+            .names
+            .peek_lru()
+            .is_some_and(|(_, resolved)| is_idle(resolved.at))
+        {
+            known.names.pop_lru();
+        }
+        self.shared.metrics.open(known.files.len());
+        drop(known);
+        drop(closed);
+    }
+}
+
+/// Runs [`Library::close_idle`] now and then.
+async fn close_idle(library: Library, stop: CancellationToken) {
+    let every = library.shared.idle / 2;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => library.close_idle(),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+impl OpenFile {
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Of the whole file, whatever is asked for of it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn info(&self) -> &FileInfo {
+        self.media.info()
+    }
+}
+
+/// Fixed, as it has to be the same on every origin that reads the same store.
+fn generation(candidate: &Candidate, version: u64) -> u64 {
+    let mut hasher = SipHasher24::new_with_keys(0, 0);
+    hasher.write(candidate.path.as_ref().as_bytes());
+    // No path holds the first one.
+    hasher.write(&[0xff, READING, candidate.format as u8]);
+    hasher.write(&version.to_le_bytes());
+    // 0 is no generation.
+    hasher.finish().max(1)
+}
+
+impl VodError {
+    fn of(error: FileError, path: &Path) -> Self {
+        let path = path.clone();
+        match error {
+            FileError::Unsupported { what } => Self::Unsupported { path, what },
+            FileError::Read(error) => match error.kind() {
+                // A file that ends too early is as damaged as any.
+                io::ErrorKind::UnexpectedEof => Self::Invalid {
+                    path,
+                    what: error.to_string(),
+                },
+                io::ErrorKind::StaleNetworkFileHandle | io::ErrorKind::NotFound => Self::Replaced,
+                _ => Self::Unavailable(format!("{path}: {error}")),
+            },
+            invalid => Self::Invalid {
+                path,
+                what: invalid.to_string(),
+            },
+        }
+    }
+}
+
+impl From<StoreProblem> for VodError {
+    fn from(problem: StoreProblem) -> Self {
+        match problem {
+            StoreProblem::NotFound => Self::NotFound,
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+fn ended() -> VodError {
+    VodError::Unavailable("reading was given up".to_owned())
+}
+
+fn broken(error: &tokio::task::JoinError) -> VodError {
+    if error.is_panic() {
+        tracing::error!(%error, "reading a file panicked");
+    }
+    ended()
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
