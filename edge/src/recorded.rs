@@ -269,7 +269,7 @@ impl Shared {
         };
         let outcome = match self.asker.ask(name, Question::Describe, known).await {
             Ok(Answer::Description(description)) => Ok(description),
-            Ok(Answer::Piece(_)) => Err(RecordedError::unavailable("no description")),
+            Ok(_) => Err(RecordedError::unavailable("no description")),
             Err(error) => {
                 debug!(%error, "a stream cannot be described");
                 self.meters.failed(&error);
@@ -287,7 +287,7 @@ impl Shared {
         let question = Question::Fetch { generation, place };
         let began = Instant::now();
         let known = || match self.find(name, generation, place) {
-            Found::Piece(piece) => Some(Answer::Piece(piece)),
+            Found::Piece(piece) => Some(Answer::Cached(piece)),
             _ => None,
         };
         let outcome = match self.asker.ask(name, question, known).await {
@@ -303,6 +303,7 @@ impl Shared {
                 }
                 Ok(piece)
             }
+            Ok(Answer::Cached(piece)) => Ok(piece),
             Ok(Answer::Description(_)) => Err(RecordedError::unavailable("no piece")),
             Err(error) => {
                 debug!(%error, "a piece cannot be fetched");

@@ -18,6 +18,9 @@ use crate::hub::{HubTable, RingLimits};
 use crate::metrics::EdgeMetrics;
 use crate::upstream::Upstream;
 
+pub(crate) mod client;
+pub(crate) mod owner;
+
 /// Longer than anything that a test waits for; on a paused clock waiting costs nothing.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 

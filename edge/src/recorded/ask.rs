@@ -37,6 +37,8 @@ pub(super) enum Question {
 pub(super) enum Answer {
     Description(Description),
     Piece(Arc<Piece>),
+    /// The answer came while the question waited, with the answer to another one.
+    Cached(Arc<Piece>),
 }
 
 /// What became of one try.
@@ -209,7 +211,7 @@ impl Asker {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(status)) => self.failed(question, target, &status),
             Err(_) => {
-                warn!(node = %target.node, ?question, "the origin did not answer in time");
+                info!(node = %target.node, ?question, "the origin did not answer in time");
                 again("the origin does not answer in time")
             }
         }
@@ -229,7 +231,7 @@ impl Asker {
                 ))
             }
             _ => {
-                info!(node = %target.node, ?question, %status, "the call broke");
+                debug!(node = %target.node, ?question, %status, "the call broke");
                 self.upstream.cluster.report_failure(&target.node);
                 again("the origin does not answer")
             }

@@ -279,3 +279,30 @@ async fn descriptions_are_shared_for_a_second_those_of_nothing_too() {
     assert_eq!(error.unwrap_err(), RecordedError::NotFound);
     assert_eq!(fake.fetches(), 1);
 }
+
+/// Seeks to many places of one piece, at once.
+#[tokio::test(start_paused = true)]
+async fn a_piece_that_came_meanwhile_is_not_fetched_again() {
+    let section = RecordedSection {
+        max_fetches_per_origin: 2,
+        ..RecordedSection::default()
+    };
+    let bench = Bench::start(&["a"], section).await;
+    let show = name("show");
+    let fake = bench.fake("a");
+    fake.put(&show, File::closed(3));
+    fake.hung.send_replace(true);
+    let mut viewers = JoinSet::new();
+    for ms in 2_100..2_200 {
+        let (recorded, show) = (bench.recorded.clone(), show.clone());
+        viewers.spawn(async move { recorded.piece(&show, 1, Place::Time(ms)).await });
+    }
+    let mut waiting = fake.waiting.subscribe();
+    waiting.wait_for(|waiting| *waiting == 2).await.unwrap();
+    fake.hung.send_replace(false);
+    while let Some(piece) = viewers.join_next().await {
+        assert_eq!(sequence(piece.unwrap().unwrap().first), 10);
+    }
+    assert_eq!(fake.fetches(), 2);
+    assert_eq!(bench.metric("recorded_fetch_seconds_count"), 2.0);
+}

@@ -12,6 +12,9 @@ use tokio::sync::oneshot;
 use crate::upstream::append::{self, Refusal};
 use crate::upstream::publication::MediaMessage;
 
+#[cfg(test)]
+mod tests;
+
 /// Media messages between the session and its appender. When they are that many the socket is not read: the appender has not
 /// even taken them into its window.
 const MEDIA_QUEUE: usize = 256;

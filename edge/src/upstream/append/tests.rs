@@ -1,6 +1,5 @@
 use super::*;
 
-mod owner;
 mod recorded;
 
 /// The size of the future that a function gives.

@@ -5,7 +5,7 @@ use headwater_proto::v1::{PublishMode, RecordState};
 use tokio::time::Instant;
 
 use super::super::{PublishEvent, RECORDED_CLOSE_TIMEOUT};
-use super::owner::{A_MOMENT, Bench};
+use crate::testing::owner::{A_MOMENT, Owners};
 
 #[tokio::test(start_paused = true)]
 async fn the_next_owner_is_sent_all_that_is_not_durable() {
@@ -15,7 +15,7 @@ async fn the_next_owner_is_sent_all_that_is_not_durable() {
         (PublishMode::Append, 20),
         (PublishMode::AppendWithGap, 20),
     ] {
-        let bench = Bench::start().await;
+        let bench = Owners::start().await;
         let show = bench.origins.stream_of("a");
         let (a, b) = (bench.owner("a"), bench.owner("b"));
         let recorded = mode != PublishMode::Live;
@@ -45,7 +45,7 @@ async fn the_next_owner_is_sent_all_that_is_not_durable() {
 
 #[tokio::test(start_paused = true)]
 async fn what_becomes_durable_is_let_go_of() {
-    let bench = Bench::start().await;
+    let bench = Owners::start().await;
     let show = bench.origins.stream_of("a");
     let (a, b) = (bench.owner("a"), bench.owner("b"));
     let mut client = bench.publish(&show, PublishMode::Record).await;
@@ -63,7 +63,7 @@ async fn what_becomes_durable_is_let_go_of() {
 
 #[tokio::test(start_paused = true)]
 async fn the_client_is_told_of_its_recording_and_nothing_of_what_happens_between_nodes() {
-    let bench = Bench::start().await;
+    let bench = Owners::start().await;
     let show = bench.origins.stream_of("a");
     for id in ["a", "b"] {
         *bench.owner(id).record.lock() = Some(RecordState::Started);
@@ -86,7 +86,7 @@ async fn the_client_is_told_of_its_recording_and_nothing_of_what_happens_between
 
 #[tokio::test(start_paused = true)]
 async fn a_recording_that_fails_costs_no_frame_of_the_live_stream() {
-    let bench = Bench::start().await;
+    let bench = Owners::start().await;
     let show = bench.origins.stream_of("a");
     let a = bench.owner("a");
     *a.record.lock() = Some(RecordState::Failed);
@@ -110,7 +110,7 @@ async fn a_recording_that_fails_costs_no_frame_of_the_live_stream() {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_recording_survives_its_owner_after_the_client_has_left() {
-    let bench = Bench::start().await;
+    let bench = Owners::start().await;
     let show = bench.origins.stream_of("a");
     let (a, b) = (bench.owner("a"), bench.owner("b"));
     a.durable.send_replace(40);
@@ -130,7 +130,7 @@ async fn the_end_of_a_recording_survives_its_owner_after_the_client_has_left() {
 /// As before: whoever has all of a live stream has all that there is to have.
 #[tokio::test(start_paused = true)]
 async fn a_live_stream_ends_with_its_client() {
-    let bench = Bench::start().await;
+    let bench = Owners::start().await;
     let show = bench.origins.stream_of("a");
     let mut client = bench.publish(&show, PublishMode::Live).await;
     client.send(50).await;
@@ -144,7 +144,7 @@ async fn a_live_stream_ends_with_its_client() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_never_has_it_is_not_waited_for_for_ever() {
-    let bench = Bench::start().await;
+    let bench = Owners::start().await;
     let show = bench.origins.stream_of("a");
     for id in ["a", "b"] {
         bench.owner(id).durable.send_replace(10);
@@ -173,7 +173,7 @@ async fn a_store_that_never_has_it_is_not_waited_for_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_store_is_counted_and_the_stream_goes_on() {
-    let bench = Bench::start().await;
+    let bench = Owners::start().await;
     let show = bench.origins.stream_of("a");
     let a = bench.owner("a");
     let mut client = bench.publish(&show, PublishMode::Record).await;

@@ -17,28 +17,28 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::super::{PublishEvent, PublishRequest, run};
+use super::{Origins, PATIENCE};
 use crate::config::UpstreamSection;
-use crate::testing::{Origins, PATIENCE};
+use crate::upstream::append::{PublishEvent, PublishRequest, run};
 use crate::upstream::publication::MediaMessage;
 
 /// What an owner has of one call.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Call {
-    pub(super) open: v1::AppendOpen,
-    pub(super) sequences: Vec<u64>,
-    pub(super) closed: bool,
+pub(crate) struct Call {
+    pub(crate) open: v1::AppendOpen,
+    pub(crate) sequences: Vec<u64>,
+    pub(crate) closed: bool,
 }
 
 /// A fake owner.
-pub(super) struct Owner {
-    pub(super) calls: watch::Sender<Vec<Call>>,
+pub(crate) struct Owner {
+    pub(crate) calls: watch::Sender<Vec<Call>>,
     /// Every frame before this one is durable, as far as it has come.
-    pub(super) durable: watch::Sender<u64>,
+    pub(crate) durable: watch::Sender<u64>,
     /// Said of the recording at the beginning of each call.
-    pub(super) record: Mutex<Option<v1::RecordState>>,
+    pub(crate) record: Mutex<Option<v1::RecordState>>,
     /// Ends a call that was closed only when all of it is durable.
-    pub(super) waits_for_store: bool,
+    pub(crate) waits_for_store: bool,
 }
 
 impl Owner {
@@ -52,7 +52,7 @@ impl Owner {
     }
 
     /// Waits until `check` holds for the newest call.
-    pub(super) async fn until(&self, check: impl Fn(&Call) -> bool) -> Call {
+    pub(crate) async fn until(&self, check: impl Fn(&Call) -> bool) -> Call {
         let mut calls = self.calls.subscribe();
         let waiting = calls.wait_for(|calls| calls.last().is_some_and(&check));
         let found = tokio::time::timeout(PATIENCE, waiting).await;
@@ -163,13 +163,13 @@ impl StreamLog for Service {
 }
 
 /// Two owners, and an edge that keeps a second of what they have.
-pub(super) struct Bench {
-    pub(super) origins: Origins,
+pub(crate) struct Owners {
+    pub(crate) origins: Origins,
     owners: BTreeMap<&'static str, Arc<Owner>>,
 }
 
-impl Bench {
-    pub(super) async fn start() -> Self {
+impl Owners {
+    pub(crate) async fn start() -> Self {
         let owners: BTreeMap<_, _> = ["a", "b"].map(|id| (id, Arc::new(Owner::new()))).into();
         let section = UpstreamSection {
             window_ms: 1_000,
@@ -183,11 +183,11 @@ impl Bench {
         Self { origins, owners }
     }
 
-    pub(super) fn owner(&self, id: &str) -> &Arc<Owner> {
+    pub(crate) fn owner(&self, id: &str) -> &Arc<Owner> {
         &self.owners[id]
     }
 
-    pub(super) async fn publish(&self, name: &StreamName, mode: v1::PublishMode) -> Client {
+    pub(crate) async fn publish(&self, name: &StreamName, mode: v1::PublishMode) -> Client {
         let (media, receiver) = mpsc::channel(256);
         let (sender, events) = mpsc::unbounded_channel();
         let request = PublishRequest {
@@ -212,7 +212,7 @@ impl Bench {
 }
 
 /// A client that publishes.
-pub(super) struct Client {
+pub(crate) struct Client {
     media: Option<mpsc::Sender<MediaMessage>>,
     events: mpsc::UnboundedReceiver<PublishEvent>,
     sent: u32,
@@ -220,7 +220,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Sends frames of a second each: a codec header, then key frames.
-    pub(super) async fn send(&mut self, frames: u32) {
+    pub(crate) async fn send(&mut self, frames: u32) {
         for _ in 0..frames {
             let header = self.sent == 0;
             let message = MediaMessage {
@@ -238,18 +238,18 @@ impl Client {
         }
     }
 
-    pub(super) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.media = None;
     }
 
     /// What it is told next; `None` when the publishing is over.
-    pub(super) async fn event(&mut self) -> Option<PublishEvent> {
+    pub(crate) async fn event(&mut self) -> Option<PublishEvent> {
         let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
         event.expect("it was not told anything")
     }
 
     /// What it is told of its recording until the publishing is over.
-    pub(super) async fn recording(&mut self) -> Vec<v1::RecordState> {
+    pub(crate) async fn recording(&mut self) -> Vec<v1::RecordState> {
         let mut states = Vec::new();
         while let Some(event) = self.event().await {
             match event {
@@ -262,4 +262,4 @@ impl Client {
 }
 
 /// Longer than the edge waits for company of audio, and for acknowledgements that are under way.
-pub(super) const A_MOMENT: Duration = Duration::from_millis(200);
+pub(crate) const A_MOMENT: Duration = Duration::from_millis(200);
