@@ -8,7 +8,8 @@
 //! A file begins at 0: that is its first picture or sound, whichever is earlier, and what is marked as earlier (codec headers and
 //! metadata mostly are) is at 0 as well. Many recordings of live streams begin at the time of day of their encoder, and a player
 //! would wait for it. The 32 bits of a timestamp are read on the circle around that zero, so that they may wrap once; a file is
-//! expected to be shorter than 24.8 days. Steps back stay steps back; codec headers and metadata that are marked 0 are at 0.
+//! expected to be shorter than 24.8 days. Steps back stay steps back; codec headers and metadata that are marked 0 are
+//! where the frame before them is.
 //!
 //! Time 0 always is the first piece, also where several key frames are marked 0.
 //!
@@ -64,7 +65,7 @@ const MAX_RECENT: usize = 128;
 
 /// An FLV file that is open.
 ///
-/// It keeps at most [`MAX_INDEX_ENTRIES`] places (twice 48 bytes each) and [`MAX_HEADER_CHANGES`](super::MAX_HEADER_CHANGES) changes of codec headers in memory.
+/// It keeps at most [`MAX_INDEX_ENTRIES`] places (56 bytes each) and [`MAX_HEADER_CHANGES`](super::MAX_HEADER_CHANGES) changes of codec headers in memory.
 pub struct FlvFile {
     source: Arc<dyn ReadAt>,
     grid: Grid,

@@ -7,7 +7,7 @@ use headwater_amf::{Properties, Value, amf0};
 use proptest::prelude::*;
 
 use super::*;
-use crate::file::{FileFrame, Grid, MediaFile};
+use crate::file::{FileFrame, Grid, MediaFile, ReadAt};
 use crate::flv::{FlvEvent, FlvFile, FlvReader, Tag};
 use crate::inspect::inspect;
 use crate::synthetic::{Settings, SyntheticStream, set_data_frame};
@@ -324,6 +324,53 @@ fn headers_that_change_are_listed() {
         before.preface.last().map(|frame| &frame.payload),
         Some(&audio_header)
     );
+}
+
+/// A source that counts what is read of it.
+struct Counted {
+    bytes: Bytes,
+    read: AtomicU64,
+}
+
+impl ReadAt for Counted {
+    fn length(&self) -> u64 {
+        self.bytes.length()
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> std::io::Result<Bytes> {
+        self.read.fetch_add(length as u64, Ordering::Relaxed);
+        self.bytes.read_at(offset, length)
+    }
+}
+
+#[test]
+fn seeking_in_it_reads_little_and_knows_the_headers() {
+    let body = |head: &[u8]| Bytes::from([head, &vec![7; 60_000]].concat());
+    let (key, inter) = (body(&[0x17, 1, 0, 0, 0]), body(&[0x27, 1, 0, 0, 0]));
+    let header = |n: u8| Bytes::from(vec![0xaf, 0, 0x11, n]);
+    let mut frames: Vec<Given> = vec![(0, FrameKind::Audio, header(0))];
+    for n in 0..1_000_u64 {
+        if n == 333 {
+            frames.push((n * 100, FrameKind::Audio, header(1)));
+        }
+        let payload = if n % 10 == 0 { &key } else { &inter };
+        frames.push((n * 100, FrameKind::Video, payload.clone()));
+    }
+    let (_, bytes) = compose(&frames, 0);
+    for (ms, in_force) in [(90_050, header(1)), (30_050, header(0))] {
+        let counted = Arc::new(Counted {
+            bytes: bytes.clone(),
+            read: AtomicU64::new(0),
+        });
+        let file = FlvFile::open(counted.clone(), Grid::default()).expect("it opens");
+        let piece = file.piece_at_time(ms).expect("a piece");
+        assert!((piece.start_ms..piece.end_ms).contains(&ms));
+        assert_eq!(piece.preface[1].payload, in_force);
+        let again = FlvFile::open(counted.clone(), Grid::default()).expect("it opens");
+        assert_eq!(again.piece_at(piece.first).expect("a piece"), piece);
+        let read = counted.read.load(Ordering::Relaxed);
+        assert!(read < bytes.len() as u64 / 5, "{read} of {}", bytes.len());
+    }
 }
 
 #[test]

@@ -50,16 +50,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn time(self, head: &TagHead) -> u64 {
-        // Codec headers and metadata often carry no time, in the middle of a file as well.
-        if head.has_slot() && head.timestamp == 0 {
-            return 0;
-        }
-        self.of(head.timestamp)
-    }
-
-    /// Of a timestamp that is meant.
-    pub(super) fn of(self, timestamp: u32) -> u64 {
+    pub(super) fn time(self, timestamp: u32) -> u64 {
         u64::try_from(timestamp.wrapping_sub(self.zero).cast_signed()).unwrap_or(0)
     }
 }
@@ -82,6 +73,8 @@ pub(super) struct Known {
     pub(super) place_ms: u64,
     /// Where the piece begins that holds it.
     pub(super) holder: u64,
+    /// Time of the frame before the piece.
+    pub(super) before_ms: u64,
 }
 
 impl Start {
@@ -93,6 +86,7 @@ impl Start {
                 bucket: 0,
                 place_ms: 0,
                 holder: position,
+                before_ms: 0,
             }),
         }
     }
@@ -120,6 +114,8 @@ pub(super) struct Cutter {
     position: u64,
     /// The last place, `holder` being the piece that it is in. `None` before the first one of a walk from the middle.
     last: Option<Known>,
+    /// Time of the tag before the next one.
+    before_ms: u64,
     /// Where the current piece begins; `None` until that is certain.
     piece: Option<u64>,
     forced: bool,
@@ -135,6 +131,7 @@ impl Cutter {
             clock,
             position: start.position,
             last: start.known,
+            before_ms: start.known.map_or(0, |known| known.before_ms),
             piece: None,
             forced: start.known.is_some(),
             bytes: 0,
@@ -157,10 +154,18 @@ impl Cutter {
 
     /// Takes the tag at [`position`](Self::position).
     pub(super) fn push(&mut self, head: TagHead) -> Step {
-        let time = self.clock.time(&head);
+        // Codec headers and metadata often carry no time, in the middle of a file as well.
+        let time = if head.has_slot() && head.timestamp == 0 {
+            self.before_ms
+        } else {
+            self.clock.time(head.timestamp)
+        };
         let is_place = self.places.is_place(&head);
         let bucket = time / self.grid.every_ms.max(1);
-        let before = self.last;
+        let before = self.last.map(|last| Known {
+            before_ms: self.before_ms,
+            ..last
+        });
         let on_grid = is_place && before.is_some_and(|last| last.bucket != bucket);
         let is_full = self.frames > 0
             && (self.bytes.saturating_add(head.length) > self.grid.max_bytes
@@ -177,8 +182,10 @@ impl Cutter {
                 bucket,
                 place_ms: time,
                 holder: self.piece.unwrap_or(head.position),
+                before_ms: self.before_ms,
             });
         }
+        self.before_ms = time;
         self.bytes = self.bytes.saturating_add(head.length);
         self.frames += 1;
         self.position = head.next;

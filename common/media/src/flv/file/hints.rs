@@ -53,7 +53,7 @@ impl Hint {
             // Some tools list the codec header, which is marked as a key frame as well.
             head.kind == FrameKind::Video
                 && head.flags.intersects(FrameFlags::KEY | FrameFlags::HEADER)
-                && clock.time(&head).abs_diff(self.time) <= TIME_TOLERANCE_MS
+                && clock.time(head.timestamp).abs_diff(self.time) <= TIME_TOLERANCE_MS
         });
         let is_after_tag =
             self.position == first || tag_before(&mut scanner, first, self.position)?.is_some();
@@ -109,7 +109,7 @@ impl Hints {
         for &(position, timestamp) in entries {
             thinned.push(Hint {
                 position,
-                time: clock.of(timestamp as u32),
+                time: clock.time(timestamp as u32),
             });
         }
         let hints = Self {

@@ -14,8 +14,8 @@ const MAX_HEADER: usize = 2_048;
 /// Most tags looked at in search of the first audio and the first video.
 const MAX_TAGS: usize = 1_024;
 
-/// The same in bytes.
-const MAX_BYTES: u64 = 8 << 20;
+/// The same in bytes. What comes in later is found at the end of the file.
+const MAX_BYTES: u64 = 2 << 20;
 
 /// What the first tags say.
 #[derive(Debug)]

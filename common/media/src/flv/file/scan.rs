@@ -9,7 +9,7 @@ use crate::thinned::Thinned;
 /// Tags that are read at a time: others who want the file may come in between.
 const CHUNK: usize = 4_096;
 
-/// Most places in a file that are kept in memory, 48 bytes each: those of nine hours at two seconds. Of a longer file every second
+/// Most places in a file that are kept in memory, 56 bytes each: those of nine hours at two seconds. Of a longer file every second
 /// one is kept, or every fourth, and so on.
 pub const MAX_INDEX_ENTRIES: usize = 16_384;
 

@@ -169,10 +169,12 @@ impl Ends {
     }
 
     fn push(&mut self, head: &TagHead) {
-        let time = self.clock.time(head);
+        let time = self.clock.time(head.timestamp);
         let end = match head.kind {
             FrameKind::Audio if head.coded => &mut self.audio,
             FrameKind::Video if head.coded => &mut self.video,
+            // Codec headers and metadata often carry no time.
+            _ if head.has_slot() && head.timestamp == 0 => return,
             _ => {
                 self.other = self.other.max(Some(time));
                 return;

@@ -83,9 +83,17 @@ fn expected(bytes: &[u8], grid: Grid, duration_ms: u64) -> Vec<FilePiece> {
     let mut pieces: Vec<FilePiece> = Vec::new();
     let mut preface: Preface<Frame> = Preface::new();
     let mut bucket = 0;
+    let mut before = 0;
     for (position, tag) in tags {
-        let timestamp = u64::from(tag.timestamp.saturating_sub(zero));
         let flags = inspect(tag.kind, &tag.body).flags;
+        let has_slot = flags
+            .intersects(FrameFlags::HEADER | FrameFlags::METADATA | FrameFlags::CLEAR_METADATA);
+        let timestamp = if has_slot && tag.timestamp == 0 {
+            before
+        } else {
+            u64::from(tag.timestamp.saturating_sub(zero))
+        };
+        before = timestamp;
         let is_place = match (video, audio) {
             (Some(_), _) => flags.contains(FrameFlags::KEY),
             (None, Some(_)) => tag.kind == FrameKind::Audio && is_coded(&tag),
@@ -134,8 +142,7 @@ fn expected(bytes: &[u8], grid: Grid, duration_ms: u64) -> Vec<FilePiece> {
                 ..FilePiece::default()
             });
         }
-        if flags.intersects(FrameFlags::HEADER | FrameFlags::METADATA | FrameFlags::CLEAR_METADATA)
-        {
+        if has_slot {
             let held = Frame {
                 offset: Offset::default(),
                 timestamp,
@@ -383,7 +390,8 @@ fn headers_that_change_are_in_force_from_then_on() {
             23 => tags.push((n * 50, FrameKind::Audio, &a2)),
             31 => tags.push((n * 50, FrameKind::Audio, &a3)),
             // Some encoders repeat them before each key frame.
-            15 | 20 => tags.push((n * 50, FrameKind::Video, &h2)),
+            15 => tags.push((n * 50, FrameKind::Video, &h2)),
+            20 => tags.push((0, FrameKind::Video, &h2)),
             _ => {}
         }
         tags.push((
