@@ -168,7 +168,14 @@ fn track(source: &Source, header: &BoxHeader) -> Result<TrackBox, FileError> {
 }
 
 fn media(source: &Source, header: &BoxHeader, track: &mut TrackBox) -> Result<(), FileError> {
-    for child in source.children(header, MAX_CHILDREN)? {
+    let children = source.children(header, MAX_CHILDREN)?;
+    let mut is_media = false;
+    for child in children.iter().filter(|child| child.kind == *b"hdlr") {
+        let mut fields = source.fields_at(child.body, child.end, 12)?;
+        fields.skip(8)?;
+        is_media = matches!(&fields.take(4)?[..], b"vide" | b"soun");
+    }
+    for child in children {
         match &child.kind {
             b"mdhd" => {
                 let mut fields = source.fields(&child, MAX_FIELDS)?;
@@ -180,8 +187,13 @@ fn media(source: &Source, header: &BoxHeader, track: &mut TrackBox) -> Result<()
             }
             b"minf" => {
                 for child in source.children(&child, MAX_CHILDREN)? {
-                    if child.kind == *b"stbl" {
-                        samples(source, &child, track)?;
+                    // Tracks of text, time codes and hints are only listed.
+                    match (child.kind == *b"stbl").then(|| samples(source, &child, track)) {
+                        Some(Err(FileError::Invalid { .. })) if !is_media => {
+                            track.descriptions.clear();
+                        }
+                        Some(outcome) => outcome?,
+                        None => {}
                     }
                 }
             }

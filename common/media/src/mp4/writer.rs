@@ -53,6 +53,9 @@ use crate::frame::FrameKind;
 /// How long a fragment is at the least, in milliseconds: it ends before the next key frame after that.
 pub const FRAGMENT_MS: u64 = 2_000;
 
+/// How long a fragment is at the most, in milliseconds: without a key frame it ends at the next frame of whatever kind.
+pub const MAX_FRAGMENT_MS: u64 = 10_000;
+
 /// How much media a fragment may have, in bytes, before it ends at the next frame of whatever kind.
 pub const MAX_FRAGMENT_BYTES: usize = 8 << 20;
 
@@ -402,6 +405,7 @@ impl Cutter {
         let Some(start) = self.start else {
             return false;
         };
+        let length = timestamp.saturating_sub(start);
         let lanes = self.lanes.iter().flatten();
         let (bytes, samples) = lanes.fold((0, 0), |(bytes, samples), lane| {
             (bytes + lane.bytes(), samples + lane.samples())
@@ -414,7 +418,8 @@ impl Cutter {
         is_new_description
             || bytes >= MAX_FRAGMENT_BYTES as u64
             || samples >= MAX_FRAGMENT_SAMPLES
-            || is_start && timestamp.saturating_sub(start) >= FRAGMENT_MS
+            || length >= MAX_FRAGMENT_MS
+            || is_start && length >= FRAGMENT_MS
     }
 
     /// Ends the fragment. `next` is the lane and the timestamp of the frame after it.

@@ -446,3 +446,24 @@ fn frames_before_the_first_key_frame_are_kept() {
     };
     assert_eq!(frames(&made.file()).len(), 6);
 }
+
+#[test]
+fn what_is_wrong_in_a_track_of_another_kind_does_not_matter() {
+    let broken = |handler| Plain {
+        handler,
+        descriptions: vec![vec![0, 0, 0, 90, 1, 2, 3, 4]],
+        ..Plain::video(&[4; 3])
+    };
+    let extra = |handler| {
+        let movie = broken(handler).movie(0);
+        let at = movie.windows(4).position(|kind| kind == b"trak");
+        movie[at.expect("a track") - 4..].to_vec()
+    };
+    for (handler, is_fine) in [(b"text", true), (b"vide", false)] {
+        let made = Plain {
+            movie: extra(handler),
+            ..Plain::video(&[4; 6])
+        };
+        assert_eq!(open(&made.file()).is_ok(), is_fine);
+    }
+}

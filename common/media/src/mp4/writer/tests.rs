@@ -584,3 +584,23 @@ proptest! {
         prop_assert!(opened.info().duration_ms <= duration + 10_000);
     }
 }
+
+/// Pictures without a key frame, and sound after the pictures stopped.
+#[test]
+fn a_fragment_without_an_end_of_its_own_is_cut() {
+    let mut input = synthetic(
+        Settings {
+            gop: 10_000,
+            ..Settings::default()
+        },
+        2_500,
+    );
+    let file = write(&input);
+    assert_eq!(boxes_of(&file, b"moof").len(), 4, "of 10 seconds each");
+    same(&file, &input);
+    decodes(&file);
+    input.retain(|(kind, timestamp, _)| *kind != FrameKind::Video || *timestamp < 9_000);
+    let file = write(&input);
+    assert_eq!(boxes_of(&file, b"moof").len(), 4);
+    same(&file, &input);
+}
