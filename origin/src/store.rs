@@ -347,10 +347,7 @@ impl Store {
     }
 
     /// Where what is not in the store yet is kept. Always a folder of this machine, and there.
-    #[allow(
-        dead_code,
-        reason = "for what records and plays, which is not here yet"
-    )]
+    #[allow(dead_code, reason = "for what records, which is not here yet")]
     pub(crate) fn journal_dir(&self) -> PathBuf {
         self.shared.journal_dir.clone()
     }
@@ -362,10 +359,6 @@ impl Store {
     ///
     /// # Errors
     /// [`ReadError`]; [`ReadError::Unavailable`] after the read timeout at the latest.
-    #[allow(
-        dead_code,
-        reason = "for what records and plays, which is not here yet"
-    )]
     pub(crate) async fn read(&self, path: &ObjectPath) -> Result<Opened, ReadError> {
         let shared = &self.shared;
         let opened = timeout(shared.read_timeout, self.open_now(path))
@@ -419,10 +412,7 @@ impl Store {
 
     /// Deletes `folder` and those above it as far as they are empty folders; a bucket has none. What is below another folder
     /// than our own is not for us to tidy up, so `folder` should be one that this program made.
-    #[allow(
-        dead_code,
-        reason = "for what records and plays, which is not here yet"
-    )]
+    #[allow(dead_code, reason = "for what records, which is not here yet")]
     pub(crate) async fn remove_empty_folders(&self, folder: &ObjectPath) {
         let Some(root) = self.local_root() else {
             return;
