@@ -7,10 +7,12 @@
 
 mod files;
 mod mp4;
+mod segment;
 mod wire;
 
 pub use files::{flv_file, mp3};
 pub use mp4::mp4;
+pub use segment::segment;
 pub use wire::{chunk, client, command, handshake, inspect};
 
 use bytes::Bytes;
@@ -36,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     ("flv_file", flv_file),
     ("mp3", mp3),
     ("mp4", mp4),
+    ("segment", segment),
 ];
 
 /// AMF0 messages.

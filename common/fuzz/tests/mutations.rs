@@ -170,7 +170,7 @@ fn files(target: &str) -> Vec<Bytes> {
 
 #[test]
 fn targets_for_files_have_seeds() {
-    for target in ["flv_file", "mp3", "mp4"] {
+    for target in ["flv_file", "mp3", "mp4", "segment"] {
         assert!(files(target).len() >= 3, "{target}");
     }
 }
@@ -237,5 +237,5 @@ macro_rules! targets {
 }
 
 targets!(
-    amf0, amf3, handshake, chunk, command, client, inspect, flv, flv_file, mp3, mp4
+    amf0, amf3, handshake, chunk, command, client, inspect, flv, flv_file, mp3, mp4, segment
 );

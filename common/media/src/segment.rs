@@ -64,3 +64,6 @@ impl SegmentError {
         Self { offset, what }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,7 @@ impl SegmentBuilder {
     }
 
     /// The next frame begins a piece. `place` is where the frames in force at it stand; offset, segment and place need not be set in
-    /// `point`.
+    /// `point`, nor the first start if it is in this segment.
     pub fn point(&mut self, frame: &Frame, place: u64, point: Point) {
         self.points.push(Point {
             offset: frame.offset,
@@ -112,8 +112,13 @@ impl SegmentBuilder {
             self.info.first = frame.offset;
             self.info.start_ms = ms;
         }
-        if starts && self.points.is_empty() {
-            self.info.continued_start.get_or_insert(ms);
+        if starts {
+            let last = self.points.last_mut();
+            let start = match last {
+                Some(point) => &mut point.first_start,
+                None => &mut self.info.continued_start,
+            };
+            start.get_or_insert(ms);
         }
         self.info.frames += 1;
         self.info.bytes += frame.payload.len() as u64;

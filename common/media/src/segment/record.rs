@@ -83,13 +83,14 @@ pub(super) fn frame(body: &Bytes, place: u64) -> Result<Frame, SegmentError> {
 
 /// Takes the body of the next record off `data`, which begins at `place` in its object.
 fn next_body(data: &mut Bytes, place: u64) -> Result<Bytes, SegmentError> {
+    let cut = |_| SegmentError::new(place, "a cut record");
     let mut fields = Fields::new(data, place);
-    let length = fields.u32()? as usize;
-    let crc = fields.u32()?;
+    let length = fields.u32().map_err(cut)? as usize;
+    let crc = fields.u32().map_err(cut)?;
     if length == 0 || length > MAX_BODY {
         return Err(SegmentError::new(place, "a record of an impossible length"));
     }
-    let body = fields.bytes(length)?;
+    let body = fields.bytes(length).map_err(cut)?;
     if crc32fast::hash(body) != crc {
         return Err(SegmentError::new(
             place,

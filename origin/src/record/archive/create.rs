@@ -268,10 +268,17 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
+impl Claim {
+    /// Lets others write the recording, or delete it.
+    pub(super) fn release(&self) {
         self.shared.set_live(false);
         self.shared.set_claimed(false);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.release();
         let mut open = self.archives.inner.open.lock();
         let ours = Arc::downgrade(&self.shared);
         if open

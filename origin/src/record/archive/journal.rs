@@ -32,6 +32,8 @@ mod disk;
 mod log;
 mod replay;
 
+#[cfg(test)]
+pub(super) use disk::DiskFile;
 pub(super) use disk::{Disk, LocalDisk};
 
 use super::error::ArchiveError;
@@ -73,6 +75,8 @@ pub(crate) struct JournalUsage {
 #[derive(Debug)]
 pub(super) struct Journal {
     core: Arc<Core>,
+    #[cfg_attr(not(test), expect(dead_code, reason = "it ends by itself"))]
+    thread: thread::JoinHandle<()>,
 }
 
 #[derive(Debug)]
@@ -90,8 +94,10 @@ struct State {
     next_slot: u64,
     /// At most one submission of each slot, and closings.
     queue: Vec<Submission>,
-    /// Every file that is there.
+    /// Every file of ours that is there.
     files: BTreeSet<u64>,
+    /// Number of the file that comes next.
+    next_file: u64,
     stop: bool,
 }
 
@@ -100,6 +106,8 @@ struct SlotState {
     recording: LeftOpen,
     /// Somebody writes it.
     live: bool,
+    /// It is about to be gone: not found any more.
+    closing: bool,
     /// Where its frames are, oldest first.
     chunks: VecDeque<Chunk>,
     /// Files that name it.
@@ -152,10 +160,10 @@ impl Journal {
             bytes: AtomicU64::new(0),
         });
         let log = Log::new(core.clone(), disk);
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("journal".into())
             .spawn(move || log.run())?;
-        Ok(Self { core })
+        Ok(Self { core, thread })
     }
 
     /// Recordings that nobody writes now.
@@ -164,7 +172,7 @@ impl Journal {
         let mut left: Vec<LeftOpen> = state
             .slots
             .values()
-            .filter(|slot| !slot.live)
+            .filter(|slot| !slot.live && !slot.closing)
             .map(|slot| slot.recording.clone())
             .collect();
         left.sort();
@@ -177,7 +185,7 @@ impl Journal {
         let known = state
             .slots
             .iter_mut()
-            .find(|(_, slot)| slot.recording == recording);
+            .find(|(_, slot)| slot.recording == recording && !slot.closing);
         let id = match known {
             Some((_, slot)) if slot.live => return None,
             Some((id, slot)) => {
@@ -201,23 +209,36 @@ impl Journal {
     /// Lets go of a recording that nobody writes.
     pub(super) fn forget(&self, recording: &LeftOpen) {
         let mut state = self.core.state.lock();
-        let ids: Vec<u64> = state
+        let left = state
             .slots
             .iter()
-            .filter(|(_, slot)| !slot.live && slot.recording == *recording)
-            .map(|(id, _)| *id)
-            .collect();
-        for slot in ids {
-            let work = Work::Close;
-            state.queue.push(Submission { slot, work });
+            .find(|(_, slot)| slot.recording == *recording && !slot.live && !slot.closing);
+        if let Some(id) = left.map(|(id, _)| *id) {
+            state.close(id);
+            self.core.wake.notify_all();
         }
-        self.core.wake.notify_all();
     }
 
     pub(super) fn usage(&self) -> JournalUsage {
         JournalUsage {
             syncs: self.core.syncs.load(Ordering::Relaxed),
             bytes: self.core.bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// Ends the thread at once, as the end of the process does. Waits for it.
+    pub(super) fn kill(&self) {
+        {
+            let mut state = self.core.state.lock();
+            state.queue.clear();
+            state.stop = true;
+        }
+        self.core.wake.notify_all();
+        while !self.thread.is_finished() {
+            thread::yield_now();
         }
     }
 }
@@ -229,11 +250,22 @@ impl Drop for Journal {
     }
 }
 
+impl State {
+    fn close(&mut self, slot: u64) {
+        if let Some(state) = self.slots.get_mut(&slot) {
+            state.closing = true;
+        }
+        let work = Work::Close;
+        self.queue.push(Submission { slot, work });
+    }
+}
+
 impl SlotState {
     fn new(recording: LeftOpen, live: bool) -> Self {
         Self {
             recording,
             live,
+            closing: false,
             chunks: VecDeque::new(),
             named_in: BTreeSet::new(),
             must_carry: false,
@@ -306,7 +338,8 @@ impl Slot {
     /// Nothing of the recording is needed any more.
     pub(super) fn close(mut self) {
         self.is_open = false;
-        self.push(Work::Close);
+        self.core.state.lock().close(self.id);
+        self.core.wake.notify_all();
     }
 
     fn push(&self, work: Work) {
@@ -334,3 +367,6 @@ fn file_number(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     name.strip_suffix(".journal")?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -263,7 +263,7 @@ impl Writer {
             slot.close();
         }
         self.is_finished = true;
-        self.shared().set_live(false);
+        self.claim.release();
         Ok(self.reader())
     }
 

@@ -199,8 +199,11 @@ impl Log {
             return Ok(());
         }
         let (number, opened) = {
-            let state = self.core.state.lock();
-            let number = state.files.last().map_or(0, |last| last + 1);
+            let mut state = self.core.state.lock();
+            // Known from here on, so that it is removed again, and its number left out, if it does not come to anything.
+            let number = state.next_file;
+            state.next_file += 1;
+            state.files.insert(number);
             let opened: Vec<_> = state
                 .slots
                 .iter()
@@ -210,8 +213,6 @@ impl Log {
         };
         let path = file_path(&self.core.config.folder, number);
         let mut file = self.disk.create(&path)?;
-        // Known from here on, so that it is removed again if it does not come to anything.
-        self.core.state.lock().files.insert(number);
         let mut head = BytesMut::new();
         journal_head(&mut head);
         for (id, recording) in &opened {

@@ -16,6 +16,14 @@ pub(super) fn replay(folder: &Path) -> io::Result<State> {
     for entry in fs::read_dir(folder)? {
         state.files.extend(file_number(&entry?.path()));
     }
+    // No numbers are left after the last one there is: only somebody else's file has that name.
+    let last = state.files.last().copied().unwrap_or_default();
+    state.next_file = last.checked_add(1).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a journal file has a name that is not ours",
+        )
+    })?;
     for number in state.files.clone() {
         replay_file(folder, number, &mut state)?;
     }
@@ -29,7 +37,9 @@ fn replay_file(folder: &Path, number: u64, state: &mut State) -> io::Result<()> 
         Ok(Some(reader)) => reader,
         Ok(None) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            // Perhaps a later version's: it stays as it is.
             tracing::warn!(?path, %error, "a journal file cannot be read");
+            state.files.remove(&number);
             return Ok(());
         }
         Err(error) => return Err(error),

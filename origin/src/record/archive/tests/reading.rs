@@ -1,0 +1,259 @@
+//! Pieces by time and by place, long recordings, and readers that come late.
+
+use headwater_media::frame::{Epoch, FrameFlags, FrameKind, Offset};
+use object_store::{ObjectStoreExt, path::Path};
+use proptest::prelude::*;
+
+use super::super::{ArchiveError, Archives, Follows, Reader};
+use super::support::*;
+use headwater_media::frame::Frame;
+
+/// Writes a recording in segments of the given numbers of frames, whatever the pieces are, each by an owner of its own.
+async fn write_cut(archives: &Archives, all: &[Frame], cuts: &[usize]) -> std::sync::Arc<Reader> {
+    let mut writer = archives.create(&name("a"), "0").await.unwrap();
+    let mut rest = all;
+    let mut number = 0;
+    for cut in cuts.iter().copied().chain([all.len()]) {
+        let (now, later) = rest.split_at(cut.min(rest.len()));
+        rest = later;
+        writer.append(now).unwrap();
+        writer.hand_over().await.unwrap();
+        number += 1;
+        let generation = writer.generation();
+        let owner = format!("{number}");
+        writer = archives
+            .take_over(&name("a"), generation, &owner)
+            .await
+            .unwrap();
+    }
+    writer.finish().await.unwrap()
+}
+
+/// The newest start at or before a time, by looking at every frame.
+fn start_before(all: &[Frame], ms: u64) -> Option<Offset> {
+    let mut found = None;
+    let (mut audio, mut video, mut epoch) = (false, false, Epoch(0));
+    let mut high = 0;
+    for piece in model_pieces(all, config().grid) {
+        for frame in &piece.frames {
+            if frame.offset.epoch != epoch {
+                (audio, video, epoch) = (false, false, frame.offset.epoch);
+            }
+            high = high.max(frame.timestamp);
+            let is_header = frame.flags.contains(FrameFlags::HEADER);
+            let starts = !is_header
+                && match frame.kind {
+                    FrameKind::Video => frame.flags.contains(FrameFlags::KEY),
+                    FrameKind::Audio => !video,
+                    FrameKind::Data => !video && !audio,
+                };
+            audio |= frame.kind == FrameKind::Audio && !is_header;
+            video |= frame.kind == FrameKind::Video && !is_header;
+            if starts && high <= ms {
+                found = Some(piece.frames[0].offset);
+            }
+        }
+    }
+    found
+}
+
+async fn check_times(reader: &Reader, all: &[Frame]) {
+    let first = all[0].timestamp;
+    let last = all.iter().map(|frame| frame.timestamp).max().unwrap();
+    for ms in (first.saturating_sub(50)..last + 500).step_by(41) {
+        let piece = reader.piece_at_time(ms).await.unwrap();
+        let expected = start_before(all, ms).unwrap_or(all[0].offset);
+        assert_eq!(piece.first, expected, "at {ms} ms");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn pieces_do_not_depend_on_segments(
+        cuts in prop::collection::vec(1..60_usize, 0..8),
+        lengths in prop::collection::vec(1..150_u64, 1..4),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
+            let archives = archives(&store, journal.path(), true);
+            let mut all = Vec::new();
+            let mut start = 500;
+            for (epoch, length) in lengths.iter().enumerate() {
+                all.extend(frames(epoch as u64 + 1, *length, start));
+                start += 1_000 * (epoch as u64 + 1);
+            }
+            let reader = write_cut(&archives, &all, &cuts).await;
+            check_pieces(&reader, &all).await;
+            check_times(&reader, &all).await;
+            let generation = reader.summary().generation;
+            let cold = archives.open(&name("a"), generation).await.unwrap();
+            assert_eq!(cold.summary(), reader.summary());
+            check_pieces(&cold, &all).await;
+            check_times(&cold, &all).await;
+            // While it grows, out of memory.
+            let mut writer = archives.create(&name("b"), "0").await.unwrap();
+            writer.append(&all).unwrap();
+            check_pieces(&writer.reader(), &all).await;
+            check_times(&writer.reader(), &all).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_long_recording_is_opened_by_its_last_index() {
+    let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
+    let archives = archives(&store, journal.path(), true);
+    let mut writer = archives.create(&name("a"), "0").await.unwrap();
+    let mut all = Vec::new();
+    for sequence in 0..9_000 {
+        let frame = frame(1, sequence, 0);
+        all.push(frame.clone());
+        writer.append(&[frame]).unwrap();
+        if sequence % 10 == 9 {
+            writer.sync().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    }
+    let reader = writer.finish().await.unwrap();
+    let paths = store.paths().await;
+    let segments = paths
+        .iter()
+        .filter(|path| path.contains("/segments/"))
+        .count();
+    let mut indexes: Vec<_> = paths
+        .into_iter()
+        .filter(|path| path.contains("/indexes/"))
+        .collect();
+    assert!(
+        segments > 200 && indexes.len() >= segments / 64 - 1,
+        "{segments} {indexes:?}"
+    );
+    indexes.sort();
+
+    let generation = reader.summary().generation;
+    store.reads.lock().clear();
+    let cold = archives.open(&name("a"), generation).await.unwrap();
+    let reads = store.reads.lock().clone();
+    assert_eq!(
+        reads
+            .iter()
+            .filter(|path| path.contains("/indexes/"))
+            .count(),
+        1
+    );
+    assert!(reads.len() <= 1 + 64, "{}", reads.len());
+    assert_eq!(cold.summary(), reader.summary());
+    assert_eq!(read_all(&cold).await, all);
+    let middle = cold.piece_at(all[4_500].offset).await.unwrap();
+    assert!(middle.frames.contains(&all[4_500]));
+    let rest: Vec<Vec<Frame>> = {
+        use futures_util::TryStreamExt;
+        cold.frames(Some(all[4_500].offset))
+            .try_collect()
+            .await
+            .unwrap()
+    };
+    assert_eq!(rest.concat(), all[4_500..]);
+
+    // A damaged index is gone by, a missing one costs more footers.
+    let last = Path::from(indexes.pop().unwrap());
+    store.raw().put(&last, "rubbish".into()).await.unwrap();
+    for index in &indexes {
+        let again = archives.open(&name("a"), generation).await.unwrap();
+        assert_eq!(again.summary(), reader.summary());
+        store
+            .raw()
+            .delete(&Path::from(index.as_str()))
+            .await
+            .unwrap();
+    }
+    let again = archives.open(&name("a"), generation).await.unwrap();
+    assert_eq!(again.summary(), reader.summary());
+}
+
+#[tokio::test]
+async fn a_reader_elsewhere_sees_what_is_added() {
+    let store = Store::default();
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [here, there] = [0, 1].map(|n: usize| archives(&store, folders[n].path(), false));
+    let all = frames(1, 300, 0);
+    let mut writer = here.create(&name("a"), "0").await.unwrap();
+    let generation = writer.generation();
+    let reader = there.open(&name("a"), generation).await.unwrap();
+    let empty = reader.piece_at_time(0).await.unwrap();
+    assert_eq!((empty.frames.len(), empty.follows), (0, Follows::Growing));
+    assert_eq!(reader.summary().first, None);
+    for batch in all.chunks(100) {
+        writer.append(batch).unwrap();
+        writer.hand_over().await.unwrap();
+        reader.refresh().await.unwrap();
+        let next = batch.last().unwrap().offset.next();
+        assert_eq!(reader.summary().next, Some(next));
+        check_pieces(&reader, &all[..next.sequence as usize]).await;
+        let last = reader.piece_at(next).await.unwrap();
+        assert_eq!((last.follows, last.next), (Follows::Growing, next));
+        writer = here.take_over(&name("a"), generation, "0").await.unwrap();
+    }
+    writer.finish().await.unwrap();
+    reader.refresh().await.unwrap();
+    let last = reader.piece_at(all[299].offset).await.unwrap();
+    assert_eq!(last.follows, Follows::End);
+    here.delete(&name("a"), generation).await.unwrap();
+    assert!(matches!(
+        reader.piece_at(all[0].offset).await,
+        Err(ArchiveError::NotFound)
+    ));
+}
+
+#[tokio::test]
+async fn damage_is_found_and_named() {
+    let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
+    let archives = archives(&store, journal.path(), true);
+    let all = frames(1, 100, 0);
+    let mut writer = archives.create(&name("a"), "0").await.unwrap();
+    writer.append(&all).unwrap();
+    let reader = writer.finish().await.unwrap();
+    let segments: Vec<String> = store.paths().await;
+    let second = Path::from(segments[1].as_str());
+    let mut data = store
+        .raw()
+        .get(&second)
+        .await
+        .unwrap()
+        .bytes()
+        .await
+        .unwrap()
+        .to_vec();
+    data[2_000] ^= 4;
+    store.raw().put(&second, data.clone().into()).await.unwrap();
+    let read: Result<Vec<_>, _> = {
+        use futures_util::TryStreamExt;
+        reader.frames(None).try_collect::<Vec<_>>().await
+    };
+    let error = read.unwrap_err();
+    assert!(
+        matches!(&error, ArchiveError::Damaged { object, offset, .. } if *object == second.to_string() && (1_000..=2_000).contains(offset)),
+        "{error:?}"
+    );
+    let generation = reader.summary().generation;
+    data.truncate(1_500);
+    store.raw().put(&second, data.into()).await.unwrap();
+    let error = archives.open(&name("a"), generation).await.unwrap_err();
+    assert!(matches!(error, ArchiveError::Damaged { .. }), "{error:?}");
+    // In the middle.
+    store.raw().delete(&second).await.unwrap();
+    let error = archives.open(&name("a"), generation).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ArchiveError::Damaged {
+                what: "a segment is missing",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+}
