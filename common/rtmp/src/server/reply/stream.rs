@@ -69,34 +69,15 @@ impl ServerSession {
     }
 
     fn start_play(&mut self, stream_id: u32, answer: &PlayAnswer) -> Result<(), SessionError> {
-        if answer.recorded {
-            self.link
-                .send_user_control(UserControl::StreamIsRecorded { stream_id })?;
-        }
-        self.link
-            .send_user_control(UserControl::StreamBegin { stream_id })?;
-        let name = answer.name.as_str();
+        self.begin_stream(stream_id, answer.recorded)?;
         if answer.reset {
+            let name = answer.name.as_str();
             let status = Status::new(StatusCode::PlayReset)
                 .describe(format!("Playing and resetting {name}."))
                 .with("details", name);
             self.send_status(stream_id, status)?;
         }
-        let status = Status::new(StatusCode::PlayStart)
-            .describe(format!("Started playing {name}."))
-            .with("details", name);
-        self.send_status(stream_id, status)?;
-        let (audio, video) = answer.sample_access;
-        self.send_data(
-            stream_id,
-            &[
-                Value::from("|RtmpSampleAccess"),
-                Value::Boolean(audio),
-                Value::Boolean(video),
-            ],
-        )?;
-        let start = Object::new().with("code", StatusCode::DataStart.as_str());
-        self.send_data(stream_id, &[Value::from("onStatus"), Value::Object(start)])
+        self.announce_media(stream_id, answer)
     }
 
     /// Ends playback with an error; no [`ServerEvent::PlayStopped`] follows.
@@ -205,7 +186,90 @@ impl ServerSession {
         let status = Status::new(StatusCode::PlayComplete)
             .with("duration", duration)
             .with("bytes", bytes);
-        let message = on_play_status_message(stream_id, &status)?;
+        self.send_play_status(stream_id, &status)
+    }
+
+    /// Tells a player that a seek was done, before the media of its new place: StreamEOF, StreamIsRecorded for a recorded stream,
+    /// StreamBegin, `NetStream.Seek.Notify`, then as at the start of playback `NetStream.Play.Start`, `|RtmpSampleAccess` and
+    /// `NetStream.Data.Start`. `answer.reset` has no meaning here.
+    ///
+    /// `to` is where the client wanted to go, in milliseconds.
+    ///
+    /// # Errors
+    /// [`SessionError::TooMuchOutput`].
+    pub fn seek_done(
+        &mut self,
+        stream_id: u32,
+        answer: &PlayAnswer,
+        to: u64,
+    ) -> Result<(), SessionError> {
+        if !self.plays(stream_id) {
+            return Ok(());
+        }
+        let outcome = self.do_seek(stream_id, answer, to);
+        self.note(outcome)
+    }
+
+    fn do_seek(
+        &mut self,
+        stream_id: u32,
+        answer: &PlayAnswer,
+        to: u64,
+    ) -> Result<(), SessionError> {
+        self.link
+            .send_user_control(UserControl::StreamEof { stream_id })?;
+        self.begin_stream(stream_id, answer.recorded)?;
+        let status = Status::new(StatusCode::SeekNotify)
+            .describe(format!("Seeking {to} (stream ID: {stream_id})."))
+            .with("details", answer.name.as_str());
+        self.send_status(stream_id, status)?;
+        self.announce_media(stream_id, answer)
+    }
+
+    fn begin_stream(&mut self, stream_id: u32, recorded: bool) -> Result<(), SessionError> {
+        if recorded {
+            self.link
+                .send_user_control(UserControl::StreamIsRecorded { stream_id })?;
+        }
+        self.link
+            .send_user_control(UserControl::StreamBegin { stream_id })
+    }
+
+    fn announce_media(&mut self, stream_id: u32, answer: &PlayAnswer) -> Result<(), SessionError> {
+        let name = answer.name.as_str();
+        let status = Status::new(StatusCode::PlayStart)
+            .describe(format!("Started playing {name}."))
+            .with("details", name);
+        self.send_status(stream_id, status)?;
+        let (audio, video) = answer.sample_access;
+        self.send_data(
+            stream_id,
+            &[
+                Value::from("|RtmpSampleAccess"),
+                Value::Boolean(audio),
+                Value::Boolean(video),
+            ],
+        )?;
+        let start = Object::new().with("code", StatusCode::DataStart.as_str());
+        self.send_data(stream_id, &[Value::from("onStatus"), Value::Object(start)])
+    }
+
+    /// Tells a player what becomes of its playlist: the data message `onPlayStatus`, in order with the media before and after it.
+    /// For `NetStream.Play.Switch` and `NetStream.Play.TransitionComplete`; `NetStream.Play.Complete` goes with
+    /// [`ServerSession::play_complete`].
+    ///
+    /// # Errors
+    /// [`SessionError::Encode`] if a property cannot be written, [`SessionError::TooMuchOutput`].
+    pub fn play_status(&mut self, stream_id: u32, status: &Status) -> Result<(), SessionError> {
+        if !self.plays(stream_id) {
+            return Ok(());
+        }
+        let outcome = self.send_play_status(stream_id, status);
+        self.note(outcome)
+    }
+
+    fn send_play_status(&mut self, stream_id: u32, status: &Status) -> Result<(), SessionError> {
+        let message = on_play_status_message(stream_id, status)?;
         self.send_message(&message)
     }
 

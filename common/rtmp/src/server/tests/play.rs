@@ -107,6 +107,55 @@ fn a_player_asks_and_is_told_in_order() {
 }
 
 #[test]
+fn a_seek_and_a_playlist_are_told_in_order() {
+    let mut pair = Pair::connected();
+    let stream_id = pair.play("film");
+    let answer = PlayAnswer {
+        name: "film".to_owned(),
+        // Of no meaning after a seek.
+        reset: true,
+        recorded: true,
+        sample_access: (false, true),
+    };
+    pair.server.seek_done(stream_id, &answer, 61_500).unwrap();
+    let switch = Status::new(StatusCode::PlaySwitch).with("details", "next");
+    pair.server.play_status(stream_id, &switch).unwrap();
+    pair.drive();
+    let events = pair.take_client_events();
+    let [
+        ClientEvent::StreamEof { stream_id: a },
+        ClientEvent::StreamIsRecorded { stream_id: b },
+        ClientEvent::StreamBegin { stream_id: c },
+        ClientEvent::Status { status: sought, .. },
+        ClientEvent::Status { status: start, .. },
+        ClientEvent::Media { frame, .. },
+        ClientEvent::PlayStatus { status: data, .. },
+        ClientEvent::PlayStatus { status: next, .. },
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!([*a, *b, *c], [stream_id; 3]);
+    assert_eq!(sought.code, "NetStream.Seek.Notify");
+    assert_eq!(sought.description, "Seeking 61500 (stream ID: 1).");
+    assert_eq!(start.code, "NetStream.Play.Start");
+    assert!(
+        frame
+            .payload
+            .ends_with(b"|RtmpSampleAccess\x01\x00\x01\x01")
+    );
+    assert_eq!(data.code, "NetStream.Data.Start");
+    assert_eq!(*next, switch);
+
+    // A client that has stopped hears nothing any more.
+    pair.client.stop(stream_id).unwrap();
+    pair.drive();
+    pair.server.seek_done(stream_id, &answer, 0).unwrap();
+    pair.server.play_status(stream_id, &switch).unwrap();
+    assert_eq!(pair.server.poll_transmit(), None);
+}
+
+#[test]
 fn a_live_player_is_told_less() {
     let mut pair = Pair::connected();
     let stream_id = pair.play("cam");
