@@ -7,6 +7,8 @@ use headwater_node::address::ListenAddress;
 use headwater_node::section;
 use headwater_node::tls::TlsSection;
 
+use crate::player::Pacing;
+
 section! {
     /// Clients over plain RTMP, and what holds for RTMP whatever carries it.
     pub struct RtmpSection {
@@ -113,6 +115,17 @@ section! {
 }
 
 section! {
+    /// How recordings and files are sent to viewers.
+    pub struct PlaybackSection {
+        /// How far ahead of a viewer's clock media is sent at least, in milliseconds, however little the viewer buffers.
+        pub min_buffer_ms: u64 = 2_000 => 100..=600_000,
+        /// How far ahead at most, in milliseconds, however much the viewer buffers. Programs that download ask for hours, and get
+        /// the whole as fast as they take it.
+        pub max_buffer_ms: u64 = 86_400_000 => 100..=604_800_000,
+    }
+}
+
+section! {
     /// What an application allows.
     pub struct ApplicationSection {
         /// Whether clients may publish.
@@ -122,6 +135,8 @@ section! {
         /// How long frames wait at the edge so that viewers get several with one send, in milliseconds: less processor time
         /// for more latency. 0: each video frame is sent as it comes, and audio goes with it.
         pub flush_ms: u64 = 0 => 0..=350,
+        /// Whether the calls of Adobe's DVRCast application are answered: `DVRSubscribe`, `DVRGetStreamInfo` and their like.
+        pub dvr: bool = false,
     }
 }
 
@@ -132,6 +147,8 @@ section! {
         pub fanout: FanoutSection = FanoutSection::default(),
         /// Origins.
         pub upstream: UpstreamSection = UpstreamSection::default(),
+        /// Playback of recordings and files.
+        pub playback: PlaybackSection = PlaybackSection::default(),
         /// Recordings and media files.
         pub recorded: RecordedSection = RecordedSection::default(),
     }
@@ -150,10 +167,23 @@ pub struct EdgeConfig {
     pub applications: BTreeMap<String, ApplicationSection>,
 }
 
-/// The applications of a node that configures none: one, called `live`, that everybody may use.
+/// The applications of a node that configures none, as Adobe Media Server ships them: `live`, that everybody may use; `vod`, where
+/// files are played and nothing is published; `dvrcast`, `live` with the calls of encoders and players that record and rewind.
 #[must_use]
 pub fn default_applications() -> BTreeMap<String, ApplicationSection> {
-    BTreeMap::from([("live".to_owned(), ApplicationSection::default())])
+    let live = ApplicationSection::default();
+    let vod = ApplicationSection {
+        publish: false,
+        ..ApplicationSection::default()
+    };
+    let dvrcast = ApplicationSection {
+        dvr: true,
+        ..ApplicationSection::default()
+    };
+    BTreeMap::from(
+        [("live", live), ("vod", vod), ("dvrcast", dvrcast)]
+            .map(|(name, section)| (name.to_owned(), section)),
+    )
 }
 
 impl Default for EdgeConfig {
@@ -170,6 +200,16 @@ impl Default for EdgeConfig {
 impl UpstreamSection {
     pub(crate) fn linger(&self) -> Duration {
         Duration::from_millis(self.linger_ms)
+    }
+}
+
+impl PlaybackSection {
+    pub(crate) fn pacing(&self) -> Pacing {
+        let least = Duration::from_millis(self.min_buffer_ms);
+        Pacing {
+            least,
+            most: Duration::from_millis(self.max_buffer_ms).max(least),
+        }
     }
 }
 

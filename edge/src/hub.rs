@@ -147,6 +147,13 @@ impl HubTable {
         Some((HubLease::new(hub), true))
     }
 
+    /// Whether this edge reads the stream, and somebody publishes it.
+    pub(crate) fn is_published(&self, name: &StreamName) -> bool {
+        let hubs = self.hubs.lock();
+        hubs.get(name)
+            .is_some_and(|hub| *hub.state.borrow() == Some(true))
+    }
+
     /// Forgets a hub that nobody watches. False if somebody came meanwhile: then its read goes on.
     pub(crate) fn close_if_idle(&self, hub: &Arc<Hub>) -> bool {
         let mut hubs = self.hubs.lock();

@@ -9,6 +9,7 @@
 //! | `session` | one NetConnection, whatever carries it: connect, publish, play |
 //! | `hub` | one per watched stream: the tail of its log, in the form in which viewers get it |
 //! | `fanout` | the walk over the viewers of a stream, and what slow ones lose |
+//! | `player` | one NetStream that plays what is stored: playlist, pace, seek, pause, and over to live at the end |
 //! | `recorded` | stored streams in pieces: fetched once, kept for all viewers |
 //! | `upstream` | calls to origins: append what is published, read what is watched, resume both after a break |
 //! | [`config`] | the edge's part of the configuration |
@@ -37,8 +38,7 @@ mod fanout;
 mod hub;
 mod listen;
 mod metrics;
-// The player of recordings and files is its user.
-#[allow(dead_code, unused_imports)]
+mod player;
 mod recorded;
 mod session;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::fanout::Tally;
 use crate::fanout::play::Selected;
+use crate::player::Sent;
 use crate::recorded::RecordedMeters;
 
 /// The metrics of one edge; cheap to clone.
@@ -22,6 +23,7 @@ pub(crate) struct EdgeMetrics {
     pub(crate) bytes_sent: Counter,
     pub(crate) publishers: Gauge,
     pub(crate) viewers: Gauge,
+    pub(crate) players: Gauge,
     pub(crate) hubs: Gauge,
     pub(crate) frames_published: Counter,
     pub(crate) frames_lost: Counter,
@@ -64,6 +66,10 @@ impl EdgeMetrics {
             bytes_sent: room.counter("sent_bytes", "Bytes sent to clients"),
             publishers: room.gauge("publishers", "Streams published through this edge"),
             viewers: room.gauge("viewers", "Streams played by clients of this edge"),
+            players: room.gauge(
+                "players",
+                "Players of recordings and files: clients that are not at the live end of a stream, or have a playlist",
+            ),
             hubs: room.gauge("hubs", "Streams read from origins"),
             frames_published: room.counter("frames_published", "Frames taken from publishers"),
             frames_lost: room.counter(
@@ -118,6 +124,7 @@ impl EdgeMetrics {
             sends: self.sends.clone(),
             frames_dropped: self.frames_dropped.clone(),
             viewer_jumps: self.viewer_jumps.clone(),
+            players: self.players.clone(),
         }
     }
 }
@@ -148,9 +155,28 @@ pub(crate) struct ConnectionMeters {
     sends: Counter,
     frames_dropped: Counter,
     viewer_jumps: Counter,
+    players: Gauge,
+}
+
+/// A player as it is counted.
+pub(crate) struct PlayerCount(Gauge);
+
+impl Drop for PlayerCount {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl ConnectionMeters {
+    pub(crate) fn player(&self) -> PlayerCount {
+        self.players.inc();
+        PlayerCount(self.players.clone())
+    }
+
+    pub(crate) fn recorded(&self, sent: &Sent) {
+        self.frames_sent.inc_by(sent.frames);
+    }
+
     pub(crate) fn sent(&self, bytes: usize) {
         self.bytes_sent.inc_by(bytes as u64);
         self.sends.inc();

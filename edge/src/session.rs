@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use headwater_cluster::Availability;
+use headwater_media::frame::Offset;
 use headwater_media::name::{DEFAULT_VHOST, StreamName};
 use headwater_rtmp::server::{ServerConfig, ServerEvent, ServerSession};
 use headwater_rtmp::session::{SessionError, SessionLimits};
@@ -32,17 +33,21 @@ use crate::admission::Place;
 use crate::config::{ApplicationSection, RtmpSection};
 use crate::fanout::SharedConnection;
 use crate::fanout::connection::Connection;
+use crate::recorded::{Description, Piece, RecordedError};
 use crate::transport::Transport;
 use crate::upstream::append::PublishEvent;
 use crate::worker::Worker;
 
+mod calls;
 mod connect;
 mod notes;
 mod play;
 mod publish;
+#[cfg(test)]
+mod tests;
 
 use notes::{Note, Notes};
-use play::Waiting;
+use play::Question;
 use publish::{Probe, Publishing};
 
 /// How long a client may take to read its last words and close.
@@ -73,6 +78,8 @@ enum Wake {
     /// A closing connection has written everything.
     Drained,
     Timer,
+    /// A player, or a play that is over, has something for the session to do.
+    Player,
     Note(Note),
     Publishing(usize, PublishEvent),
     Drain,
@@ -89,10 +96,12 @@ struct Session {
     application: Option<Application>,
     connecting: Option<Application>,
     publishing: Vec<Publishing>,
-    waiting: Vec<Waiting>,
+    questions: Vec<Question>,
+    /// How much the client buffers of its streams, as far as it said so.
+    buffers: Vec<(u32, Duration)>,
     probes: Vec<Probe>,
-    /// Numbers the plays that wait, so that a late answer is not taken for a later play.
-    play_number: u64,
+    /// Numbers the players, so that a late answer to one is not taken for one to the next.
+    player_number: u32,
     notes: Notes,
     timer: Pin<Box<Sleep>>,
     drain: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -113,7 +122,8 @@ pub(crate) fn run(
     place: Place,
 ) -> impl Future<Output = ()> {
     let meters = Rc::clone(&worker.meters);
-    let connection = Rc::new(RefCell::new(Connection::new(transport, meters)));
+    let started = Instant::now();
+    let connection = Rc::new(RefCell::new(Connection::new(transport, meters, started)));
     let core = ServerSession::new(
         std::sync::Arc::clone(&worker.shared.rtmp),
         rand::random(),
@@ -126,14 +136,15 @@ pub(crate) fn run(
         core,
         connection,
         peer,
-        started: Instant::now(),
+        started,
         input: BytesMut::new(),
         application: None,
         connecting: None,
         publishing: Vec::new(),
-        waiting: Vec::new(),
+        questions: Vec::new(),
+        buffers: Vec::new(),
         probes: Vec::new(),
-        play_number: 0,
+        player_number: 0,
         notes: Notes::default(),
         timer: Box::pin(tokio::time::sleep(NEVER)),
         closing: false,
@@ -211,13 +222,31 @@ impl Session {
                     let now = self.now();
                     let outcome = self.core.handle_timeout(now);
                     self.note_failure(outcome);
+                    self.connection.borrow_mut().run_players(now);
                 }
+                // What it has to do is done in every round.
+                Wake::Player => {}
                 Wake::Note(Note::Connect { reachable }) => self.finish_connect(reachable),
-                Wake::Note(Note::Found {
+                Wake::Note(Note::Described {
+                    stream_id,
+                    number,
+                    answer,
+                }) => self.description_came(stream_id, number, answer),
+                Wake::Note(Note::Live {
                     stream_id,
                     number,
                     live,
-                }) => self.play_found(stream_id, number, live),
+                }) => self.live_found(stream_id, number, live),
+                Wake::Note(Note::Piece {
+                    stream_id,
+                    number,
+                    answer,
+                }) => self.piece_came(stream_id, number, answer),
+                Wake::Note(Note::Known {
+                    transaction,
+                    asked,
+                    answer,
+                }) => self.stream_known(transaction, asked, answer),
                 Wake::Publishing(index, event) => self.publish_event(index, event),
                 Wake::Drain => self.ask_to_reconnect(),
                 Wake::LastCall => self.shut_down(),
@@ -236,6 +265,7 @@ impl Session {
         // A play holds its hub, and the hub's walk holds the connection: the ring is broken here, whatever came before.
         let plays = std::mem::take(self.connection.borrow_mut().plays());
         drop(plays);
+        self.connection.borrow_mut().drop_players();
     }
 
     fn now(&self) -> Duration {
@@ -244,8 +274,7 @@ impl Session {
 
     /// Whether the client still talks about what it wants, and waits for each answer.
     fn is_setting_up(&mut self) -> bool {
-        self.set_up |=
-            !(self.publishing.is_empty() && self.connection.borrow_mut().plays().is_empty());
+        self.set_up |= !self.publishing.is_empty() || self.connection.borrow().is_playing();
         !self.set_up
     }
 
@@ -282,10 +311,13 @@ impl Session {
             };
             self.handle(event).await;
         }
+        self.drive_players();
         self.transmit();
         if self.core.should_close() {
             self.closing = true;
-            self.connection.borrow_mut().plays().clear();
+            let mut connection = self.connection.borrow_mut();
+            connection.plays().clear();
+            connection.drop_players();
         }
         if self.input.is_empty() {
             // A silent viewer keeps no buffer: all of a worker take turns with one.
@@ -311,32 +343,31 @@ impl Session {
             ServerEvent::Play2 {
                 stream_id,
                 parameters,
-            } => self.play2(stream_id, parameters),
+            } => self.play2(stream_id, &parameters),
             ServerEvent::Pause {
-                stream_id, paused, ..
-            } => self.pause(stream_id, paused),
-            ServerEvent::Seek { stream_id, .. } => self.seek(stream_id),
+                stream_id,
+                paused,
+                at,
+            } => self.pause(stream_id, paused, at),
+            ServerEvent::Seek { stream_id, to } => self.seek(stream_id, to),
             ServerEvent::ReceiveAudio { stream_id, wanted } => {
-                self.with_play(stream_id, |play| play.set_audio(wanted));
+                self.receive_audio(stream_id, wanted);
             }
             ServerEvent::ReceiveVideo {
                 stream_id, wanted, ..
-            } => self.with_play(stream_id, |play| play.set_video(wanted)),
+            } => self.receive_video(stream_id, wanted),
+            ServerEvent::BufferLength {
+                stream_id,
+                milliseconds,
+            } => self.buffer_length(stream_id, milliseconds),
             ServerEvent::Call {
-                name, transaction, ..
-            } => {
-                debug!(name, "a call of an unknown method");
-                let outcome = self
-                    .core
-                    .reject_call(transaction, &format!("Method not found ({name})."));
-                self.note_failure(outcome);
-            }
-            ServerEvent::GetStreamLength { transaction, .. } => {
-                // A live stream has no length.
-                let outcome = self
-                    .core
-                    .answer_call(transaction, headwater_amf::Value::Number(0.0));
-                self.note_failure(outcome);
+                name,
+                transaction,
+                arguments,
+                ..
+            } => self.call(&name, transaction, &arguments),
+            ServerEvent::GetStreamLength { name, transaction } => {
+                self.get_stream_length(&name, transaction);
             }
             ServerEvent::PingLatency { round_trip } => {
                 debug!(round_trip_ms = round_trip.as_millis() as u64, "ping");
@@ -357,6 +388,9 @@ impl Session {
                 return Poll::Ready(Wake::Drained);
             }
             _ => {}
+        }
+        if connection.take_wish() {
+            return Poll::Ready(Wake::Player);
         }
         let mut scratch = self.worker.scratch();
         let read = connection.poll_read(cx, &mut self.input, &mut scratch);
@@ -406,7 +440,10 @@ impl Session {
             .iter()
             .map(|probe| probe.until.saturating_sub(now))
             .min();
-        let wait = [core, stuck, closing, probe].into_iter().flatten().min();
+        let player = self.connection.borrow().player_deadline();
+        let player = player.map(|at| at.saturating_sub(now));
+        let waits = [core, stuck, closing, probe, player];
+        let wait = waits.into_iter().flatten().min();
         // A little late rather than early: the core does nothing before its time.
         let at = tokio::time::Instant::now() + wait.unwrap_or(NEVER) + Duration::from_millis(1);
         // Moving the timer costs more than waking a little early or late.
@@ -509,22 +546,4 @@ fn poll_once(
         *signal = None;
     }
     ready
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn size_of_result<F>(_: impl FnOnce(Rc<Worker>, Transport, SocketAddr, Place) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    #[test]
-    fn a_client_that_waits_is_small() {
-        // Ten thousand viewers are ten thousand of these.
-        let session = size_of_result(run) + size_of::<Session>();
-        assert!(session <= 2_048, "{session} bytes");
-        let parts = [size_of::<ServerSession>(), size_of::<Connection>()];
-        assert!(parts.iter().sum::<usize>() <= 1_280, "{parts:?} bytes");
-    }
 }

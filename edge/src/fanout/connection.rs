@@ -16,11 +16,15 @@ use tracing::{Span, info};
 use super::mirror::Portions;
 use super::play::Play;
 use super::{LocalHub, Tally};
-use crate::metrics::ConnectionMeters;
+use crate::metrics::{ConnectionMeters, PlayerCount};
+use crate::player::{Action, Player};
 use crate::transport::Transport;
 
 /// Bytes taken from the streams at once: a few video frames, one or two `writev` calls.
 const PORTION: usize = 128 * 1024;
+/// Bytes taken from a stored stream at once: a slice of a piece, as large as the kernel takes for a client. What a client that seeks
+/// has to get first is not more than this.
+const RECORDED_PORTION: usize = 256 * 1024;
 /// A connection that has no more than this waiting takes a portion of its streams along, so that both leave with one call: the
 /// answer to `play` and the first group of pictures, for one.
 const LITTLE: usize = 8 * 1024;
@@ -38,6 +42,12 @@ pub(crate) struct Connection {
     pending_bytes: usize,
     needs_flush: bool,
     plays: Vec<Play>,
+    /// NetStreams that play what is stored.
+    players: Vec<Seat>,
+    /// When the session began: players count from there.
+    started: Instant,
+    /// The session has something to do for a player, or for a play that is over.
+    wants_session: bool,
     /// Since when the socket has taken nothing although something waits.
     stuck_since: Option<Instant>,
     failure: Option<io::Error>,
@@ -46,8 +56,19 @@ pub(crate) struct Connection {
     span: Span,
 }
 
+/// A player, counted.
+struct Seat {
+    player: Player,
+    _counted: PlayerCount,
+}
+
 impl Connection {
-    pub(crate) fn new(transport: Transport, meters: Rc<ConnectionMeters>) -> Self {
+    /// `started` is when the session began, from which it counts time.
+    pub(crate) fn new(
+        transport: Transport,
+        meters: Rc<ConnectionMeters>,
+        started: Instant,
+    ) -> Self {
         Self {
             transport,
             waker: None,
@@ -55,6 +76,9 @@ impl Connection {
             pending_bytes: 0,
             needs_flush: false,
             plays: Vec::new(),
+            players: Vec::new(),
+            started,
+            wants_session: false,
             stuck_since: None,
             failure: None,
             meters,
@@ -99,6 +123,85 @@ impl Connection {
         &mut self.plays
     }
 
+    /// Whether anything is played, or about to be.
+    pub(crate) fn is_playing(&self) -> bool {
+        !(self.plays.is_empty() && self.players.is_empty())
+    }
+
+    pub(crate) fn play(&mut self, stream_id: u32) -> Option<&mut Play> {
+        self.plays
+            .iter_mut()
+            .find(|play| play.stream_id == stream_id)
+    }
+
+    pub(crate) fn player(&mut self, stream_id: u32) -> Option<&mut Player> {
+        let mut players = self.players.iter_mut().map(|seat| &mut seat.player);
+        players.find(|player| player.stream_id == stream_id)
+    }
+
+    pub(crate) fn add_player(&mut self, player: Player) {
+        // One place, and not the four that a list begins with.
+        self.players.reserve_exact(1);
+        self.players.push(Seat {
+            player,
+            _counted: self.meters.player(),
+        });
+    }
+
+    pub(crate) fn drop_player(&mut self, stream_id: u32) {
+        self.players
+            .retain(|seat| seat.player.stream_id != stream_id);
+        self.shrink_players();
+    }
+
+    pub(crate) fn drop_players(&mut self) {
+        self.players = Vec::new();
+    }
+
+    /// Drops the players that have nothing more to do.
+    pub(crate) fn drop_idle_players(&mut self) {
+        self.players.retain(|seat| seat.player.is_needed());
+        self.shrink_players();
+    }
+
+    fn shrink_players(&mut self) {
+        if self.players.is_empty() {
+            self.players = Vec::new();
+        }
+    }
+
+    /// What the players ask of the session, in order for each of them.
+    pub(crate) fn poll_player_action(&mut self) -> Option<(u32, Action)> {
+        let mut players = self.players.iter_mut().map(|seat| &mut seat.player);
+        players.find_map(|player| Some((player.stream_id, player.poll_action()?)))
+    }
+
+    /// When a player wants to run, from the beginning of the session on.
+    pub(crate) fn player_deadline(&self) -> Option<Duration> {
+        let deadlines = self.players.iter().map(|seat| seat.player.poll_timeout());
+        deadlines.flatten().min()
+    }
+
+    pub(crate) fn run_players(&mut self, now: Duration) {
+        for seat in &mut self.players {
+            seat.player.handle_timeout(now);
+        }
+    }
+
+    /// Streams whose live play has come to its end since this was asked last.
+    pub(crate) fn take_completed(&mut self) -> Vec<u32> {
+        let completed = self.plays.iter_mut().filter_map(|play| {
+            let is_news = play.take_completion();
+            is_news.then_some(play.stream_id)
+        });
+        completed.collect()
+    }
+
+    /// Whether the session has something to do for a player, or for a play that is over.
+    pub(crate) fn take_wish(&mut self) -> bool {
+        std::mem::take(&mut self.wants_session)
+    }
+
     /// Whether everything that was queued has left. Streams that play do not count.
     pub(crate) fn is_drained(&self) -> bool {
         self.pending.is_empty() && !self.needs_flush
@@ -114,15 +217,21 @@ impl Connection {
     /// entries missed of each that played.
     pub(crate) fn give_up(&mut self) -> Vec<(u32, String, u64)> {
         let plays = std::mem::take(&mut self.plays);
+        let mut told: Vec<(u32, String, u64)> = Vec::new();
+        for seat in std::mem::take(&mut self.players) {
+            if !seat.player.is_live() {
+                told.push((seat.player.stream_id, seat.player.name().to_owned(), 0));
+            }
+        }
         // From now on it is last words that wait, and their time begins.
         self.stuck_since = Some(Instant::now());
         self.transport.use_all_room();
-        let told = plays.into_iter().map(|play| {
+        for play in plays {
             let missed = play.missed();
             self.meters.dropped(missed);
-            (play.stream_id, play.name, missed)
-        });
-        told.collect()
+            told.push((play.stream_id, play.name, missed));
+        }
+        told
     }
 
     /// Writes from the session's own task.
@@ -157,6 +266,9 @@ impl Connection {
             }
             // The session watches the time for a socket that takes nothing.
             Poll::Pending => waker.wake_by_ref(),
+        }
+        if self.wants_session {
+            waker.wake_by_ref();
         }
         self.waker = Some(waker);
     }
@@ -286,7 +398,23 @@ impl Connection {
                         "a slow viewer goes on at a later key frame"
                     );
                 }
+                self.wants_session |= play.has_completed();
             }
+        }
+        if !self.players.is_empty() {
+            self.take_recorded();
+        }
+    }
+
+    fn take_recorded(&mut self) {
+        let now = self.started.elapsed();
+        for seat in &mut self.players {
+            let player = &mut seat.player;
+            let sent = player.poll_transmit(now, &mut self.pending, RECORDED_PORTION);
+            self.pending_bytes += sent.bytes;
+            self.meters.recorded(&sent);
+            // Also after media: when the player wants to run again is another time now.
+            self.wants_session |= player.has_actions() || sent.frames > 0;
         }
     }
 

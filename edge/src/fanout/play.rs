@@ -19,6 +19,7 @@ use super::lag::Lag;
 use super::mirror::{Mirror, Portion};
 use super::{LocalHub, Membership};
 use crate::hub::{Entry, SHARED_STREAM_ID, StreamEntry, WireFrame};
+use crate::player::Mark;
 
 /// Behind by this much media time, a viewer loses disposable frames.
 const DROP_DISPOSABLE_AFTER_MS: u64 = 500;
@@ -29,6 +30,9 @@ const DROP_VIDEO_AFTER_MS: u64 = 1_500;
 const KEY_FRAME_PATIENCE_MS: u64 = 20_000;
 /// Behind by this much, it loses audio as well.
 const DROP_ALL_AFTER_MS: u64 = 4_000;
+
+/// Entries looked at for the last frame that a viewer got: more than ever stand together without one.
+const MARK_SEARCH: usize = 256;
 
 /// What [`Play::select`] did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,8 +78,12 @@ pub(crate) struct Play {
     began_at: Option<u64>,
     /// Video frames sent.
     pictures: u64,
+    /// It ends with its publisher, because something else follows.
+    ends: bool,
     /// The viewer got all that it asked for.
     complete: bool,
+    /// That it is complete is known to the session.
+    reported: bool,
     total: Selected,
     chunk_size: u32,
     encoding: ObjectEncoding,
@@ -105,11 +113,61 @@ impl Play {
             length: PlayLength::All,
             began_at: None,
             pictures: 0,
+            ends: false,
             complete: false,
+            reported: false,
             total: Selected::default(),
             chunk_size: wire.chunk_size,
             encoding: wire.encoding,
         }
+    }
+
+    /// Goes on with this entry for a viewer that has everything before it.
+    pub(crate) fn join_at(&mut self, number: u64) {
+        self.next = number;
+        self.fresh = false;
+        self.await_key = false;
+    }
+
+    /// Ends with its publisher: something else follows.
+    pub(crate) fn end_with_publisher(&mut self) {
+        self.ends = true;
+    }
+
+    /// Whether it has come to its end since this was asked last.
+    pub(crate) fn take_completion(&mut self) -> bool {
+        self.complete && !std::mem::replace(&mut self.reported, true)
+    }
+
+    /// Whether its end is news.
+    pub(crate) fn has_completed(&self) -> bool {
+        self.complete && !self.reported
+    }
+
+    pub(crate) fn hub(&self) -> &Rc<LocalHub> {
+        self.membership.hub()
+    }
+
+    /// What the viewer wants: audio, video.
+    pub(crate) fn receives(&self) -> (bool, bool) {
+        (self.audio, self.video)
+    }
+
+    /// The last frame that the viewer got, if it is not so long ago that nobody knows.
+    pub(crate) fn last_sent(&self) -> Option<Mark> {
+        let mirror = self.membership.hub().mirror();
+        let numbers = (mirror.base()..self.next).rev().take(MARK_SEARCH);
+        numbers
+            .filter_map(|number| match mirror.entry(number) {
+                Some((Entry::Frame(entry), _)) => Some(&entry.frame),
+                _ => None,
+            })
+            .find(|frame| !frame.is_header() && frame.kind != FrameKind::Data)
+            .map(|frame| Mark {
+                kind: frame.kind,
+                timestamp: frame.timestamp,
+                length: frame.payload_length(),
+            })
     }
 
     /// Ends after so much media time, or after one picture.
@@ -137,7 +195,8 @@ impl Play {
         self.video = video;
     }
 
-    fn rejoin(&mut self) {
+    /// Goes on at the newest key frame.
+    pub(crate) fn rejoin(&mut self) {
         let start = self.membership.hub().mirror().live_start();
         if start > self.next {
             self.next = start;
@@ -212,6 +271,11 @@ impl Play {
                         StatusCode::PlayUnpublishNotify,
                         "is now unpublished",
                     );
+                    if self.ends {
+                        self.complete = true;
+                        self.next += 1;
+                        break;
+                    }
                 }
                 Entry::Frame(entry) => {
                     let behind = mirror.newest_time().saturating_sub(entry.frame.timestamp);

@@ -144,6 +144,32 @@ impl Ring {
         newest.map_or_else(|| self.next_number(), |index| self.base + index as u64)
     }
 
+    /// Number of the entry with which a reader goes on that has every frame before this offset. `None` if the ring does not hold
+    /// that frame any more, or has not come so far.
+    pub(crate) fn place_of(&self, offset: Offset) -> Option<u64> {
+        if self.next_offset.is_none_or(|next| next < offset) {
+            return None;
+        }
+        let number = |index: usize| self.base + index as u64;
+        let frame = |slot: &Slot| match &slot.entry {
+            Entry::Frame(entry) => Some(entry.frame.offset),
+            Entry::Published | Entry::Unpublished => None,
+        };
+        // From the back: who asks is near the tail.
+        let before = |slot: &Slot| frame(slot).is_some_and(|it| it < offset);
+        if let Some(index) = self.entries.iter().rposition(before) {
+            return Some(number(index + 1));
+        }
+        match self.entries.iter().find_map(frame) {
+            Some(oldest) if oldest > offset => None,
+            Some(_) => {
+                let first = |slot: &Slot| frame(slot).is_some();
+                self.entries.iter().position(first).map(number)
+            }
+            None => (self.next_offset == Some(offset)).then(|| self.next_number()),
+        }
+    }
+
     /// The origin answered a read: whether somebody publishes, in which epoch, and the codec headers and metadata from
     /// before the first frame that will follow (none where the read goes on without a gap).
     pub(crate) fn open(
@@ -531,6 +557,39 @@ mod tests {
             "an owner whose clock is behind"
         );
         assert_eq!(sketch(&ring), "KUPK");
+    }
+
+    #[test]
+    fn a_reader_joins_at_any_frame_that_is_held() {
+        let at = |epoch, sequence| Offset {
+            epoch: Epoch(epoch),
+            sequence,
+        };
+        let mut ring = ring();
+        assert_eq!(ring.place_of(at(1, 0)), None, "nothing is known");
+        ring.open(true, Epoch(1), &[], CHUNK);
+        for n in 10..20 {
+            ring.push(&video(1, n, n == 10), CHUNK);
+        }
+        ring.push(&video(2, 0, true), CHUNK);
+        assert_eq!(sketch(&ring), "KfffffffffUPK");
+        for (offset, place) in [
+            (at(1, 9), None),
+            (at(1, 10), Some(0)),
+            (at(1, 11), Some(1)),
+            (at(1, 19), Some(9)),
+            // It is told of the change of publishers.
+            (at(1, 20), Some(10)),
+            (at(2, 0), Some(10)),
+            (at(2, 1), Some(13)),
+            (at(2, 2), None),
+        ] {
+            assert_eq!(ring.place_of(offset), place, "{offset}");
+        }
+        let mut waiting = Ring::new(ring.limits);
+        waiting.open(false, Epoch(0), &[], CHUNK);
+        waiting.set_published(Epoch(1));
+        assert_eq!(waiting.place_of(at(1, 0)), Some(1));
     }
 
     #[test]

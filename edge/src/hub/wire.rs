@@ -102,6 +102,11 @@ impl WireFrame {
         )
     }
 
+    /// Bytes of the payload.
+    pub(crate) fn payload_length(&self) -> u32 {
+        self.payload_length
+    }
+
     pub(crate) fn is_key(&self) -> bool {
         self.flags.contains(FrameFlags::KEY)
     }

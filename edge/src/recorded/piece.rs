@@ -85,7 +85,7 @@ impl PieceFrame {
 
 impl Piece {
     /// Takes a piece as an origin sent it.
-    pub(super) fn from_wire(piece: v1::Piece, chunk_size: u32) -> Result<Self, Malformed> {
+    pub(crate) fn from_wire(piece: v1::Piece, chunk_size: u32) -> Result<Self, Malformed> {
         if piece.generation == 0 {
             // It would stand for any.
             return Err(Malformed("no generation"));

@@ -4,17 +4,41 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+
+use headwater_rtmp::command::TransactionId;
+
+use super::calls::Asked;
+use crate::recorded::{Description, Piece, RecordedError};
 
 /// What a helper says.
 pub(super) enum Note {
     /// An origin can be reached, or none was within the time.
     Connect { reachable: bool },
-    /// Whether a stream that a client wants to play from its start is published now.
-    Found {
+    /// What a player asked for: what there is under a name.
+    Described {
+        stream_id: u32,
+        number: u64,
+        answer: Result<Description, RecordedError>,
+    },
+    /// What a player asked for: whether somebody publishes the stream.
+    Live {
         stream_id: u32,
         number: u64,
         live: bool,
+    },
+    /// What a player asked for: a piece of a stored stream.
+    Piece {
+        stream_id: u32,
+        number: u64,
+        answer: Result<Arc<Piece>, RecordedError>,
+    },
+    /// What a call asked for: what there is under a name.
+    Known {
+        transaction: TransactionId,
+        asked: Asked,
+        answer: Result<Description, RecordedError>,
     },
 }
 

@@ -1,27 +1,33 @@
 //! A NetStream that plays.
+//!
+//! A client that plays a live stream is a [`Play`] of its connection, and nothing else. Whatever needs more than that, a recording, a
+//! playlist, a pause or a seek of what may be recorded, has a [`Player`] for as long as it needs one: the player decides, and
+//! what it decides is done here.
 
 use super::*;
 
-use headwater_rtmp::command::{Play2Parameters, PlayRequest, PlayReset, PlayStart, TransactionId};
-use headwater_rtmp::server::PlayAnswer;
-
+use headwater_rtmp::command::{Play2Parameters, PlayLength, PlayRequest, PlayReset, PlayStart};
 use tokio::task::JoinHandle;
 
 use crate::fanout::LocalHub;
 use crate::fanout::play::{Play, WireSettings};
+use crate::player::{Action, Entry, Notice, Player, Transition};
 
 /// How long the answer may take whether a stream is published.
 const FIND_TIMEOUT: Duration = Duration::from_secs(3);
+/// Questions of one stream that may wait for their answers: one of the entry that plays, one of a transition.
+const MAX_QUESTIONS: usize = 2;
+/// Streams whose buffer lengths are remembered: as many as a client may have.
+const MAX_BUFFERS: usize = 64;
 
-/// A play whose answer depends on whether the stream is published.
-pub(super) struct Waiting {
-    request: PlayRequest,
+/// A question of a player that waits for its answer.
+pub(super) struct Question {
+    stream_id: u32,
     number: u64,
-    hub: Rc<LocalHub>,
     answer: JoinHandle<()>,
 }
 
-impl Drop for Waiting {
+impl Drop for Question {
     fn drop(&mut self) {
         // A client that changes its mind a thousand times a second leaves nothing behind.
         self.answer.abort();
@@ -30,121 +36,122 @@ impl Drop for Waiting {
 
 impl Session {
     pub(super) fn play(&mut self, request: PlayRequest) {
-        let Some(application) = &self.application else {
+        let replaces = request.reset.resets();
+        let Some(mut entry) = self.entry(request.stream_id, &request.name, replaces) else {
             return;
         };
-        let allowed = application.policy.play;
-        let name = match application.stream(&request.name) {
-            Ok(name) if allowed => name,
+        entry.start = request.start;
+        entry.length = request.length;
+        entry.untimed = matches!(
+            request.reset,
+            PlayReset::AppendUntimed | PlayReset::ResetUntimed
+        );
+        let (stream_id, resets) = (request.stream_id, request.reset.resets());
+        let mut connection = self.connection.borrow_mut();
+        let has_player = connection.player(stream_id).is_some();
+        let has_play = connection.play(stream_id).is_some();
+        drop(connection);
+        let live = match entry.start {
+            PlayStart::Live => true,
+            PlayStart::LiveOrRecorded => self.is_live_here(&entry.stream),
+            PlayStart::At(_) => false,
+        };
+        if live && !has_player && (resets || !has_play) {
+            // The usual case: nothing to be found out, and nothing but the live stream to be played.
+            self.drop_play(stream_id);
+            let notice = Notice::Start {
+                name: entry.name.clone(),
+                reset: resets,
+                recorded: false,
+            };
+            if let Err(why) = self.go_live(stream_id, &entry, Some(&notice)) {
+                self.fail_play(stream_id, StatusCode::PlayFailed, &entry.name, why);
+            }
+            return;
+        }
+        self.with_player(stream_id, |player, _| player.play(entry, resets));
+    }
+
+    /// What the client wants to play, if it may. `replaces`: instead of what it plays now.
+    fn entry(&mut self, stream_id: u32, name: &str, replaces: bool) -> Option<Entry> {
+        let application = self.application.as_ref()?;
+        let (code, description) = match application.stream(name) {
+            Ok(stream) if application.policy.play => {
+                return Some(Entry::new(name, std::sync::Arc::new(stream)));
+            }
             Ok(_) => {
                 let description = format!("The application {} has no players.", application.name);
-                self.fail_play(&request, StatusCode::PlayFailed, &description);
-                return;
+                (StatusCode::PlayFailed, description)
             }
-            Err(error) => {
-                let description = format!("{}: {error}.", request.name);
-                self.fail_play(&request, StatusCode::PlayStreamNotFound, &description);
-                return;
-            }
+            Err(error) => (StatusCode::PlayStreamNotFound, format!("{name}: {error}.")),
         };
-        self.forget_waiting(request.stream_id);
-        let Some(hub) = self.worker.hubs.open(&name, || self.worker.set_up(&name)) else {
-            self.fail_play(
-                &request,
-                StatusCode::PlayFailed,
-                "This server plays too many streams.",
-            );
-            return;
-        };
-        match request.start {
-            // A live name that nobody publishes yet waits for its publisher.
-            PlayStart::LiveOrRecorded | PlayStart::Live => self.start_playing(&request, &hub),
-            // Many players ask for "from the start" and mean whatever there is.
-            PlayStart::At(_) => self.find(request, hub),
-        }
-    }
-
-    fn find(&mut self, request: PlayRequest, hub: Rc<LocalHub>) {
-        self.play_number += 1;
-        let number = self.play_number;
-        let stream_id = request.stream_id;
-        let mut state = hub.hub().state();
-        let notes = self.notes.teller();
-        let answer = tokio::task::spawn_local(async move {
-            let known = state.wait_for(|state| state.is_some());
-            let live = match tokio::time::timeout(FIND_TIMEOUT, known).await {
-                Ok(Ok(state)) => *state == Some(true),
-                _ => false,
-            };
-            notes.tell(Note::Found {
-                stream_id,
-                number,
-                live,
-            });
-        });
-        self.waiting.push(Waiting {
-            request,
-            number,
-            hub,
-            answer,
-        });
-    }
-
-    pub(super) fn play_found(&mut self, stream_id: u32, number: u64, live: bool) {
-        let found = self
-            .waiting
-            .iter()
-            .position(|waiting| waiting.number == number && waiting.request.stream_id == stream_id);
-        let Some(index) = found else {
-            return;
-        };
-        let waiting = self.waiting.swap_remove(index);
-        let (request, hub) = (waiting.request.clone(), Rc::clone(&waiting.hub));
-        if live {
-            self.start_playing(&request, &hub);
-        } else {
-            let description = format!("There is no stream \"{}\".", request.name);
-            self.fail_play(&request, StatusCode::PlayStreamNotFound, &description);
-        }
-    }
-
-    fn start_playing(&mut self, request: &PlayRequest, hub: &Rc<LocalHub>) {
-        let stream_id = request.stream_id;
-        info!(stream = %hub.hub().name(), "plays");
-        // One NetStream plays one stream at a time; a playlist of live streams has no order to keep.
-        self.drop_play(stream_id);
-        let answer = PlayAnswer {
-            name: request.name.clone(),
-            reset: request.reset.resets(),
-            ..PlayAnswer::default()
-        };
-        let outcome = self.core.play_started(stream_id, &answer);
-        self.note_failure(outcome);
-        // The answer goes first: frames are taken from the stream only when everything before them is out.
-        self.transmit();
-        let membership = hub.join(&self.connection);
-        let wire = WireSettings {
-            chunk_size: self.worker.shared.config.rtmp.chunk_bytes,
-            encoding: self.core.object_encoding(),
-        };
-        let mut play = Play::new(stream_id, request.name.clone(), membership, wire);
-        play.set_length(request.length);
         let mut connection = self.connection.borrow_mut();
-        // One place, and not the four that a list begins with: a client rarely plays two streams.
-        connection.plays().reserve_exact(1);
-        connection.plays().push(play);
+        let plays = connection.player(stream_id).is_some() || connection.play(stream_id).is_some();
+        drop(connection);
+        if plays && !replaces {
+            let notice = Notice::EntryFailed {
+                code,
+                name: name.to_owned(),
+                why: description,
+            };
+            self.tell(stream_id, &notice);
+        } else {
+            self.stop_playing(stream_id);
+            self.fail_play(stream_id, code, name, &description);
+        }
+        None
     }
 
-    fn fail_play(&mut self, request: &PlayRequest, code: StatusCode, description: &str) {
-        info!(stream = request.name, %code, "play failed");
-        let outcome = self
-            .core
-            .play_failed(request.stream_id, code, &request.name, description);
+    /// Whether this edge plays the live stream to somebody already.
+    fn is_live_here(&self, stream: &StreamName) -> bool {
+        self.worker.shared.upstream.hubs.is_published(stream)
+    }
+
+    fn fail_play(&mut self, stream_id: u32, code: StatusCode, name: &str, description: &str) {
+        info!(stream = name, %code, description, "play failed");
+        let outcome = self.core.play_failed(stream_id, code, name, description);
         self.note_failure(outcome);
+    }
+
+    /// Takes what the client says to the player of a stream, which is made if there is none.
+    fn with_player(&mut self, stream_id: u32, change: impl FnOnce(&mut Player, Duration)) {
+        let now = self.now();
+        let mut connection = self.connection.borrow_mut();
+        if connection.player(stream_id).is_none() {
+            let pacing = self.worker.shared.config.edge.playback.pacing();
+            self.player_number += 1;
+            let mut player = match connection.play(stream_id) {
+                Some(play) => {
+                    let stream = std::sync::Arc::new(play.hub().hub().name().clone());
+                    let entry = Entry {
+                        start: PlayStart::Live,
+                        ..Entry::new(play.name.as_str(), stream)
+                    };
+                    let (audio, video) = play.receives();
+                    let mut player = Player::of_live(stream_id, self.player_number, pacing, entry);
+                    player.set_audio(audio);
+                    player.set_video(video);
+                    player
+                }
+                None => Player::new(stream_id, self.player_number, pacing),
+            };
+            let buffers = self.buffers.iter();
+            // librtmp states its buffer for stream 0 before it makes its first stream.
+            let known = buffers.filter(|(id, _)| *id == stream_id || *id == 0);
+            if let Some((_, buffer)) = known.max_by_key(|(id, _)| *id) {
+                player.set_buffer(now, *buffer);
+            }
+            connection.add_player(player);
+        }
+        if let Some(player) = connection.player(stream_id) {
+            change(player, now);
+        }
     }
 
     pub(super) fn stop_playing(&mut self, stream_id: u32) {
-        self.forget_waiting(stream_id);
+        self.questions
+            .retain(|question| question.stream_id != stream_id);
+        self.connection.borrow_mut().drop_player(stream_id);
         self.drop_play(stream_id);
     }
 
@@ -168,60 +175,368 @@ impl Session {
         }
     }
 
-    fn forget_waiting(&mut self, stream_id: u32) {
-        self.waiting
-            .retain(|waiting| waiting.request.stream_id != stream_id);
-    }
-
-    pub(super) fn with_play(&mut self, stream_id: u32, change: impl FnOnce(&mut Play)) {
-        let mut connection = self.connection.borrow_mut();
-        let play = connection
-            .plays()
-            .iter_mut()
-            .find(|play| play.stream_id == stream_id);
-        if let Some(play) = play {
+    fn with_play(&self, stream_id: u32, change: impl FnOnce(&mut Play)) {
+        if let Some(play) = self.connection.borrow_mut().play(stream_id) {
             change(play);
         }
     }
 
-    /// A live stream goes on without a viewer that pauses; it comes back at the newest key frame.
-    pub(super) fn pause(&mut self, stream_id: u32, paused: bool) {
-        self.with_play(stream_id, |play| play.set_paused(paused));
-        let code = if paused {
-            StatusCode::PauseNotify
-        } else {
-            StatusCode::UnpauseNotify
+    pub(super) fn pause(&mut self, stream_id: u32, paused: bool, at: f64) {
+        let at = whole(at);
+        let live = self
+            .connection
+            .borrow_mut()
+            .play(stream_id)
+            .and_then(|play| play.last_sent());
+        self.with_player(stream_id, |player, now| player.pause(now, paused, at, live));
+    }
+
+    pub(super) fn seek(&mut self, stream_id: u32, to: f64) {
+        self.with_player(stream_id, |player, _| player.seek(whole(to)));
+    }
+
+    pub(super) fn play2(&mut self, stream_id: u32, parameters: &Play2Parameters) {
+        let Some(mut entry) = self.entry(stream_id, &parameters.stream_name, false) else {
+            return;
         };
-        let outcome = self.core.status(stream_id, Status::new(code));
-        self.note_failure(outcome);
-    }
-
-    /// A live stream that is not recorded has one place only.
-    pub(super) fn seek(&mut self, stream_id: u32) {
-        let status =
-            Status::new(StatusCode::SeekFailed).describe("A live stream cannot be sought.");
-        let outcome = self.core.status(stream_id, status);
-        self.note_failure(outcome);
-    }
-
-    /// Switches to another live stream. Streams of different encoders share no timestamps, so the switch is a cut: the new
-    /// stream starts at its newest key frame.
-    pub(super) fn play2(&mut self, stream_id: u32, parameters: Play2Parameters) {
-        let to = parameters.stream_name.clone();
-        let transition = Status::new(StatusCode::PlayTransition)
-            .describe(format!("Transition to {to}."))
-            .with("details", to.as_str())
-            .with("reason", "NetStream.Transition.Success");
-        let outcome = self.core.status(stream_id, transition);
-        self.note_failure(outcome);
-        self.play(PlayRequest {
-            stream_id,
-            name: parameters.stream_name,
-            query: None,
-            start: parameters.start,
-            length: parameters.length,
-            reset: PlayReset::Append,
-            transaction: TransactionId::NONE,
+        entry.start = parameters.start;
+        entry.length = parameters.length;
+        let transition = Transition::parse(&parameters.transition);
+        let old = parameters.old_stream_name.as_deref();
+        let offset = parameters.offset.map(|seconds| whole(seconds * 1_000.0));
+        if entry.start == PlayStart::LiveOrRecorded
+            && self.connection.borrow_mut().play(stream_id).is_some()
+            && self.is_live_here(&entry.stream)
+        {
+            // From one live stream to another that is known: nothing to be found out.
+            entry.start = PlayStart::Live;
+        }
+        self.with_player(stream_id, |player, now| {
+            player.transition(now, transition, entry, old, offset);
         });
     }
+
+    pub(super) fn receive_audio(&mut self, stream_id: u32, wanted: bool) {
+        self.with_play(stream_id, |play| play.set_audio(wanted));
+        if let Some(player) = self.connection.borrow_mut().player(stream_id) {
+            player.set_audio(wanted);
+        }
+    }
+
+    pub(super) fn receive_video(&mut self, stream_id: u32, wanted: bool) {
+        self.with_play(stream_id, |play| play.set_video(wanted));
+        if let Some(player) = self.connection.borrow_mut().player(stream_id) {
+            player.set_video(wanted);
+        }
+    }
+
+    pub(super) fn buffer_length(&mut self, stream_id: u32, milliseconds: u32) {
+        let buffer = Duration::from_millis(milliseconds.into());
+        let has_room = self.buffers.len() < MAX_BUFFERS;
+        match self.buffers.iter_mut().find(|(id, _)| *id == stream_id) {
+            Some((_, known)) => *known = buffer,
+            None if has_room => {
+                self.buffers.reserve_exact(1);
+                self.buffers.push((stream_id, buffer));
+            }
+            None => {}
+        }
+        let now = self.now();
+        if let Some(player) = self.connection.borrow_mut().player(stream_id) {
+            player.set_buffer(now, buffer);
+        }
+    }
+
+    /// Does what the players ask for, until they ask for nothing.
+    pub(super) fn drive_players(&mut self) {
+        let completed = self.connection.borrow_mut().take_completed();
+        for stream_id in completed {
+            if let Some(player) = self.connection.borrow_mut().player(stream_id) {
+                player.live_over();
+            }
+        }
+        loop {
+            let next = self.connection.borrow_mut().poll_player_action();
+            let Some((stream_id, action)) = next else {
+                break;
+            };
+            self.do_for_player(stream_id, action);
+        }
+        self.connection.borrow_mut().drop_idle_players();
+    }
+
+    fn do_for_player(&mut self, stream_id: u32, action: Action) {
+        match action {
+            Action::Tell(notice) => self.tell(stream_id, &notice),
+            Action::Describe { number, stream } => {
+                let recorded = self.worker.shared.recorded.clone();
+                let notes = self.notes.teller();
+                self.ask(stream_id, number, async move {
+                    let answer = recorded.describe(&stream).await;
+                    notes.tell(Note::Described {
+                        stream_id,
+                        number,
+                        answer,
+                    });
+                });
+            }
+            Action::FindLive { number, stream } => self.find_live(stream_id, number, &stream),
+            Action::Fetch {
+                number,
+                stream,
+                generation,
+                place,
+            } => {
+                let recorded = self.worker.shared.recorded.clone();
+                if let Some(piece) = recorded.cached(&stream, generation, place) {
+                    self.piece_came(stream_id, number, Ok(piece));
+                    return;
+                }
+                let notes = self.notes.teller();
+                self.ask(stream_id, number, async move {
+                    let answer = recorded.piece(&stream, generation, place).await;
+                    notes.tell(Note::Piece {
+                        stream_id,
+                        number,
+                        answer,
+                    });
+                });
+            }
+            Action::GoLive {
+                name,
+                stream,
+                notice,
+                length,
+                ends,
+            } => {
+                let entry = Entry {
+                    length,
+                    ..Entry::new(name, stream)
+                };
+                if let Err(why) = self.go_live(stream_id, &entry, notice.as_ref()) {
+                    if let Some(player) = self.connection.borrow_mut().player(stream_id) {
+                        player.live_failed(why);
+                    }
+                } else if ends {
+                    self.with_play(stream_id, Play::end_with_publisher);
+                }
+            }
+            Action::Join {
+                name,
+                stream,
+                from,
+                length,
+                ends,
+            } => {
+                if !self.join(stream_id, &name, &stream, from, length) {
+                    return;
+                }
+                if ends {
+                    self.with_play(stream_id, Play::end_with_publisher);
+                }
+                if let Some(player) = self.connection.borrow_mut().player(stream_id) {
+                    player.joined();
+                }
+            }
+            Action::PauseLive(paused) => {
+                self.with_play(stream_id, |play| play.set_paused(paused));
+            }
+            Action::RejoinLive => self.with_play(stream_id, Play::rejoin),
+            Action::EndLive => self.with_play(stream_id, Play::end_with_publisher),
+            Action::LeaveLive => self.drop_play(stream_id),
+        }
+    }
+
+    fn tell(&mut self, stream_id: u32, notice: &Notice) {
+        match notice {
+            Notice::Start { name, recorded, .. } => info!(stream = name, recorded, "plays"),
+            Notice::EntryFailed { code, name, why } | Notice::Failed { code, name, why } => {
+                info!(stream = name, %code, why, "play failed");
+            }
+            Notice::Complete { name, bytes, .. } => {
+                info!(stream = name, bytes, "played to the end");
+            }
+            _ => debug!(?notice, "told"),
+        }
+        let outcome = notice.tell(&mut self.core, stream_id);
+        self.note_failure(outcome);
+        // What is told goes before the media that follows it.
+        self.transmit();
+    }
+
+    fn ask(&mut self, stream_id: u32, number: u64, question: impl Future<Output = ()> + 'static) {
+        let of_stream = |question: &Question| question.stream_id == stream_id;
+        let asked = self.questions.iter().filter(|it| of_stream(it)).count();
+        if asked >= MAX_QUESTIONS
+            && let Some(oldest) = self.questions.iter().position(of_stream)
+        {
+            // Nobody waits for it any more.
+            self.questions.remove(oldest);
+        }
+        self.questions.push(Question {
+            stream_id,
+            number,
+            answer: tokio::task::spawn_local(question),
+        });
+    }
+
+    /// Takes the answer to a question off the list.
+    fn answered(&mut self, stream_id: u32, number: u64) {
+        self.questions
+            .retain(|it| it.stream_id != stream_id || it.number != number);
+        if self.questions.is_empty() {
+            self.questions = Vec::new();
+        }
+    }
+
+    pub(super) fn description_came(
+        &mut self,
+        stream_id: u32,
+        number: u64,
+        answer: Result<Description, RecordedError>,
+    ) {
+        self.answered(stream_id, number);
+        let now = self.now();
+        let hubs = &self.worker.shared.upstream.hubs;
+        if let Some(player) = self.connection.borrow_mut().player(stream_id) {
+            let live_here = player
+                .asked_about(number)
+                .is_some_and(|stream| hubs.is_published(stream));
+            player.described(now, number, answer, live_here);
+        }
+    }
+
+    /// Asks the stream's owner whether somebody publishes it, as a viewer would.
+    fn find_live(&mut self, stream_id: u32, number: u64, stream: &StreamName) {
+        let hub = self.worker.hubs.open(stream, || self.worker.set_up(stream));
+        let Some(hub) = hub else {
+            if let Some(player) = self.connection.borrow_mut().player(stream_id) {
+                player.live_found(number, false);
+            }
+            return;
+        };
+        let notes = self.notes.teller();
+        self.ask(stream_id, number, async move {
+            let mut state = hub.hub().state();
+            let known = state.wait_for(|state| state.is_some());
+            let live = match tokio::time::timeout(FIND_TIMEOUT, known).await {
+                Ok(Ok(state)) => *state == Some(true),
+                _ => false,
+            };
+            notes.tell(Note::Live {
+                stream_id,
+                number,
+                live,
+            });
+            // Until the player has taken the answer, somebody watches the stream.
+            drop(hub);
+        });
+    }
+
+    pub(super) fn live_found(&mut self, stream_id: u32, number: u64, live: bool) {
+        self.answered(stream_id, number);
+        if let Some(player) = self.connection.borrow_mut().player(stream_id) {
+            player.live_found(number, live);
+        }
+    }
+
+    pub(super) fn piece_came(
+        &mut self,
+        stream_id: u32,
+        number: u64,
+        answer: Result<std::sync::Arc<Piece>, RecordedError>,
+    ) {
+        self.answered(stream_id, number);
+        let now = self.now();
+        let piece = answer.as_ref().ok().cloned();
+        let mut connection = self.connection.borrow_mut();
+        let Some(player) = connection.player(stream_id) else {
+            return;
+        };
+        player.piece(now, number, answer);
+        if let Some(piece) = piece
+            && let Some((stream, place)) = player.needs_soon(now, &piece)
+        {
+            let recorded = &self.worker.shared.recorded;
+            recorded.prefetch(stream, piece.generation, place);
+        }
+    }
+
+    /// Plays a live stream from its newest key frame on, or waits for it.
+    fn go_live(
+        &mut self,
+        stream_id: u32,
+        entry: &Entry,
+        notice: Option<&Notice>,
+    ) -> Result<(), &'static str> {
+        let name = &entry.stream;
+        let hub = self.worker.hubs.open(name, || self.worker.set_up(name));
+        let hub = hub.ok_or("This server plays too many streams.")?;
+        if let Some(notice) = notice {
+            self.tell(stream_id, notice);
+        }
+        self.add_play(stream_id, &entry.name, &hub, entry.length, None);
+        Ok(())
+    }
+
+    /// Plays a live stream from exactly this frame on. `false` if this edge does not hold it, or not yet.
+    fn join(
+        &mut self,
+        stream_id: u32,
+        name: &str,
+        stream: &StreamName,
+        from: Offset,
+        length: PlayLength,
+    ) -> bool {
+        let hub = self.worker.hubs.open(stream, || self.worker.set_up(stream));
+        let Some(hub) = hub else {
+            return false;
+        };
+        let place = hub.hub().look(|ring| ring.place_of(from));
+        let Some(place) = place.filter(|place| *place >= hub.mirror().base()) else {
+            return false;
+        };
+        debug!(stream = name, %from, "joins the live stream");
+        self.add_play(stream_id, name, &hub, length, Some(place));
+        true
+    }
+
+    fn add_play(
+        &mut self,
+        stream_id: u32,
+        name: &str,
+        hub: &Rc<LocalHub>,
+        length: PlayLength,
+        place: Option<u64>,
+    ) {
+        let membership = hub.join(&self.connection);
+        let wire = WireSettings {
+            chunk_size: self.worker.shared.config.rtmp.chunk_bytes,
+            encoding: self.core.object_encoding(),
+        };
+        let mut play = Play::new(stream_id, name.to_owned(), membership, wire);
+        play.set_length(length);
+        if let Some(place) = place {
+            play.join_at(place);
+        }
+        let mut connection = self.connection.borrow_mut();
+        if let Some(player) = connection.player(stream_id) {
+            let (audio, video) = player.receives();
+            play.set_audio(audio);
+            play.set_video(video);
+        }
+        // One place, and not the four that a list begins with: a client rarely plays two streams.
+        connection.plays().reserve_exact(1);
+        connection.plays().push(play);
+    }
+}
+
+/// A number of the client's as a whole number: what is not one is 0.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float cast saturates, which is what is wanted"
+)]
+fn whole(number: f64) -> u64 {
+    number as u64
 }

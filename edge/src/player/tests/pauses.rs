@@ -1,0 +1,119 @@
+//! Pausing, and going on exactly there.
+
+use headwater_rtmp::command::PlayStart;
+
+use super::*;
+
+#[test]
+fn nothing_comes_while_it_is_paused() {
+    let mut stage = Stage::new([("film", Library::file(b'F', 60_000))]);
+    stage.play("film", PlayStart::At(0));
+    stage.take();
+    stage.pause(true, 1_200.0);
+    assert_eq!(stage.take_said(), ["NetStream.Pause.Notify"]);
+    stage.pass(30_000);
+    stage.set_buffer(10_000);
+    assert_eq!(stage.take(), []);
+    assert_eq!(stage.player.poll_timeout(), None);
+}
+
+#[test]
+fn it_goes_on_behind_what_the_client_has() {
+    let mut stage = Stage::new([("film", Library::file(b'F', 60_000))]);
+    stage.play("film", PlayStart::At(0));
+    stage.take();
+    stage.pause(true, 1_230.0);
+    stage.pass(30_000);
+    stage.take();
+    stage.pause(false, 1_230.0);
+    let came = stage.take();
+    assert_eq!(came[0], Came::Said("NetStream.Unpause.Notify".to_owned()));
+    assert_eq!(
+        came[1..4],
+        [
+            Came::Frame('a', b'F', 1_250, 1_250),
+            Came::Frame('v', b'F', 1_300, 1_300),
+            Came::Frame('a', b'F', 1_300, 1_300),
+        ],
+        "no header, no repetition, no hole"
+    );
+    // The clock runs from there.
+    let newest = came.iter().rev().find_map(|it| match it {
+        Came::Frame(_, _, time, _) => Some(*time),
+        _ => None,
+    });
+    assert_eq!(newest, Some(3_950));
+}
+
+#[test]
+fn a_client_that_has_all_that_was_sent_loses_and_repeats_nothing() {
+    // What the client says, when it pauses and when it goes on.
+    for (paused_at, at) in [
+        (3_950.0, 3_950.0),
+        (0.0, 0.0),
+        (3_990.0, 0.0),
+        (5_000.0, 5_000.0),
+    ] {
+        let mut stage = Stage::new([("film", Library::file(b'F', 6_000))]);
+        stage.play("film", PlayStart::At(0));
+        let mut all = stage.take_frames();
+        stage.pause(true, paused_at);
+        stage.pass(5_000);
+        stage.pause(false, at);
+        stage.pass(30_000);
+        all.extend(stage.take_frames());
+        assert_eq!(all.len(), 60 + 120, "{paused_at} {at}");
+        assert!(all.is_sorted_by_key(|(_, time)| *time));
+    }
+}
+
+#[test]
+fn a_pause_in_the_middle_of_a_piece_goes_on_there() {
+    let mut stage = Stage::new([("film", Library::file(b'F', 6_000))]);
+    // A socket that takes a little.
+    stage.prompt = false;
+    stage.play("film", PlayStart::At(0));
+    stage.answer();
+    stage.budget = 0;
+    stage.answer();
+    stage.budget = usize::MAX;
+    stage.pause(true, 0.0);
+    let before = stage.take_frames();
+    stage.pause(false, 0.0);
+    while !stage.questions.is_empty() {
+        stage.answer();
+    }
+    stage.prompt = true;
+    stage.pass(30_000);
+    let mut all = before;
+    all.extend(stage.take_frames());
+    assert_eq!(all.len(), 60 + 120);
+}
+
+#[test]
+fn a_client_that_pauses_before_it_begins_sees_the_first_picture() {
+    let mut stage = Stage::new([("film", Library::file(b'F', 6_000))]);
+    stage.prompt = false;
+    stage.play("film", PlayStart::At(2_500));
+    stage.pause(true, 0.0);
+    stage.answer();
+    stage.answer();
+    assert_eq!(stage.take_frames(), [('K', 2_000)]);
+    stage.prompt = true;
+    stage.pause(false, 2_000.0);
+    assert_eq!(stage.take_frames()[..2], [('a', 2_000), ('a', 2_050)]);
+}
+
+#[test]
+fn pauses_that_are_none_change_nothing() {
+    let mut stage = Stage::new([("film", Library::file(b'F', 6_000))]);
+    stage.pause(true, 0.0);
+    stage.pause(false, 0.0);
+    assert_eq!(stage.take(), [], "nothing plays");
+    stage.play("film", PlayStart::At(0));
+    let before = stage.take_frames().len();
+    stage.pause(false, 100.0);
+    assert_eq!(stage.take_said(), ["NetStream.Unpause.Notify"]);
+    stage.pass(30_000);
+    assert_eq!(before + stage.take_frames().len(), 180);
+}

@@ -1,0 +1,227 @@
+//! What is stored, played through a session.
+
+use headwater_amf::Value;
+use headwater_media::frame::FrameKind;
+use headwater_rtmp::client::ClientEvent;
+use headwater_rtmp::command::{PlayLength, PlayReset, PlayStart};
+
+use super::bench::{Bench, Client, says};
+use crate::player::tests::library::Library;
+
+fn play(client: &mut Client, name: &str, start: PlayStart) {
+    client
+        .session
+        .play(1, name, start, PlayLength::All, PlayReset::Reset)
+        .unwrap();
+}
+
+/// Timestamps of the frames, without headers.
+fn times(events: &[ClientEvent], kind: FrameKind) -> Vec<u32> {
+    let frames = events.iter().filter_map(|event| match event {
+        ClientEvent::Media { frame, .. } if frame.kind == kind && frame.payload[1] != 0 => {
+            Some(frame.timestamp)
+        }
+        _ => None,
+    });
+    frames.collect()
+}
+
+fn all_times(until: u32) -> Vec<u32> {
+    (0..until).step_by(50).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_gets_the_whole_file_at_once() {
+    let bench = Bench::start().await;
+    bench.origin.put("film", Library::file(b'F', 60_000));
+    let mut client = bench.client("vod").await;
+    play(&mut client, "film", PlayStart::At(0));
+    client.session.set_buffer_length(1, 36_000_000).unwrap();
+    let came = client.wait_status("NetStream.Play.Complete").await;
+    assert_eq!(times(&came, FrameKind::Audio), all_times(60_000));
+    assert_eq!(times(&came, FrameKind::Video).len(), 600);
+    // It stays a player.
+    client.session.seek(1, 59_400.0).unwrap();
+    let came = client.wait_status("NetStream.Play.Complete").await;
+    assert!(came.iter().any(|it| says(it, "NetStream.Seek.Notify")));
+    assert_eq!(times(&came, FrameKind::Video).first(), Some(&59_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_is_served_in_time_and_pauses() {
+    let bench = Bench::start().await;
+    bench.origin.put("film", Library::file(b'F', 600_000));
+    let mut client = bench.client("vod").await;
+    play(&mut client, "film", PlayStart::At(100_500));
+    let began = std::time::Instant::now();
+    let mut came = client.wait_time(103_900).await;
+    came.extend(client.wait_time(105_900).await);
+    let took = began.elapsed().as_millis();
+    assert!((1_800..8_000).contains(&took), "{took} ms");
+    client.session.pause(1, true, 102_000.0).unwrap();
+    came.extend(client.wait_status("NetStream.Pause.Notify").await);
+    let times_before = times(&came, FrameKind::Video);
+    assert_eq!(times_before.first(), Some(&100_000));
+    assert!(times_before.windows(2).all(|pair| pair[1] == pair[0] + 100));
+    client.session.pause(1, false, 102_000.0).unwrap();
+    let came = client.wait_time(103_000).await;
+    assert!(says(&came[0], "NetStream.Unpause.Notify"));
+    assert_eq!(times(&came, FrameKind::Video)[0], 102_100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_viewer_catches_up_with_the_live_stream() {
+    let bench = Bench::start().await;
+    let mut show = Library::growing(b'S', 5_000);
+    bench.origin.put("show", show.clone());
+    let mut client = bench.client("live").await;
+    play(&mut client, "show", PlayStart::At(0));
+    client.session.set_buffer_length(1, 60_000).unwrap();
+    let mut came = client.wait_time(4_950).await;
+    for length in (5_100..12_000).step_by(100) {
+        show.grow(length);
+        bench.origin.put("show", show.clone());
+        came.extend(client.wait_time(u32::try_from(length).unwrap() - 50).await);
+    }
+    assert_eq!(
+        times(&came, FrameKind::Audio),
+        all_times(11_900),
+        "nothing lost, nothing twice"
+    );
+    assert_eq!(bench.gauges(), (1, 0), "a live viewer, and nothing else");
+
+    // Back, and to the live end again.
+    client.session.seek(1, 3_000.0).unwrap();
+    let came = client.wait_time(11_850).await;
+    assert_eq!(
+        times(&came, FrameKind::Audio),
+        (3_000..11_900).step_by(50).collect::<Vec<_>>()
+    );
+    client.session.seek(1, 1e9).unwrap();
+    client.wait_status("NetStream.Seek.Notify").await;
+    show.grow(12_100);
+    bench.origin.put("show", show.clone());
+    let came = client.wait_time(12_000).await;
+    assert_eq!(times(&came, FrameKind::Video).last(), Some(&12_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_viewer_pauses_what_is_recorded() {
+    let bench = Bench::start().await;
+    let mut show = Library::growing(b'S', 5_000);
+    bench.origin.put("show", show.clone());
+    let mut client = bench.client("live").await;
+    play(&mut client, "show", PlayStart::LiveOrRecorded);
+    let came = client.wait_time(4_950).await;
+    assert_eq!(times(&came, FrameKind::Video).first(), Some(&4_000));
+    client.session.pause(1, true, 4_950.0).unwrap();
+    client.wait_status("NetStream.Pause.Notify").await;
+    show.grow(30_000);
+    bench.origin.put("show", show.clone());
+    client.session.pause(1, false, 4_950.0).unwrap();
+    let came = client.wait_time(7_000).await;
+    assert_eq!(
+        times(&came, FrameKind::Audio),
+        (5_000..7_000).step_by(50).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_there_is_not_found() {
+    let bench = Bench::start().await;
+    let mut client = bench.client("vod").await;
+    for start in [PlayStart::At(0), PlayStart::At(10_000)] {
+        play(&mut client, "nothing", start);
+        client.wait_status("NetStream.Play.StreamNotFound").await;
+    }
+    for (name, code) in [
+        ("../secret", "NetStream.Play.StreamNotFound"),
+        ("a//b", "NetStream.Play.StreamNotFound"),
+    ] {
+        play(&mut client, name, PlayStart::At(0));
+        client.wait_status(code).await;
+    }
+    // The session is as it was.
+    bench.origin.put("film", Library::file(b'F', 1_000));
+    play(&mut client, "film", PlayStart::At(0));
+    client.wait_status("NetStream.Play.Complete").await;
+}
+
+async fn call(client: &mut Client, name: &str, stream: &str) -> Result<Value, Value> {
+    let arguments = vec![Value::from(stream)];
+    let asked = client.session.call(name, arguments).unwrap();
+    let came = client
+        .wait(|event| {
+            matches!(event, ClientEvent::CallResult { transaction, .. } if *transaction == asked)
+        })
+        .await;
+    match came.last() {
+        Some(ClientEvent::CallResult { result, .. }) => result.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_about_streams_are_answered() {
+    let bench = Bench::start().await;
+    bench.origin.put("film", Library::file(b'F', 61_500));
+    bench.origin.put("show", Library::growing(b'S', 20_000));
+    let announced = Library {
+        frames: Vec::new(),
+        publishing: true,
+        ..Library::file(b'N', 0)
+    };
+    bench.origin.put("new", announced);
+
+    let mut client = bench.client("vod").await;
+    for (name, length) in [
+        ("film", 61.5),
+        ("film?key=1", 61.5),
+        ("nothing", 0.0),
+        ("new", 0.0),
+    ] {
+        let answer = call(&mut client, "getStreamLength", name).await;
+        assert_eq!(answer, Ok(Value::Number(length)), "{name}");
+    }
+    // Not here.
+    assert!(call(&mut client, "DVRGetStreamInfo", "show").await.is_err());
+
+    let mut client = bench.client("dvrcast").await;
+    for (name, code) in [
+        ("show", "NetStream.DVRStreamInfo.Success"),
+        ("film", "NetStream.DVRStreamInfo.Success"),
+        ("new", "NetStream.DVRStreamInfo.Retry"),
+        ("nothing", "NetStream.DVRStreamInfo.Failed"),
+    ] {
+        let answer = call(&mut client, "DVRGetStreamInfo", name).await.unwrap();
+        assert_eq!(answer.get("code"), Some(&Value::from(code)), "{name}");
+        let Some(data) = answer.get("data") else {
+            assert_eq!(name, "nothing");
+            continue;
+        };
+        let field = |field| data.get(field).cloned();
+        let (growing, closed) = (name == "show", name == "film");
+        if growing || closed {
+            assert_eq!(field("streamName"), Some(Value::from(name)));
+            assert_eq!(field("isRec"), Some(Value::Boolean(growing)));
+            let (length, most) = if growing { (20.0, 0.0) } else { (61.5, 61.5) };
+            assert_eq!(field("currLen"), Some(Value::Number(length)));
+            assert_eq!(field("maxLen"), Some(Value::Number(most)));
+            assert!(matches!(field("startRec"), Some(Value::Date { .. })));
+        } else {
+            assert_eq!(field("retry"), Some(Value::Number(5.0)));
+        }
+    }
+    client
+        .session
+        .call("DVRSubscribe", vec![Value::from("show")])
+        .unwrap();
+    let came = client
+        .wait(|event| matches!(event, ClientEvent::CallRequest { .. }))
+        .await;
+    assert!(
+        matches!(came.last(), Some(ClientEvent::CallRequest { name, .. }) if name == "onDVRSubscribe")
+    );
+    assert!(call(&mut client, "DVRSetStreamInfo", "show").await.is_err());
+    assert!(call(&mut client, "nonsense", "show").await.is_err());
+}
