@@ -170,9 +170,15 @@ pub(crate) struct Owners {
 
 impl Owners {
     pub(crate) async fn start() -> Self {
+        Self::keeping(UpstreamSection::default().window_bytes).await
+    }
+
+    /// As [`Self::start`], with so many bytes of window for each stream.
+    pub(crate) async fn keeping(window_bytes: usize) -> Self {
         let owners: BTreeMap<_, _> = ["a", "b"].map(|id| (id, Arc::new(Owner::new()))).into();
         let section = UpstreamSection {
             window_ms: 1_000,
+            window_bytes,
             ..UpstreamSection::default()
         };
         let origins = Origins::start(&["a", "b"], section, |id, routes| {

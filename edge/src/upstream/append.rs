@@ -9,7 +9,11 @@
 //! ```
 //!
 //! Invariants: the client's media is taken at once and never waits for the network (it waits in the bounded window); the
-//! client is told when its publishing began, was refused or was ended by the owner, and nothing of what happens between nodes.
+//! client is told when its publishing began, was refused or was ended by the owner, what becomes of its recording, and nothing of
+//! what happens between nodes.
+//!
+//! A recorded stream is not over when its client has left: what is not durable yet is kept, and goes to the next owner if this one
+//! dies, until an owner says that it has it all, or for [`RECORDED_CLOSE_TIMEOUT`] at the longest.
 //!
 //! A task as long as its stream: what it does rarely (opening, reopening, moving) is boxed, so that it holds no room for it.
 

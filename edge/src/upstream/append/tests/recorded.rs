@@ -173,11 +173,11 @@ async fn a_store_that_never_has_it_is_not_waited_for_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_store_is_counted_and_the_stream_goes_on() {
-    let bench = Owners::start().await;
+    let bench = Owners::keeping(1 << 20).await;
     let show = bench.origins.stream_of("a");
     let a = bench.owner("a");
     let mut client = bench.publish(&show, PublishMode::Record).await;
-    // Each frame counts its place: as many as the window of the default configuration has places for, and some.
+    // Each frame counts its place: as many as the window has places for, and some.
     let places = u32::try_from(bench.origins.upstream.config.window_bytes / 100).unwrap();
     client.send(places + 1_000).await;
     let all = u64::from(places) + 1_000;
