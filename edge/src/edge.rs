@@ -87,7 +87,6 @@ pub(crate) struct Shared {
     pub(crate) rtmp: Arc<ServerConfig>,
     pub(crate) upstream: Arc<Upstream>,
     /// Recordings and media files.
-    #[allow(dead_code)]
     pub(crate) recorded: Recorded,
     pub(crate) metrics: EdgeMetrics,
     pub(crate) tasks: Tasks,
