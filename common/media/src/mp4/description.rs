@@ -77,6 +77,11 @@ impl Description {
         Some(out.freeze())
     }
 
+    /// Whether [`header`](Self::header) gives one.
+    pub(super) fn has_header(&self) -> bool {
+        !matches!(self.coding, None | Some(Coding::Mp3))
+    }
+
     /// Bytes that [`put_prefix`](Self::put_prefix) writes.
     pub(super) fn prefix_length(&self, composition: i32) -> usize {
         match self.coding {

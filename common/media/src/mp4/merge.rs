@@ -165,7 +165,9 @@ impl<'a> Merge<'a> {
         } else {
             self.audio.as_ref()?
         };
-        let is_plain = lane.head?.description == lane.description;
+        let head = lane.head?;
+        let description = lane.track.description(&head)?;
+        let is_plain = head.description == lane.description || !description.has_header();
         Some(2 * (u64::from(video) + u64::from(audio)) + u64::from(is_plain))
     }
 

@@ -197,10 +197,8 @@ impl Track {
             return Err(invalid(sample.offset, what));
         }
         if usize::from(sample.description) >= self.descriptions.len() {
-            let what = format!(
-                "sample description {} does not exist",
-                sample.description + 1
-            );
+            let number = u32::from(sample.description) + 1;
+            let what = format!("sample description {number} does not exist");
             return Err(invalid(sample.offset, what));
         }
         Ok(())

@@ -190,6 +190,10 @@ fn tables_that_lie() {
             "sample description 70000",
         ),
         (
+            vec![stts(), stsz(), table(b"stsc", 1, &[1, 6, 65_536])],
+            "sample description 65536 does not exist",
+        ),
+        (
             vec![stts(), boxed(b"stsz", &[&words(&[0, 5, 6])]), stsc()],
             "past the end",
         ),

@@ -467,3 +467,36 @@ fn what_is_wrong_in_a_track_of_another_kind_does_not_matter() {
         assert_eq!(open(&made.file()).is_ok(), is_fine);
     }
 }
+
+/// MP3 has no decoder configuration that could change.
+#[test]
+fn descriptions_of_mp3_change_without_a_frame_of_their_own() {
+    let entry = || {
+        let mut entry = mp4a(0, &[], &[]);
+        entry[4..8].copy_from_slice(b".mp3");
+        entry
+    };
+    let made = Plain {
+        handler: b"soun",
+        descriptions: vec![entry(), entry()],
+        tables: [
+            table(b"stts", 1, &[6, 40]),
+            boxed(b"stsz", &[&words(&[0, 4, 6])]),
+            table(b"stsc", 2, &[1, 3, 1, 2, 3, 2]),
+        ]
+        .concat(),
+        chunks: vec![0, 12],
+        ..Plain::video(&[4; 6])
+    };
+    let grid = Grid {
+        every_ms: 1,
+        max_bytes: 1,
+    };
+    let file = open_with(&made.file(), grid).expect("a file");
+    let firsts: Vec<_> = pieces(&file)
+        .expect("pieces")
+        .iter()
+        .map(|piece| piece.first)
+        .collect();
+    assert_eq!(firsts, [1, 3, 5, 7, 9, 11]);
+}
