@@ -5,6 +5,7 @@
 //! | [`VodSection`] | the `[origin.vod]` section of the configuration |
 //! | `names` | which objects of the store a name may mean |
 //! | `library` | the files that are open |
+//! | `known` | what need not be asked for again |
 //! | `flight` | several callers, one answer |
 //!
 //! Pieces are not kept here: edges keep them. An origin reads a piece about once per edge.
@@ -12,6 +13,7 @@
 pub(crate) mod config;
 pub(crate) mod flight;
 pub(crate) mod formats;
+mod known;
 pub(crate) mod library;
 pub(crate) mod metrics;
 pub(crate) mod names;

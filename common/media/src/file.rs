@@ -136,10 +136,18 @@ pub struct FilePiece {
     pub frames: Vec<FileFrame>,
 }
 
+/// What [`MediaFile::memory`] is of files that keep no tables, in bytes: codec headers, metadata, some places.
+pub(crate) const SMALL_FILE: usize = 16 << 10;
+
 /// A file that is open. Reads may block.
 pub trait MediaFile: Send + Sync {
     /// What the file says of itself.
     fn info(&self) -> &FileInfo;
+
+    /// About how many bytes of memory it may keep as long as it is open. Takes no time.
+    fn memory(&self) -> usize {
+        SMALL_FILE
+    }
 
     /// The piece that holds the newest place at or before `ms` from which a decoder can start; the first one, if there is none.
     ///

@@ -216,6 +216,10 @@ impl MediaFile for Mp4File {
         &self.info
     }
 
+    fn memory(&self) -> usize {
+        self.frames.memory() + self.plan.memory() + self.metadata.len()
+    }
+
     fn piece_at_time(&self, ms: u64) -> Result<FilePiece, FileError> {
         self.piece(self.plan.at_time(ms))
     }

@@ -84,6 +84,8 @@ pub(crate) struct RecordingsService {
     pub(crate) recordings: Option<Arc<dyn RecordingIndex>>,
     pub(crate) library: Library,
     pub(crate) metrics: VodMetrics,
+    /// How long the store may take for an answer.
+    patience: Duration,
     calls: Arc<Semaphore>,
 }
 
@@ -98,6 +100,7 @@ impl RecordingsService {
         Self {
             streams,
             recordings,
+            patience: library.patience(),
             library,
             metrics,
             calls: Arc::new(Semaphore::new(max_calls.min(Semaphore::MAX_PERMITS))),
@@ -293,8 +296,22 @@ impl RecordingsService {
 
     async fn recorded(&self, name: &StreamName) -> Result<Option<Arc<dyn Recording>>, Rejection> {
         match &self.recordings {
-            Some(recordings) => recordings.find(name).await,
+            Some(recordings) => self.soon(recordings.find(name)).await,
             None => Ok(None),
+        }
+    }
+
+    /// Waits for a recording no longer than for a file.
+    async fn soon<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Rejection>>,
+    ) -> Result<T, Rejection> {
+        match tokio::time::timeout(self.patience, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Rejection::new(
+                v1::RecordingReason::Unavailable,
+                format!("no answer from the store within {:?}", self.patience),
+            )),
         }
     }
 
@@ -319,7 +336,7 @@ impl RecordingsService {
         if let Some(recording) = &recording
             && (generation == 0 || recording.stored().generation == generation)
         {
-            return recording.piece(position).await;
+            return self.soon(recording.piece(position)).await;
         }
         let found = match self.library.find(name).await {
             Ok(found) => found,

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 mod bench;
+mod files;
 mod recordings;
 mod refusing;
 mod routing;

@@ -19,6 +19,9 @@ headwater_node::section! {
         pub directories: Vec<VirtualDirectory> = default_directories(),
         /// The most files that are kept open. Past it, those go that nobody asked for longest.
         pub max_open_files: usize = 1_024 => 1..=65_536,
+        /// The most memory that open files may take for their tables, about, bytes: a film takes some megabytes as MP4, a third of
+        /// a megabyte as FLV. Past it, those are closed that nobody asked for longest; but one may always be open.
+        pub memory_bytes: usize = 256 << 20 => 1 << 20..=1 << 40,
         /// How long a file stays open that nobody asks for, milliseconds.
         pub idle_ms: u64 = 60_000 => 1_000..=86_400_000,
         /// How often at most the store is asked whether an open file was replaced, milliseconds. For as long, viewers may get

@@ -16,13 +16,11 @@
 
 use std::hash::Hasher;
 use std::io;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_media::file::{FileError, FileInfo, FilePiece, MediaFile, ReadAt};
 use headwater_media::name::StreamName;
-use lru::LruCache;
 use object_store::path::Path;
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher24;
@@ -33,14 +31,12 @@ use tokio_util::task::TaskTracker;
 
 use super::config::VodSection;
 use super::flight::Flights;
+use super::known::{Known, Slot};
 use super::metrics::VodMetrics;
 use super::names::{Candidate, Format, Names};
 
 /// Changes whenever files are cut or read in another way than before, so that no edge mixes old pieces with new ones.
 const READING: u8 = 1;
-
-/// Names whose files are known, for each file that may be open.
-const NAMES_PER_FILE: usize = 4;
 
 /// Where the bytes of files come from.
 #[tonic::async_trait]
@@ -136,26 +132,6 @@ struct Shared {
     metrics: VodMetrics,
 }
 
-/// What need not be asked for again. Entries of both are in the order of their last use.
-struct Known {
-    files: LruCache<Candidate, Slot>,
-    names: LruCache<StreamName, Resolved>,
-}
-
-struct Slot {
-    version: u64,
-    outcome: Outcome,
-    /// When the store last said, or was last asked in vain, that this is its version. `None`: ask before using it.
-    checked_at: Option<Instant>,
-    used_at: Instant,
-}
-
-/// Which of the objects that a name may mean is there.
-struct Resolved {
-    candidate: Candidate,
-    at: Instant,
-}
-
 impl Library {
     /// Nothing is open yet. Its tasks run on `tasks` until `stop`.
     pub(crate) fn new(
@@ -166,9 +142,6 @@ impl Library {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let entries = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
-        let files = entries(section.max_open_files);
-        let names = entries(section.max_open_files.saturating_mul(NAMES_PER_FILE));
         let library = Self {
             shared: Arc::new(Shared {
                 names: Names::new(&section.directories),
@@ -178,10 +151,7 @@ impl Library {
                 revalidate: section.revalidate(),
                 timeout: section.read_timeout(),
                 reads: Arc::new(Semaphore::new(section.max_reads)),
-                known: Mutex::new(Known {
-                    files: LruCache::new(files),
-                    names: LruCache::new(names),
-                }),
+                known: Mutex::new(Known::new(section.max_open_files, section.memory_bytes)),
                 checks: Flights::new(tasks.clone(), stop.clone()),
                 pieces: Flights::new(tasks.clone(), stop.clone()),
                 metrics,
@@ -189,6 +159,11 @@ impl Library {
         };
         tasks.spawn(close_idle(library.clone(), stop));
         library
+    }
+
+    /// How long an answer may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.shared.timeout
     }
 
     /// The file that stands under a name.
@@ -236,7 +211,12 @@ impl Library {
     }
 
     async fn search(&self, name: &StreamName) -> Outcome {
-        if let Some(candidate) = self.known(name) {
+        let known = self
+            .shared
+            .known
+            .lock()
+            .meaning(name, self.shared.revalidate);
+        if let Some(candidate) = known {
             match self.file(&candidate).await {
                 Err(VodError::NotFound) => {}
                 outcome => return outcome,
@@ -247,24 +227,13 @@ impl Library {
                 Err(VodError::NotFound) => continue,
                 outcome => outcome?,
             };
-            let resolved = Resolved {
-                candidate,
-                at: Instant::now(),
-            };
-            self.shared.known.lock().names.put(name.clone(), resolved);
+            self.shared
+                .known
+                .lock()
+                .means(name, candidate, Instant::now());
             return Ok(file);
         }
         Err(VodError::NotFound)
-    }
-
-    /// What a name meant a short time ago.
-    fn known(&self, name: &StreamName) -> Option<Candidate> {
-        let mut known = self.shared.known.lock();
-        let resolved = known.names.get(name)?;
-        if resolved.at.elapsed() >= self.shared.revalidate {
-            return None;
-        }
-        Some(resolved.candidate.clone())
     }
 
     async fn file(&self, candidate: &Candidate) -> Outcome {
@@ -290,15 +259,14 @@ impl Library {
         is_good: impl FnOnce(&mut Slot) -> Option<()>,
     ) -> Option<Outcome> {
         let mut known = self.shared.known.lock();
-        let slot = known.files.get_mut(candidate)?;
-        slot.used_at = Instant::now();
+        let slot = known.file(candidate, Instant::now())?;
         is_good(slot)?;
         Some(slot.outcome.clone())
     }
 
     /// Asks the store for a file, and opens it if it is not open.
     async fn check(&self, candidate: Candidate) -> Outcome {
-        if !self.shared.known.lock().files.contains(&candidate) {
+        if !self.shared.known.lock().has(&candidate) {
             return self.open(candidate).await;
         }
         let version = self.shared.store.version(&candidate.path);
@@ -384,10 +352,11 @@ impl Library {
             outcome: outcome.clone(),
             checked_at: Some(now),
             used_at: now,
+            memory: outcome.as_ref().map_or(0, |file| file.media.memory()),
         };
         let mut known = self.shared.known.lock();
-        let closed = known.files.push(candidate, slot);
-        self.shared.metrics.open(known.files.len());
+        let closed = known.put(candidate, slot);
+        self.shared.metrics.open(known.files(), known.memory());
         drop(known);
         // It may unmap a file: not under the lock.
         drop(closed);
@@ -397,8 +366,8 @@ impl Library {
     /// Forgets a file. Who reads it, reads on.
     fn close(&self, candidate: &Candidate) {
         let mut known = self.shared.known.lock();
-        let closed = known.files.pop(candidate);
-        self.shared.metrics.open(known.files.len());
+        let closed = known.take(candidate);
+        self.shared.metrics.open(known.files(), known.memory());
         drop(known);
         drop(closed);
     }
@@ -449,25 +418,9 @@ impl Library {
 
     /// Closes what nobody has asked for in a while.
     fn close_idle(&self) {
-        let now = Instant::now();
-        let is_idle = |used_at: Instant| now.duration_since(used_at) >= self.shared.idle;
-        let mut closed = Vec::new();
         let mut known = self.shared.known.lock();
-        while known
-            .files
-            .peek_lru()
-            .is_some_and(|(_, slot)| is_idle(slot.used_at))
-        {
-            closed.extend(known.files.pop_lru());
-        }
-        while known
-            .names
-            .peek_lru()
-            .is_some_and(|(_, resolved)| is_idle(resolved.at))
-        {
-            known.names.pop_lru();
-        }
-        self.shared.metrics.open(known.files.len());
+        let closed = known.take_idle(Instant::now(), self.shared.idle);
+        self.shared.metrics.open(known.files(), known.memory());
         drop(known);
         drop(closed);
     }

@@ -14,7 +14,8 @@ const READ_SECONDS: [f64; 8] = [0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 2.0, 5.0];
 /// `headwater_origin_vod_*`.
 #[derive(Clone, Debug)]
 pub(crate) struct VodMetrics {
-    open: Gauge,
+    files: Gauge,
+    memory: Gauge,
     pub(super) opened: Counter,
     pub(super) failed: Counter,
     pub(super) shared: Counter,
@@ -29,7 +30,11 @@ impl VodMetrics {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let room = metrics.room("origin");
         Self {
-            open: room.gauge("vod_files", "Media files that are known, most of them open"),
+            files: room.gauge("vod_files", "Media files that are known, most of them open"),
+            memory: room.gauge(
+                "vod_memory_bytes",
+                "What open media files keep in memory, about",
+            ),
             opened: room.counter("vod_opened", "Media files that were opened"),
             failed: room.counter("vod_failed", "Media files that could not be played"),
             shared: room.counter(
@@ -51,8 +56,9 @@ impl VodMetrics {
         }
     }
 
-    pub(super) fn open(&self, files: usize) {
-        self.open.set(i64::try_from(files).unwrap_or(i64::MAX));
+    pub(super) fn open(&self, files: usize, memory: usize) {
+        self.files.set(i64::try_from(files).unwrap_or(i64::MAX));
+        self.memory.set(i64::try_from(memory).unwrap_or(i64::MAX));
     }
 
     pub(super) fn read(&self, piece: &FilePiece, took: Duration) {

@@ -55,7 +55,7 @@ use self::scan::Scan;
 use self::tags::{TagHead, TagScanner};
 use super::headers::Headers;
 use super::{TAG_HEADER_SIZE, metadata};
-use crate::file::{FileError, FileFrame, FileInfo, FilePiece, Grid, MediaFile, ReadAt};
+use crate::file::{FileError, FileFrame, FileInfo, FilePiece, Grid, MediaFile, ReadAt, SMALL_FILE};
 use crate::frame::{Epoch, Frame, FrameFlags, FrameKind, Offset};
 use crate::inspect::{inspect, metadata_name};
 use crate::window::{Preface, Slot};
@@ -427,6 +427,14 @@ impl State {
 impl MediaFile for FlvFile {
     fn info(&self) -> &FileInfo {
         &self.info
+    }
+
+    /// What the tables come to when all of the file was read.
+    fn memory(&self) -> usize {
+        let pieces = self.info.duration_ms / self.grid.every_ms.max(1);
+        let places =
+            usize::try_from(pieces).map_or(MAX_INDEX_ENTRIES, |it| it.min(MAX_INDEX_ENTRIES));
+        SMALL_FILE + 2 * 48 * places
     }
 
     fn piece_at_time(&self, ms: u64) -> Result<FilePiece, FileError> {

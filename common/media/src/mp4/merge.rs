@@ -42,6 +42,12 @@ impl Frames {
         }
     }
 
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> usize {
+        let tracks: usize = self.tracks().map(Track::memory).sum();
+        tracks + size_of_val(&self.fragments[..])
+    }
+
     pub(super) fn tracks(&self) -> impl Iterator<Item = &Track> {
         [&self.video, &self.audio].into_iter().flatten()
     }

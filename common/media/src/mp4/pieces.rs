@@ -41,6 +41,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> usize {
+        size_of_val(&self.cuts[..])
+    }
+
     /// Goes through all frames. Tells `key_frame` the time and the place of each video key frame.
     pub(super) fn make(
         frames: &Frames,

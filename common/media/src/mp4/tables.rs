@@ -97,6 +97,14 @@ pub(super) struct TableCursor {
 }
 
 impl Tables {
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> usize {
+        let syncs = self.syncs.as_ref().map_or(0, |syncs| syncs.bytes.len());
+        let tables = [&self.times, &self.compositions, &self.runs, &self.chunks];
+        let tables: usize = tables.iter().map(|table| table.bytes.len()).sum();
+        tables + syncs + self.sizes.bytes.len()
+    }
+
     pub(super) fn load(source: &Source, boxes: &TableBoxes) -> Result<Self, FileError> {
         let table = |header: &Option<BoxHeader>, width| {
             header.map_or_else(

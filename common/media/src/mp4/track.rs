@@ -58,6 +58,17 @@ pub(super) struct Budget {
 }
 
 impl Track {
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> usize {
+        let descriptions = self.descriptions.iter();
+        let descriptions: usize = descriptions.map(|it| it.configuration.len()).sum();
+        self.tables.memory()
+            + size_of_val(&self.marks[..])
+            + size_of_val(&self.starts[..])
+            + size_of_val(&self.descriptions[..])
+            + descriptions
+    }
+
     /// Goes through all samples once: checks them, sets bookmarks and finds what is presented.
     pub(super) fn open(
         source: &Source,

@@ -13,6 +13,7 @@ use headwater_node::metrics::Metrics;
 use headwater_proto::v1;
 use headwater_proto::v1::append_response::Response as Answer;
 use headwater_proto::v1::read_response::Response as Found;
+use headwater_proto::v1::recordings_client::RecordingsClient;
 use headwater_proto::v1::stream_log_client::StreamLogClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,7 +36,7 @@ pub(super) struct Node {
     pub(super) metrics: Metrics,
     pub(super) stop: CancellationToken,
     connector: local::LocalConnector,
-    _data: tempfile::TempDir,
+    pub(super) data: tempfile::TempDir,
 }
 
 /// Nodes that can reach each other, and an edge that can reach them all.
@@ -145,7 +146,7 @@ impl Bench {
                     metrics,
                     stop,
                     connector,
-                    _data: data,
+                    data,
                 },
             );
         }
@@ -183,6 +184,11 @@ impl Bench {
     pub(super) fn client(&self, id: &str) -> StreamLogClient<Channel> {
         let channel = self.edge.channel(&self.nodes[id].id, 0).unwrap();
         StreamLogClient::new(channel).max_decoding_message_size(32 << 20)
+    }
+
+    pub(super) fn recordings(&self, id: &str) -> RecordingsClient<Channel> {
+        let channel = self.edge.channel(&self.nodes[id].id, 0).unwrap();
+        RecordingsClient::new(channel).max_decoding_message_size(32 << 20)
     }
 
     pub(super) async fn publish(&self, node: &str, name: &StreamName, publisher: u8) -> Publisher {

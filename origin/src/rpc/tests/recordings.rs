@@ -279,6 +279,14 @@ async fn what_the_recorder_rejects_is_passed_on() {
         .await;
     assert_eq!(rejected.reason(), RecordingReason::Unavailable);
     assert_eq!(rejected.description, "on purpose");
+    bench.nodes["a"].index.fail(false);
+    bench.nodes["a"].index.hang();
+    let asked = Instant::now();
+    let rejected = bench
+        .rejected("a", fetch(&name("show"), 0, Position::TimeMs(0)))
+        .await;
+    assert_eq!(rejected.reason(), RecordingReason::Unavailable);
+    assert!(asked.elapsed() < Duration::from_secs(6));
 }
 
 #[tokio::test(start_paused = true)]

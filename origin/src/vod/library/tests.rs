@@ -391,6 +391,31 @@ async fn no_more_files_are_open_than_may_be() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn files_take_no_more_memory_than_they_may() {
+    let megabytes = 6;
+    let bench = Bench::with(&VodSection {
+        memory_bytes: megabytes << 20,
+        ..section()
+    });
+    // Of a fake file each byte takes a mebibyte.
+    for (file, bytes, open) in [
+        ("a", 2, "2"),
+        ("b", 4, "6"),
+        ("a", 2, "6"),
+        ("c", 1, "3"),
+        ("d", 9, "9"),
+        ("e", 1, "1"),
+    ] {
+        let path = path(&format!("{file}.flv"));
+        bench.store.put(&path, 1, &vec![b'x'; bytes]);
+        bench.find(file).await.unwrap();
+        let memory: usize = bench.metric("vod_memory_bytes").parse().unwrap();
+        assert_eq!((memory >> 20).to_string(), open, "{file}");
+    }
+    assert_eq!(bench.metric("vod_files"), "1");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_that_nobody_asks_for_is_closed() {
     let bench = Bench::new();
     bench.store.put(&path("a.flv"), 1, b"abcde");
@@ -404,7 +429,7 @@ async fn a_file_that_nobody_asks_for_is_closed() {
     assert_eq!((a.strong_count(), b.strong_count()), (1, 0));
     assert_eq!(bench.metric("vod_files"), "1");
     let known = bench.library.shared.known.lock();
-    assert_eq!((known.files.len(), known.names.len()), (1, 1));
+    assert_eq!((known.files(), known.names()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -269,6 +269,7 @@ pub(super) fn fetch(name: &StreamName, generation: u64, position: Position) -> v
 pub(super) struct FakeIndex {
     recordings: Mutex<HashMap<StreamName, Arc<FakeRecording>>>,
     failing: AtomicBool,
+    hanging: AtomicBool,
 }
 
 struct FakeRecording {
@@ -294,6 +295,10 @@ impl FakeIndex {
     pub(super) fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
     }
+
+    pub(super) fn hang(&self) {
+        self.hanging.store(true, Ordering::Relaxed);
+    }
 }
 
 #[tonic::async_trait]
@@ -301,6 +306,9 @@ impl RecordingIndex for FakeIndex {
     async fn find(&self, name: &StreamName) -> Result<Option<Arc<dyn Recording>>, Rejection> {
         if self.failing.load(Ordering::Relaxed) {
             return Err(Rejection::new(RecordingReason::Unavailable, "on purpose"));
+        }
+        if self.hanging.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
         }
         let found = self.recordings.lock().get(name).cloned();
         Ok(found.map(|found| found as Arc<dyn Recording>))

@@ -258,6 +258,10 @@ impl MediaFile for FakeFile {
         &self.info
     }
 
+    fn memory(&self) -> usize {
+        usize::try_from(self.bytes.length()).unwrap() << 20
+    }
+
     fn piece_at_time(&self, ms: u64) -> Result<FilePiece, FileError> {
         let last = self.bytes.length().saturating_sub(1);
         self.piece_at((ms / 1_000).min(last) / 2 * 2)
