@@ -6,6 +6,7 @@ use std::time::Duration;
 use headwater_media::window::Retention;
 
 use crate::log::LogConfig;
+use crate::record::RecordingSection;
 use crate::store::StorageSection;
 use crate::vod::VodSection;
 
@@ -50,6 +51,8 @@ headwater_node::section! {
         pub storage: StorageSection = StorageSection::default(),
         /// Playing media files.
         pub vod: VodSection = VodSection::default(),
+        /// How live streams are recorded.
+        pub recording: RecordingSection = RecordingSection::default(),
     }
     validate |section, problems| {
         if section.memory_bytes < section.retention_bytes {

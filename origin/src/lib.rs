@@ -3,7 +3,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `log` | the live log of one stream, a pure state machine, and the table of all logs |
-//! | `record` | recordings that are made |
+//! | `record` | recordings: from a live log into the archive, and then a file |
+//! | [`RecordingSection`] | the `[origin.recording]` section |
 //! | `rpc` | the `StreamLog` service: appending, reading, relaying |
 //! | `vod` | media files as closed logs: names, the files that are open |
 //! | [`OriginSection`] | the `[origin]` section of the configuration |
@@ -14,9 +15,10 @@
 //! What an origin promises:
 //! - a publisher's frames get to every reader once and in order, or the reader is told of a gap;
 //! - a slow reader delays nobody and costs no more memory than a fast one, beyond two messages;
-//! - a stream that goes to another origin, because that came back or this one drains, loses nothing on the way.
+//! - a stream that goes to another origin, because that came back or this one drains, loses nothing on the way;
+//! - what it says is durable of a recorded stream is in the recording, once, whoever dies.
 //!
-//! Not here yet: recordings, files, applications, shared objects. Every publish mode is served as live.
+//! Not here yet: applications, shared objects.
 
 #![forbid(unsafe_code)]
 
@@ -31,5 +33,6 @@ mod vod;
 
 pub use config::OriginSection;
 pub use origin::{Origin, Remaining};
+pub use record::RecordingSection;
 pub use store::{StorageSection, StoreError};
 pub use vod::{VirtualDirectory, VodSection};

@@ -353,10 +353,28 @@ impl Log {
         Ok(run.head)
     }
 
-    /// The first sequence of the current epoch that is not yet accepted.
+    /// The first sequence of `epoch` that is not yet accepted, also after its run has ended.
     #[must_use]
-    pub(crate) fn accepted(&self) -> u64 {
-        self.runs.current().map_or(0, |run| run.head)
+    pub(crate) fn accepted_of(&self, epoch: Epoch) -> u64 {
+        self.runs.newest_of(epoch).map_or(0, |run| run.head)
+    }
+
+    /// The first sequence of the newest run of `epoch` that this log took without a hole.
+    #[must_use]
+    pub(crate) fn start_of(&self, epoch: Epoch) -> Option<u64> {
+        self.runs.newest_of(epoch).map(|run| run.start)
+    }
+
+    /// Whether a run of `epoch` goes on, with its publisher there or expected back.
+    #[must_use]
+    pub(crate) fn publishes(&self, epoch: Epoch) -> bool {
+        self.runs.current().is_some_and(|run| run.epoch == epoch)
+    }
+
+    /// Codec headers and metadata in force at `offset` and older than it.
+    #[must_use]
+    pub(crate) fn preface_before(&self, offset: Offset) -> Vec<Frame> {
+        self.window.preface_at(offset)
     }
 
     /// The stream belongs to another node: the publisher is asked to go there, readers without one are sent there. Saying so

@@ -16,6 +16,8 @@ use tonic::service::Routes;
 use crate::config::OriginSection;
 use crate::log::table::{LogTable, Usage};
 use crate::metrics::OriginMetrics;
+use crate::record::recordings::Recordings;
+use crate::record::{self, NodeArchives};
 use crate::rpc::recordings::RecordingsService;
 use crate::rpc::{StreamLogService, other_owner};
 use crate::store::{Store, StoreError};
@@ -49,7 +51,8 @@ impl From<Usage> for Remaining {
 pub struct Origin {
     cluster: Cluster,
     usage: watch::Receiver<Usage>,
-    recordings: RecordingsService,
+    recordings: Recordings<NodeArchives>,
+    stored: RecordingsService,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -69,11 +72,25 @@ impl Origin {
         let store = Store::open(section, metrics).await?;
         let tasks = TaskTracker::new();
         let vod_metrics = VodMetrics::new(metrics);
-        let metrics = OriginMetrics::new(metrics);
-        let logs = LogTable::new(section, metrics, tasks.clone(), stop.clone());
+        let logs = LogTable::new(
+            section,
+            OriginMetrics::new(metrics),
+            tasks.clone(),
+            stop.clone(),
+        );
+        let owner = cluster.clone();
+        let home = record::Home {
+            store: &store,
+            node: cluster.id().as_str(),
+            ours: Box::new(move |name| other_owner(&owner.view(), name).is_none()),
+            tasks: &tasks,
+            stop: &stop,
+        };
+        let recordings = record::start(section, metrics, home).await?;
         let streams = StreamLogService {
             cluster: cluster.clone(),
             logs: logs.clone(),
+            recordings: Arc::new(recordings.clone()),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
@@ -85,13 +102,19 @@ impl Origin {
             &tasks,
             stop.clone(),
         );
-        let recordings =
-            RecordingsService::new(streams, None, library, vod_metrics, section.vod.max_calls);
+        let stored = RecordingsService::new(
+            streams,
+            Some(Arc::new(recordings.clone())),
+            library,
+            vod_metrics,
+            section.vod.max_calls,
+        );
         tasks.spawn(maintain(cluster.clone(), logs.clone(), stop.clone()));
         Ok(Self {
             cluster,
             usage: logs.usage(),
             recordings,
+            stored,
             tasks,
             stop,
         })
@@ -100,7 +123,7 @@ impl Origin {
     /// The services `StreamLog`, `Recordings` and `Node`, for [`headwater_cluster::server::serve`].
     #[must_use]
     pub fn routes(&self) -> Routes {
-        let recordings = self.recordings.clone();
+        let recordings = self.stored.clone();
         let streams = recordings.streams.clone();
         let load = LoadNumbers(self.usage.clone());
         let node = NodeService::new(self.cluster.clone(), load);
@@ -115,13 +138,16 @@ impl Origin {
         (*self.usage.borrow()).into()
     }
 
-    /// Hands every stream to its next owner: no new ones are taken, publishers are asked to move, readers follow. Gives what
-    /// is left when everything is gone or `limit` is over. An origin without another to hand over to keeps serving until
-    /// then.
+    /// Hands every stream to its next owner: no new ones are taken, publishers are asked to move, readers follow, and what was
+    /// recorded is in the store. Gives what is left when everything is gone or `limit` is over. An origin without another to
+    /// hand over to keeps serving until then.
     pub async fn drain(&self, limit: Duration) -> Remaining {
         self.cluster.set_state(LocalState::Draining);
         let mut usage = self.usage.clone();
-        let empty = usage.wait_for(|usage| usage.is_idle());
+        let empty = async {
+            let _ = usage.wait_for(|usage| usage.is_idle()).await;
+            self.recordings.quiet().await;
+        };
         // Err: over, or the origin is gone; the caller sees what is left.
         let _ = tokio::time::timeout(limit, empty).await;
         self.remaining()

@@ -2,7 +2,87 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`archive`] | recordings that are not one file yet: segments in the object store, the journal before them |
+//! | `recordings` | all recordings of this origin |
+//! | `recorder` | one stream: from its log into the archive, and then a file |
+//! | `archive` | recordings that are not one file yet: segments in the object store, the journal before them |
+//! | `archived` | the archive as recorders use it |
+//! | `compose` | one file of what was recorded |
+//! | `files` | the files, and what is remembered of them |
+//! | `shown` | recordings as the front door shows them |
+//! | `target` | which file a stream becomes |
+//! | `vault` | what a recorder needs of an archive |
+//! | [`RecordingSection`] | the `[origin.recording]` section of the configuration |
 
-#[allow(dead_code, reason = "the recorder comes beside it")]
+#[allow(dead_code, reason = "for what plays recordings, which comes beside it")]
 pub(crate) mod archive;
+mod archived;
+mod compose;
+pub(crate) mod files;
+pub(crate) mod metrics;
+pub(crate) mod recorder;
+pub(crate) mod recordings;
+mod section;
+mod shown;
+mod target;
+pub(crate) mod vault;
+
+use std::io;
+
+use headwater_media::name::StreamName;
+use headwater_node::metrics::Metrics;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use archive::Archives;
+pub(crate) use archived::NodeArchives;
+use files::Files;
+use metrics::RecordingMetrics;
+use recordings::marks::Marks;
+use recordings::{Parts, Recordings};
+pub use section::RecordingSection;
+
+use crate::OriginSection;
+use crate::store::{Store, StoreError};
+
+/// Where recordings are made.
+pub(crate) struct Home<'a> {
+    pub(crate) store: &'a Store,
+    /// The node's id.
+    pub(crate) node: &'a str,
+    /// Whether a stream belongs to this node.
+    pub(crate) ours: Box<dyn Fn(&StreamName) -> bool + Send + Sync>,
+    pub(crate) tasks: &'a TaskTracker,
+    pub(crate) stop: &'a CancellationToken,
+}
+
+/// Opens the archive, and begins to take up what a process before this one has left.
+pub(crate) async fn start(
+    section: &OriginSection,
+    metrics: &Metrics,
+    home: Home<'_>,
+) -> Result<Recordings<NodeArchives>, StoreError> {
+    let (store, config) = (home.store, section.recording.clone());
+    let objects = store.objects().clone();
+    let (folder, is_local) = (store.journal_dir(), !store.is_remote());
+    let archive = config.archive();
+    let opening = tokio::task::spawn_blocking(move || {
+        let marks = Marks::new(folder.join("unfinished"))?;
+        let archives = Archives::new(objects, folder.join("frames"), is_local, archive);
+        Ok((marks, archives.map_err(io::Error::other)?))
+    });
+    let opened = opening.await.map_err(io::Error::other).flatten();
+    let (marks, archives) = opened.map_err(StoreError::Setup)?;
+    let recordings = Recordings::new(Parts {
+        config,
+        vault: NodeArchives::new(archives, home.node),
+        files: Files::of_store(store, section.storage.follow_links),
+        marks,
+        metrics: RecordingMetrics::new(metrics),
+        ours: home.ours,
+        tasks: home.tasks.clone(),
+        stop: home.stop.clone(),
+    });
+    let recovering = recordings.clone();
+    home.tasks.spawn(async move { recovering.recover().await });
+    Ok(recordings)
+}

@@ -33,6 +33,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::log::Target;
 use crate::log::table::LogTable;
+use crate::record::recordings::Record;
 
 mod append;
 mod read;
@@ -61,6 +62,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct StreamLogService {
     pub(crate) cluster: Cluster,
     pub(crate) logs: LogTable,
+    pub(crate) recordings: Arc<dyn Record>,
     pub(crate) tasks: TaskTracker,
     /// Ends all calls.
     pub(crate) stop: CancellationToken,

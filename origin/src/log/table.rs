@@ -430,6 +430,14 @@ impl LogLease {
     }
 }
 
+impl LogLease {
+    /// One more use of the same log.
+    pub(crate) fn another(&self) -> Self {
+        // The log is in the table, because this lease is there.
+        Self::new(Arc::clone(&self.handle))
+    }
+}
+
 impl Drop for LogLease {
     fn drop(&mut self) {
         self.handle.users.send_modify(|users| *users -= 1);

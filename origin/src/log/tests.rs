@@ -235,7 +235,7 @@ fn frames_are_taken_once_and_in_order() {
     let (connection, epoch) = bench.publish(ANNA);
     bench.push(connection, epoch, 0..5);
     bench.push(connection, epoch, 3..8);
-    assert_eq!(bench.log.accepted(), 8);
+    assert_eq!(bench.log.accepted_of(epoch), 8);
     let now = bench.now;
     let hole = bench.log.append(now, connection, epoch, [frame(epoch, 9)]);
     assert_eq!(

@@ -1,7 +1,9 @@
 //! One publisher's call: open, frames in, acknowledgements out.
 //!
 //! A stream that is not recorded is never durable beyond this node's memory: `durable` is always `accepted`, so that the
-//! publisher's edge need not keep frames for the sake of a recording.
+//! publisher's edge need not keep frames for the sake of a recording. One that is recorded is durable as far as its recorder says,
+//! until the recording fails. A publisher that closes hears first that everything is stored, if that takes no longer than
+//! [`STORE_TIMEOUT`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use headwater_node::telemetry::propagation;
 use headwater_proto::v1;
 use headwater_proto::v1::append_request::Request;
 use headwater_proto::v1::append_response::Response;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
@@ -23,12 +25,17 @@ use crate::log::table::{ConnectionGuard, LogHandle, LogLease, unix_millis};
 use crate::log::{
     AppendError, CloseHow, MAX_BATCH_FRAMES, OpenRequest, PublisherEvent, Refusal, Target,
 };
+use crate::record::recorder::session::Progress;
+use crate::record::recordings::{Mode, Opening};
 
 /// The least time between two acknowledgements. One for each batch would double the messages of a stream of lone frames.
 const ACKNOWLEDGE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long a publisher's edge may leave an answer untaken before its connection counts as broken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a publisher that closes is kept until everything is stored. Its edge waits a second longer.
+const STORE_TIMEOUT: Duration = Duration::from_secs(4);
 
 type Answers = mpsc::Sender<Result<v1::AppendResponse, Status>>;
 
@@ -52,11 +59,16 @@ pub(super) async fn serve(
     let (guard, events) = lease.handle.connect();
     let publication = Publication {
         service: &service,
+        lease: &lease,
         handle: &lease.handle,
         guard,
         answers: &answers,
         opening: Some(opening),
         epoch: None,
+        resumes: open.resume.is_some(),
+        mode: open.recording,
+        recording: None,
+        status: None,
         acknowledged: None,
         last_acknowledged: None,
     };
@@ -174,12 +186,15 @@ async fn answer(answers: &Answers, response: Response) -> Result<(), Status> {
 /// What happens to a call next.
 enum Turn {
     GoOn,
+    /// The publisher stopped: what it sent is to be stored.
+    Closed,
     Done,
 }
 
 /// A call that publishes, or waits to.
 struct Publication<'a> {
     service: &'a StreamLogService,
+    lease: &'a LogLease,
     handle: &'a Arc<LogHandle>,
     /// Dropped with this: the log then knows that the connection is gone.
     guard: ConnectionGuard,
@@ -188,8 +203,15 @@ struct Publication<'a> {
     opening: Option<Span>,
     /// Set once the publisher is accepted.
     epoch: Option<Epoch>,
-    /// What was acknowledged last, and when.
-    acknowledged: Option<u64>,
+    resumes: bool,
+    /// How it is to be recorded, if it is.
+    mode: Option<Mode>,
+    /// How far that is, until it is over.
+    recording: Option<watch::Receiver<Progress>>,
+    /// What the publisher knows of it.
+    status: Option<v1::RecordState>,
+    /// What was acknowledged last, as accepted and as durable, and when.
+    acknowledged: Option<(u64, u64)>,
     last_acknowledged: Option<Instant>,
 }
 
@@ -221,6 +243,10 @@ impl Publication<'_> {
                     self.acknowledge().await?;
                     Turn::GoOn
                 }
+                () = changed(self.recording.as_mut()) => {
+                    self.tell_status().await?;
+                    Turn::GoOn
+                }
                 message = inbound.message() => match message {
                     Ok(Some(message)) => self.received(message)?,
                     // Broken without a close: the guard says so.
@@ -231,8 +257,10 @@ impl Publication<'_> {
                     }
                 },
             };
-            if matches!(turn, Turn::Done) {
-                return Ok(());
+            match turn {
+                Turn::GoOn => {}
+                Turn::Closed => return self.stored().await,
+                Turn::Done => return Ok(()),
             }
         }
     }
@@ -249,14 +277,19 @@ impl Publication<'_> {
                     let _entered = opening.enter();
                     tracing::info!(epoch = epoch.0, next_sequence, "published");
                 }
+                let recorded = self.begin_recording(epoch).await;
                 self.epoch = Some(epoch);
-                self.acknowledged = Some(next_sequence);
+                self.acknowledged = Some(match self.recording {
+                    Some(_) => (next_sequence, 0),
+                    None => (next_sequence, next_sequence),
+                });
                 let accepted = v1::AppendAccepted {
                     epoch: epoch.0,
-                    timeline,
+                    timeline: recorded.or(timeline),
                     next_sequence,
                 };
                 answer(self.answers, Response::Accepted(accepted)).await?;
+                self.tell_status().await?;
                 Ok(Turn::GoOn)
             }
             PublisherEvent::Probe { token, timeout } => {
@@ -294,6 +327,67 @@ impl Publication<'_> {
         }
     }
 
+    /// The stream is the publisher's: it is recorded if it asked for it. Gives where the timeline stands, if that depends on the
+    /// recording.
+    async fn begin_recording(&mut self, epoch: Epoch) -> Option<u64> {
+        let recordings = &self.service.recordings;
+        let Some(mode) = self.mode else {
+            if !self.resumes {
+                recordings.publishes_live(self.handle.name());
+            }
+            return None;
+        };
+        let opening = Opening {
+            lease: self.lease,
+            epoch,
+            mode,
+            resumes: self.resumes,
+        };
+        let begun = recordings.begin(opening).await;
+        if begun.known {
+            self.status = begun.progress.borrow().status().map(|(state, _)| state);
+        }
+        self.recording = Some(begun.progress);
+        begun.timeline
+    }
+
+    /// Tells the publisher what became of its recording, if that is new.
+    async fn tell_status(&mut self) -> Result<(), Status> {
+        let Some(recording) = &mut self.recording else {
+            return Ok(());
+        };
+        let progress = recording.borrow_and_update().clone();
+        if progress.is_over() {
+            self.recording = None;
+        }
+        let Some((state, description)) = progress.status() else {
+            return Ok(());
+        };
+        if self.status == Some(state) {
+            return Ok(());
+        }
+        self.status = Some(state);
+        let status = v1::RecordStatus {
+            state: state.into(),
+            description,
+        };
+        answer(self.answers, Response::Record(status)).await
+    }
+
+    /// The publisher has stopped: tells it when everything is stored.
+    async fn stored(mut self) -> Result<(), Status> {
+        let Some(mut recording) = self.recording.clone() else {
+            return Ok(());
+        };
+        let over = recording.wait_for(Progress::is_over);
+        if tokio::time::timeout(STORE_TIMEOUT, over).await.is_err() {
+            tracing::warn!("the publisher is not kept any longer for what is not stored yet");
+            return Ok(());
+        }
+        self.acknowledge().await?;
+        self.tell_status().await
+    }
+
     /// The caller has something to say.
     fn received(&mut self, message: v1::AppendRequest) -> Result<Turn, Status> {
         match message.request {
@@ -311,8 +405,9 @@ impl Publication<'_> {
                 let how = self.close(close)?;
                 tracing::info!(?how, "publisher closes");
                 let id = self.guard.id;
+                let stops = how == CloseHow::Unpublished;
                 self.handle.update(|log, now| log.close(now, id, how));
-                Ok(Turn::Done)
+                Ok(if stops { Turn::Closed } else { Turn::Done })
             }
             Some(Request::Open(_)) => Err(Status::invalid_argument("the call is open already")),
             // Of a later version.
@@ -379,9 +474,7 @@ impl Publication<'_> {
 
     /// When the next acknowledgement is due, if there is something to acknowledge.
     fn acknowledgement_due(&self) -> Option<Instant> {
-        self.epoch?;
-        let accepted = self.handle.look(|log| log.accepted());
-        if self.acknowledged == Some(accepted) {
+        if self.acknowledged == Some(self.progress()?) {
             return None;
         }
         Some(match self.last_acknowledged {
@@ -390,14 +483,22 @@ impl Publication<'_> {
         })
     }
 
+    /// The first sequences that are not accepted, not durable.
+    fn progress(&self) -> Option<(u64, u64)> {
+        let epoch = self.epoch?;
+        let accepted = self.handle.look(|log| log.accepted_of(epoch));
+        let recording = self.recording.as_ref();
+        let durable = recording.map_or(accepted, |it| it.borrow().durable(accepted));
+        Some((accepted, durable))
+    }
+
     async fn acknowledge(&mut self) -> Result<(), Status> {
-        let accepted = self.handle.look(|log| log.accepted());
-        self.acknowledged = Some(accepted);
-        self.last_acknowledged = Some(Instant::now());
-        let acknowledged = v1::Acknowledged {
-            accepted,
-            durable: accepted,
+        let Some((accepted, durable)) = self.progress() else {
+            return Ok(());
         };
+        self.acknowledged = Some((accepted, durable));
+        self.last_acknowledged = Some(Instant::now());
+        let acknowledged = v1::Acknowledged { accepted, durable };
         answer(self.answers, Response::Acknowledged(acknowledged)).await
     }
 }
@@ -430,6 +531,17 @@ fn traceparent(span: &Span) -> String {
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
         .to_owned()
+}
+
+/// Waits for news of a recording.
+async fn changed(recording: Option<&mut watch::Receiver<Progress>>) {
+    if let Some(recording) = recording
+        && recording.changed().await.is_ok()
+    {
+        return;
+    }
+    // Its recorder is gone only with the origin.
+    std::future::pending().await
 }
 
 async fn sleep_until(at: Option<Instant>) {

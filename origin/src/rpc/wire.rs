@@ -6,6 +6,7 @@ use headwater_media::name::{NameError, StreamName};
 use headwater_proto::v1;
 
 use crate::log::{Item, MAX_PAYLOAD, MAX_PREFACE_FRAMES, PublisherId, Resume, Start, Target};
+use crate::record::recordings::Mode;
 
 /// Most node ids in one list of a routing: the size of the largest cluster.
 const MAX_ROUTING_NODES: usize = headwater_cluster::member::MAX_MEMBERS;
@@ -36,10 +37,12 @@ pub(crate) enum Malformed {
     NoPosition,
 }
 
-/// [`v1::AppendOpen`], checked. The recording modes are taken as live: this origin keeps no recordings.
+/// [`v1::AppendOpen`], checked.
 #[derive(Debug)]
 pub(crate) struct AppendOpen {
     pub(crate) publisher: PublisherId,
+    /// How the stream is recorded, if it is.
+    pub(crate) recording: Option<Mode>,
     pub(crate) resume: Option<Resume>,
 }
 
@@ -65,10 +68,13 @@ pub(crate) fn routing(routing: Option<v1::Routing>) -> Result<v1::Routing, Malfo
 pub(crate) fn append_open(open: v1::AppendOpen) -> Result<AppendOpen, Malformed> {
     let publisher = PublisherId::try_from(&open.publisher_id[..])
         .map_err(|_| Malformed::PublisherId(open.publisher_id.len()))?;
-    let mode = v1::PublishMode::try_from(open.mode).map_err(|_| Malformed::Mode(open.mode))?;
-    if mode == v1::PublishMode::Unspecified {
-        return Err(Malformed::Mode(open.mode));
-    }
+    let recording = match v1::PublishMode::try_from(open.mode) {
+        Ok(v1::PublishMode::Live) => None,
+        Ok(v1::PublishMode::Record) => Some(Mode::Record),
+        Ok(v1::PublishMode::Append) => Some(Mode::Append),
+        Ok(v1::PublishMode::AppendWithGap) => Some(Mode::AppendWithGap),
+        Ok(v1::PublishMode::Unspecified) | Err(_) => return Err(Malformed::Mode(open.mode)),
+    };
     if open.preface.len() > MAX_PREFACE_FRAMES {
         return Err(Malformed::Preface(open.preface.len()));
     }
@@ -80,7 +86,11 @@ pub(crate) fn append_open(open: v1::AppendOpen) -> Result<AppendOpen, Malformed>
         }),
         None => None,
     };
-    Ok(AppendOpen { publisher, resume })
+    Ok(AppendOpen {
+        publisher,
+        recording,
+        resume,
+    })
 }
 
 pub(crate) fn start(position: Option<v1::read_open::Position>) -> Result<Start, Malformed> {

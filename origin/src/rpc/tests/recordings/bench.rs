@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 use super::*;
 use crate::log::table::LogTable;
 use crate::metrics::OriginMetrics;
+use crate::record::recordings::NoRecordings;
 use crate::rpc::StreamLogService;
 use crate::rpc::recordings::{Recording, RecordingIndex, RecordingsService, Rejection};
 use crate::rpc::tests::bench::section;
@@ -190,6 +191,7 @@ impl Node {
         let streams = StreamLogService {
             cluster: cluster.clone(),
             logs,
+            recordings: Arc::new(NoRecordings),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };

@@ -1,0 +1,185 @@
+//! What a recording tells the publisher that asked for it.
+
+use std::sync::Arc;
+
+use headwater_media::frame::Epoch;
+use headwater_proto::v1::RecordState;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::failure::Failure;
+
+/// How far the recording of one epoch is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The first sequence of the epoch that is not durable, while the recording goes on.
+    durable: u64,
+    state: State,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing of this publisher is stored yet.
+    Waiting,
+    Recording {
+        /// Its publisher is to be told: not of one that goes on after a break.
+        announced: bool,
+    },
+    Stopped,
+    /// This origin stops; what is not durable goes to the next one.
+    Suspended,
+    Failed(Failure),
+}
+
+impl Progress {
+    /// The first sequence that the publisher's edge has to keep, of a log that has everything before `accepted`.
+    pub(crate) fn durable(&self, accepted: u64) -> u64 {
+        match self.state {
+            State::Waiting | State::Recording { .. } | State::Suspended => {
+                self.durable.min(accepted)
+            }
+            State::Stopped | State::Failed(_) => accepted,
+        }
+    }
+
+    /// Whether nothing more will be stored.
+    pub(crate) fn is_over(&self) -> bool {
+        !matches!(self.state, State::Waiting | State::Recording { .. })
+    }
+
+    /// What the publisher is to know, with a description; `None` before the first frame is stored.
+    pub(crate) fn status(&self) -> Option<(RecordState, String)> {
+        match &self.state {
+            State::Waiting | State::Suspended | State::Recording { announced: false } => None,
+            State::Recording { announced: true } => Some((RecordState::Started, String::new())),
+            State::Stopped => Some((RecordState::Stopped, String::new())),
+            State::Failed(failure) => Some((failure.state(), failure.to_string())),
+        }
+    }
+}
+
+/// The recorder's side. Clones are the same session.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) epoch: Epoch,
+    progress: watch::Sender<Progress>,
+    /// Whether frames of the epoch that are still to come will be taken.
+    open: Arc<Mutex<bool>>,
+}
+
+impl Session {
+    /// Of a publisher whose frames before `first` are not to come.
+    pub(crate) fn new(epoch: Epoch, first: u64) -> Self {
+        let waiting = Progress {
+            durable: first,
+            state: State::Waiting,
+        };
+        Self {
+            epoch,
+            progress: watch::Sender::new(waiting),
+            open: Arc::new(Mutex::new(true)),
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.progress.borrow().is_over()
+    }
+
+    /// Whether a publisher that came back with its epoch, after the log has it again, goes on with this session.
+    pub(crate) fn is_open(&self) -> bool {
+        *self.open.lock()
+    }
+
+    /// No more frames are taken, unless `still` says that they may come: asked so that nobody can find the session open afterwards.
+    /// True if it is closed now.
+    pub(crate) fn close_unless(&self, still: impl FnOnce() -> bool) -> bool {
+        let mut open = self.open.lock();
+        if *open && still() {
+            return false;
+        }
+        *open = false;
+        true
+    }
+
+    /// Ends with a failure.
+    pub(crate) async fn over(&self) {
+        // The sender is in this session.
+        let _ = self.subscribe().wait_for(Progress::is_over).await;
+    }
+
+    /// Why it failed.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        match &self.progress.borrow().state {
+            State::Failed(failure) => Some(failure.clone()),
+            _ => None,
+        }
+    }
+
+    /// Everything of the epoch before `durable` is.
+    pub(crate) fn store(&self, durable: u64) {
+        self.change(|progress| progress.durable = progress.durable.max(durable));
+    }
+
+    /// The first frame is stored.
+    pub(crate) fn started(&self, announced: bool) {
+        self.change(|progress| {
+            if progress.state == State::Waiting {
+                progress.state = State::Recording { announced };
+            }
+        });
+    }
+
+    /// Everything is stored, and nothing more comes.
+    pub(crate) fn stopped(&self) {
+        self.change(|progress| progress.state = State::Stopped);
+    }
+
+    /// The origin stops.
+    pub(crate) fn suspended(&self) {
+        self.change(|progress| progress.state = State::Suspended);
+    }
+
+    pub(crate) fn failed(&self, failure: Failure) {
+        self.change(|progress| progress.state = State::Failed(failure));
+    }
+
+    /// Nothing changes once it is over: the first reason is the one that counts.
+    fn change(&self, change: impl FnOnce(&mut Progress)) {
+        self.progress.send_if_modified(|progress| {
+            if progress.is_over() {
+                return false;
+            }
+            let before = progress.clone();
+            change(progress);
+            *progress != before
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_durable_follows_the_recording_until_it_is_over() {
+        let session = Session::new(Epoch(1), 5);
+        let progress = session.subscribe();
+        assert_eq!(progress.borrow().durable(9), 5);
+        assert_eq!(progress.borrow().status(), None);
+        session.started(true);
+        session.store(8);
+        session.store(7);
+        assert_eq!(progress.borrow().durable(9), 8);
+        assert_eq!(progress.borrow().durable(6), 6, "never ahead of the log");
+        session.failed(Failure::DiskFull);
+        session.stopped();
+        assert_eq!(progress.borrow().durable(9), 9, "nothing is to be kept");
+        let status = progress.borrow().status();
+        let failed = (RecordState::Failed, "the disk is full".to_owned());
+        assert_eq!(status, Some(failed), "the first reason counts");
+    }
+}
