@@ -419,7 +419,7 @@ impl Player {
             return;
         };
         let piece = feed.piece();
-        (track.next, track.from) = (piece.next, piece.next);
+        (track.next, track.from) = (piece.next, track.from.max(piece.next));
         track.position = track.position.max(piece.end_ms);
         let (follows, over) = (piece.follows, track.is_over());
         self.stage = Stage::Resting;

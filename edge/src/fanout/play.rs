@@ -164,6 +164,7 @@ impl Play {
             })
             .find(|frame| !frame.is_header() && frame.kind != FrameKind::Data)
             .map(|frame| Mark {
+                offset: frame.offset,
                 kind: frame.kind,
                 timestamp: frame.timestamp,
                 length: frame.payload_length(),

@@ -12,16 +12,16 @@ pub(super) enum Found {
 }
 
 /// What to play of what there is. `live_here`: this edge plays the live stream to others, whatever the origin says.
-pub(super) fn found(start: PlayStart, description: &Description, live_here: bool) -> Found {
+pub(super) fn found(entry: &Entry, description: &Description, live_here: bool) -> Found {
     let publishing = description.publishing || live_here;
-    match (start, description.stored) {
+    match (entry.start, description.stored) {
         (PlayStart::Live, _) => Found::Live,
         (PlayStart::LiveOrRecorded, _) if publishing => Found::Live,
-        (PlayStart::LiveOrRecorded, None) => Found::Live,
+        (PlayStart::LiveOrRecorded, None) if entry.waits() => Found::Live,
         (_, Some(stored)) => Found::Stored(stored),
         // Many players ask for "from the start" and mean whatever there is.
         (PlayStart::At(_), None) if publishing => Found::Live,
-        (PlayStart::At(_), None) => Found::Nothing,
+        (PlayStart::LiveOrRecorded | PlayStart::At(_), None) => Found::Nothing,
     }
 }
 
@@ -82,13 +82,13 @@ impl Player {
         };
         let start = entry.start;
         let found = match &answer {
-            Ok(description) => found(start, description, live_here),
+            Ok(description) => found(entry, description, live_here),
             // A live stream is waited for while no origin answers.
-            Err(error) if passes(error) && start == PlayStart::LiveOrRecorded => Found::Live,
+            Err(error) if passes(error) && entry.waits() => Found::Live,
             Err(error) if passes(error) && live_here => Found::Live,
-            Err(RecordedError::NotFound) if start == PlayStart::LiveOrRecorded => Found::Live,
+            Err(RecordedError::NotFound) if entry.waits() => Found::Live,
             Err(RecordedError::NotFound) => Found::Nothing,
-            Err(error) if passes(error) => {
+            Err(error) if passes(error) && entry.may_come => {
                 self.find_live(how, code_of(error));
                 return;
             }
@@ -104,8 +104,12 @@ impl Player {
                 return;
             }
             // What is known of a name may be a second old: a publisher may have come since.
-            Found::Nothing => {
+            Found::Nothing if entry.may_come => {
                 self.find_live(how, StatusCode::PlayStreamNotFound);
+                return;
+            }
+            Found::Nothing => {
+                self.not_found();
                 return;
             }
         };
@@ -144,12 +148,17 @@ impl Player {
             self.begin_live(how);
             return;
         }
-        let name = self.name();
-        let why = match code {
-            StatusCode::PlayStreamNotFound => format!("There is no stream \"{name}\"."),
-            _ => format!("\"{name}\" cannot be reached now."),
-        };
-        self.fail_entry(code, why);
+        if code == StatusCode::PlayStreamNotFound {
+            self.not_found();
+        } else {
+            let why = format!("\"{}\" cannot be reached now.", self.name());
+            self.fail_entry(code, why);
+        }
+    }
+
+    fn not_found(&mut self) {
+        let why = format!("There is no stream \"{}\".", self.name());
+        self.fail_entry(StatusCode::PlayStreamNotFound, why);
     }
 
     fn seek_described(
@@ -240,7 +249,7 @@ impl Player {
         let stored = answer
             .ok()
             .and_then(|it| self.still_recorded(&it))
-            .filter(|stored| at < stored.end_ms);
+            .filter(|stored| stored.growing || at < stored.end_ms);
         match stored {
             Some(stored) => {
                 self.track = Some(Track::new(stored, stored.start_ms, None));
@@ -339,7 +348,13 @@ impl Player {
                 fresh: false,
             },
             Cue::After(at) => feed::after(&piece, at),
-            Cue::Behind(mark) => feed::behind(&piece, &mark),
+            Cue::Behind(mark) => feed::behind(&piece, &mark, track.stored.growing),
+        };
+        track.from = match cue {
+            Cue::Next => track.from,
+            // What the client has live may not be stored yet.
+            Cue::Behind(mark) if track.stored.growing => mark.offset.next(),
+            _ => piece.first,
         };
         let feed = Feed::new(piece, place);
         let position = feed.position();
@@ -360,7 +375,7 @@ impl Player {
         {
             // Nothing new: ask less often.
             let piece = feed.piece();
-            (track.next, track.from) = (piece.next, piece.next);
+            (track.next, track.from) = (piece.next, track.from.max(piece.next));
             track.position = track.position.max(piece.end_ms);
             let wait = self.tail_wait.saturating_mul(2).min(TAIL_WAITS.1);
             self.wait_at_tail(now, wait);

@@ -194,7 +194,7 @@ impl Player {
                 return;
             }
         };
-        let stored = match found(change.entry.start, &description, live_here) {
+        let stored = match found(&change.entry, &description, live_here) {
             Found::Stored(stored) => stored,
             Found::Live => {
                 change.entry.start = PlayStart::Live;
@@ -319,6 +319,7 @@ impl Player {
             PlayLength::All | PlayLength::OneFrame => None,
         };
         track.mark = None;
+        track.from = piece.first;
         let place = FeedPlace { index, fresh: true };
         self.stage = Stage::Sending(Feed::new(piece, place));
         self.entry = Some(Entry {

@@ -19,6 +19,8 @@ pub(crate) struct Entry {
     pub(crate) length: PlayLength,
     /// Everything at once, without regard to time.
     pub(crate) untimed: bool,
+    /// Somebody may publish it: a stream that is not there may be waited for.
+    pub(crate) may_come: bool,
 }
 
 impl Entry {
@@ -30,7 +32,13 @@ impl Entry {
             start: PlayStart::default(),
             length: PlayLength::default(),
             untimed: false,
+            may_come: true,
         }
+    }
+
+    /// Whether it is waited for if nothing is there.
+    pub(super) fn waits(&self) -> bool {
+        self.start == PlayStart::LiveOrRecorded && self.may_come
     }
 }
 

@@ -7,15 +7,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use headwater_media::frame::FrameKind;
+use headwater_media::frame::{FrameKind, Offset};
 
 use crate::hub::SHARED_STREAM_ID;
-use crate::recorded::{Piece, PieceFrame};
+use crate::recorded::{Follows, Piece, PieceFrame};
 
 /// A frame that was sent, so that it can be found again in another form of the same stream: a recording that became a file has other
 /// offsets, but the same frames at the same times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
+    /// Where it stood in the form in which it was sent.
+    pub(crate) offset: Offset,
     pub(crate) kind: FrameKind,
     /// Milliseconds.
     pub(crate) timestamp: u64,
@@ -26,10 +28,17 @@ pub(crate) struct Mark {
 impl Mark {
     fn of(frame: &PieceFrame) -> Self {
         Self {
+            offset: frame.offset,
             kind: frame.kind,
             timestamp: frame.timestamp,
             length: frame.payload_length,
         }
+    }
+
+    /// Whether it is this frame, wherever it stands.
+    fn is(&self, frame: &PieceFrame) -> bool {
+        (self.kind, self.timestamp, self.length)
+            == (frame.kind, frame.timestamp, frame.payload_length)
     }
 }
 
@@ -42,12 +51,10 @@ pub(super) struct Place {
     pub(super) fresh: bool,
 }
 
-/// Behind the last frame that was sent, in a piece that should hold it.
-pub(super) fn behind(piece: &Piece, mark: &Mark) -> Place {
-    let known = piece
-        .frames
-        .iter()
-        .rposition(|frame| Mark::of(frame) == *mark);
+/// Behind the last frame that was sent, in a piece that should hold it. `grows`: of a recording in which frames stand where they stand
+/// in the live stream.
+pub(super) fn behind(piece: &Piece, mark: &Mark, grows: bool) -> Place {
+    let known = piece.frames.iter().rposition(|frame| mark.is(frame));
     if let Some(known) = known {
         return Place {
             index: known + 1,
@@ -63,6 +70,13 @@ pub(super) fn behind(piece: &Piece, mark: &Mark) -> Place {
         return Place {
             index: 0,
             fresh: true,
+        };
+    }
+    if grows && piece.follows == Follows::Live && piece.next <= mark.offset {
+        // It was sent live, and is not stored yet.
+        return Place {
+            index: piece.frames.len(),
+            fresh: false,
         };
     }
     // Something else is stored now.

@@ -77,7 +77,10 @@ impl Session {
         let application = self.application.as_ref()?;
         let (code, description) = match application.stream(name) {
             Ok(stream) if application.policy.play => {
-                return Some(Entry::new(name, std::sync::Arc::new(stream)));
+                return Some(Entry {
+                    may_come: application.policy.publish,
+                    ..Entry::new(name, std::sync::Arc::new(stream))
+                });
             }
             Ok(_) => {
                 let description = format!("The application {} has no players.", application.name);

@@ -75,7 +75,10 @@ fn a_recording_in_which_nothing_happens_is_asked_for_less_and_less() {
 fn watching() -> Stage {
     let mut stage = Stage::new([("show", Library::growing(b'S', 60_000))]);
     stage.watch_live("show");
+    let frames = &stage.library["show"].frames;
+    let sent = |it: &&headwater_media::frame::Frame| it.timestamp == 50_000;
     stage.live_mark = Some(Mark {
+        offset: frames.iter().find(sent).unwrap().offset,
         kind: FrameKind::Video,
         timestamp: 50_000,
         length: 5_000,
@@ -107,6 +110,28 @@ fn a_live_viewer_that_pauses_goes_on_where_it_was() {
         assert_eq!((kind, time), first, "paused at {at}");
         assert_eq!(stage.live, ["pause true", "leave"]);
     }
+}
+
+#[test]
+fn what_was_sent_live_and_is_not_stored_yet_is_not_sent_again() {
+    let mut stage = watching();
+    stage
+        .library
+        .insert("show".to_owned(), Library::growing(b'S', 48_500));
+    stage.joins = true;
+    stage.pause(true, 50_000.0);
+    stage.pause(false, 50_000.0);
+    assert_eq!(stage.take_frames(), []);
+    let next = stage.live_mark.unwrap().offset.next();
+    assert_eq!(
+        stage.live,
+        [
+            "pause true".to_owned(),
+            "leave".to_owned(),
+            format!("join at {next}")
+        ]
+    );
+    assert!(!stage.player.is_needed());
 }
 
 #[test]

@@ -242,6 +242,26 @@ fn what_is_played_depends_on_the_start_and_on_what_there_is() {
 }
 
 #[test]
+fn where_nobody_publishes_nothing_is_waited_for() {
+    let away = Library {
+        failure: Some(RecordedError::Unavailable("away".into())),
+        ..Library::file(b'F', 5_000)
+    };
+    let mut stage = Stage::new([("away", away)]);
+    stage.may_come = false;
+    for (name, code) in [
+        ("nothing", "NetStream.Play.StreamNotFound"),
+        ("away", "NetStream.Play.Failed"),
+    ] {
+        for start in [PlayStart::LiveOrRecorded, PlayStart::At(0)] {
+            stage.play(name, start);
+            assert_eq!(stage.take_said(), [code], "{name}");
+        }
+    }
+    assert_eq!(stage.live, [""; 0]);
+}
+
+#[test]
 fn what_this_edge_plays_is_live_whatever_the_origin_says() {
     let nothing = Library {
         frames: Vec::new(),

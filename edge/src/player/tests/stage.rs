@@ -46,6 +46,8 @@ pub(super) struct Stage {
     /// Whether the live side holds every frame.
     pub(super) joins: bool,
     pub(super) live_here: bool,
+    /// Whether somebody may publish.
+    pub(super) may_come: bool,
     /// Whether the stream turns out to be live although nothing else said so.
     pub(super) found_live: bool,
     pub(super) live_mark: Option<Mark>,
@@ -90,6 +92,7 @@ impl Stage {
             joins: false,
             live_here: false,
             found_live: false,
+            may_come: true,
             live_mark: None,
             budget: usize::MAX,
             came: Vec::new(),
@@ -303,6 +306,7 @@ impl Stage {
                         request.reset,
                         PlayReset::AppendUntimed | PlayReset::ResetUntimed
                     ),
+                    may_come: self.may_come,
                     ..Entry::new(request.name.as_str(), stream(&request.name))
                 };
                 self.player.play(entry, request.reset.resets());
