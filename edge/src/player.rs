@@ -19,7 +19,8 @@
 //! - A question to the cluster has a number; an answer to any but the newest one is dropped, so a client that changes its mind as
 //!   often as it likes gets what it wanted last.
 //! - A viewer holds one piece while it is sent, and none while it rests or is paused; a full socket is no error.
-//! - Timestamps are the stream's own, recorded and live alike: no frame is sent twice or left out where a viewer goes from one to the
+//! - Timestamps are the stream's own, recorded and live alike, but for a client that begins in the middle of a file, which counts from
+//!   there as with Adobe's server, until it seeks. No frame is sent twice or left out where a viewer goes from one to the
 //!   other, but for what it asked to have again.
 //!
 //! # What it does not do

@@ -350,6 +350,13 @@ impl Player {
             Cue::After(at) => feed::after(&piece, at),
             Cue::Behind(mark) => feed::behind(&piece, &mark, track.stored.growing),
         };
+        self.wishes.shift = match (cue, self.entry.as_ref().map(|entry| entry.start)) {
+            // Adobe's server counts from where a client began, and clients that resume a download count on it; after a seek
+            // it does not, and in a recording that grows the live stream follows, which has one time for all.
+            (Cue::Begin(_), Some(PlayStart::At(1..))) if !track.stored.growing => track.begin,
+            (Cue::Begin(_) | Cue::Seek(_), _) => 0,
+            _ => self.wishes.shift,
+        };
         track.from = match cue {
             Cue::Next => track.from,
             // What the client has live may not be stored yet.

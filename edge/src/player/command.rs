@@ -78,6 +78,11 @@ impl Player {
     /// the live play has sent, if it is the live stream that is played.
     pub(crate) fn pause(&mut self, now: Duration, paused: bool, at: u64, live: Option<Mark>) {
         let name = self.name().to_owned();
+        let at = if at > 0 && !self.live {
+            at.saturating_add(self.wishes.shift)
+        } else {
+            at
+        };
         if paused {
             self.tell(Notice::Paused { name });
             if self.paused.is_some() || self.entry.is_none() {

@@ -116,6 +116,8 @@ pub(super) struct Wishes {
     pub(super) video: bool,
     /// Video only from the next key frame on.
     pub(super) await_key: bool,
+    /// Media time that the client calls 0, in milliseconds.
+    pub(super) shift: u64,
 }
 
 impl Wishes {
@@ -125,11 +127,18 @@ impl Wishes {
             audio: true,
             video: true,
             await_key: false,
+            shift: 0,
         }
     }
 
+    /// Media time as the client counts it: what comes before its beginning is at its beginning.
+    fn time(&self, timestamp: u64) -> u64 {
+        timestamp.saturating_sub(self.shift)
+    }
+
     fn everything(&self) -> bool {
-        self.audio && self.video && !self.await_key && self.stream_id == SHARED_STREAM_ID
+        let plain = self.stream_id == SHARED_STREAM_ID && self.shift == 0;
+        plain && self.audio && self.video && !self.await_key
     }
 
     fn take(&mut self, frame: &PieceFrame) -> bool {
@@ -220,7 +229,7 @@ impl Feed {
     ) -> (Sent, Reached) {
         let mut sent = Sent::default();
         if self.index < self.piece.frames.len() && std::mem::take(&mut self.fresh) {
-            sent.bytes += self.introduce(wishes.stream_id, out);
+            sent.bytes += self.introduce(wishes, out);
         }
         let piece = Arc::clone(&self.piece);
         let has_video = piece
@@ -253,7 +262,7 @@ impl Feed {
                 run = self.index;
                 let wanted = (!one || picture || frame.is_header()) && wishes.take(frame);
                 if wanted {
-                    push_one(&piece, frame, wishes.stream_id, self.index - 1, out);
+                    push_one(&piece, frame, wishes, self.index - 1, out);
                 }
                 wanted
             };
@@ -275,10 +284,10 @@ impl Feed {
     }
 
     /// Codec headers and metadata for a decoder that starts here.
-    fn introduce(&self, stream_id: u32, out: &mut VecDeque<Bytes>) -> usize {
+    fn introduce(&self, wishes: &Wishes, out: &mut VecDeque<Bytes>) -> usize {
         let mut bytes = 0;
         for header in self.piece.preface_at(self.index).iter() {
-            let (first, rest) = header.before(stream_id, self.position());
+            let (first, rest) = header.before(wishes.stream_id, wishes.time(self.position()));
             bytes += first.len() + rest.len();
             push(out, first);
             push(out, rest);
@@ -296,14 +305,15 @@ fn push(out: &mut VecDeque<Bytes>, bytes: Bytes) {
 fn push_one(
     piece: &Piece,
     frame: &PieceFrame,
-    stream_id: u32,
+    wishes: &Wishes,
     index: usize,
     out: &mut VecDeque<Bytes>,
 ) {
-    if stream_id == SHARED_STREAM_ID {
+    if wishes.stream_id == SHARED_STREAM_ID && wishes.shift == 0 {
         push(out, piece.span(index..index + 1));
     } else {
-        let (first, rest) = piece.rewritten(frame, stream_id, frame.timestamp);
+        let time = wishes.time(frame.timestamp);
+        let (first, rest) = piece.rewritten(frame, wishes.stream_id, time);
         push(out, first);
         push(out, rest);
     }

@@ -15,6 +15,7 @@ fn media_is_sent_ahead_of_the_viewer_by_its_buffer() {
     for (buffer, ahead) in [(0, 2_000), (100, 2_000), (3_000, 3_000), (30_000, 30_000)] {
         let mut stage = Stage::new([("film", Library::file(b'F', 120_000))]);
         stage.play("film", PlayStart::At(10_000));
+        stage.counts_from = 10_000;
         stage.set_buffer(buffer);
         let mut sent = 0;
         for second in 0..60 {

@@ -94,6 +94,7 @@ fn a_pause_in_the_middle_of_a_piece_goes_on_there() {
 fn a_client_that_pauses_before_it_begins_sees_the_first_picture() {
     let mut stage = Stage::new([("film", Library::file(b'F', 6_000))]);
     stage.prompt = false;
+    stage.counts_from = 2_500;
     stage.play("film", PlayStart::At(2_500));
     stage.pause(true, 0.0);
     stage.answer();
@@ -102,6 +103,21 @@ fn a_client_that_pauses_before_it_begins_sees_the_first_picture() {
     stage.prompt = true;
     stage.pause(false, 2_000.0);
     assert_eq!(stage.take_frames()[..2], [('a', 2_000), ('a', 2_050)]);
+}
+
+#[test]
+fn a_client_that_began_in_the_middle_counts_from_there() {
+    let mut stage = Stage::new([("film", Library::file(b'F', 60_000))]);
+    stage.play("film", PlayStart::At(10_000));
+    stage.counts_from = 10_000;
+    stage.take();
+    stage.pause(true, 1_230.0);
+    stage.pause(false, 1_230.0);
+    assert_eq!(stage.take_frames()[..2], [('a', 11_250), ('v', 11_300)]);
+    // After a seek media time is the stream's own.
+    stage.seek(30_000.0);
+    stage.counts_from = 0;
+    assert_eq!(stage.take_frames()[0], ('K', 30_000));
 }
 
 #[test]

@@ -97,6 +97,7 @@ fn the_end_that_was_asked_for_holds() {
     let mut stage = Stage::new([("film", Library::file(b'F', 20_000))]);
     let length = PlayLength::Milliseconds(5_000);
     stage.play_with("film", PlayStart::At(1_000), length, PlayReset::Reset);
+    stage.take();
     stage.seek(5_000.0);
     stage.pass(30_000);
     let frames = stage.take_frames();

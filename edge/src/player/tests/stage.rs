@@ -46,6 +46,8 @@ pub(super) struct Stage {
     /// Whether the live side holds every frame.
     pub(super) joins: bool,
     pub(super) live_here: bool,
+    /// Media time that the client counts from.
+    pub(super) counts_from: u64,
     /// Whether somebody may publish.
     pub(super) may_come: bool,
     /// Whether the stream turns out to be live although nothing else said so.
@@ -93,6 +95,7 @@ impl Stage {
             live_here: false,
             found_live: false,
             may_come: true,
+            counts_from: 0,
             live_mark: None,
             budget: usize::MAX,
             came: Vec::new(),
@@ -202,8 +205,9 @@ impl Stage {
     pub(super) fn take_frames(&mut self) -> Vec<(char, u64)> {
         let frames = self.take().into_iter().filter_map(|it| match it {
             Came::Frame(kind, _, said, timestamp) => {
-                assert_eq!(said, timestamp, "the frame is another");
-                Some((kind, timestamp))
+                let expected = said.saturating_sub(self.counts_from);
+                assert_eq!(timestamp, expected, "the frame is another");
+                Some((kind, said))
             }
             _ => None,
         });
