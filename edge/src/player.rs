@@ -32,7 +32,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use headwater_media::frame::Offset;
 use headwater_media::name::StreamName;
 use headwater_rtmp::command::{PlayLength, PlayStart};
 use headwater_rtmp::status::StatusCode;
@@ -49,6 +48,7 @@ mod notice;
 mod pace;
 #[cfg(test)]
 pub(crate) mod tests;
+mod track;
 
 pub(crate) use action::Action;
 use change::Change;
@@ -60,6 +60,7 @@ pub(crate) use feed::{Mark, Sent};
 pub(crate) use notice::{Notice, seconds};
 use pace::Clock;
 pub(crate) use pace::Pacing;
+use track::Track;
 
 /// How long a viewer at the tail of a recording waits before it asks for more of it: doubled each time that there is none.
 const TAIL_WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -134,53 +135,6 @@ enum Stage {
     Live,
     /// The last entry was played. The client may seek back.
     Ended,
-}
-
-/// A stored stream that is being played.
-#[derive(Debug)]
-struct Track {
-    stored: Stored,
-    clock: Clock,
-    /// Where the piece begins that is needed next, and its first frame that was not sent.
-    next: Offset,
-    from: Offset,
-    /// Media time up to which was sent, in milliseconds.
-    position: u64,
-    /// Media time at which the entry begins and ends for this viewer.
-    begin: u64,
-    until: Option<u64>,
-    mark: Option<Mark>,
-    /// Since when a piece cannot be had.
-    failing: Option<Duration>,
-    replaced: u8,
-}
-
-impl Track {
-    fn new(stored: Stored, begin: u64, until: Option<u64>) -> Self {
-        Self {
-            stored,
-            clock: Clock::start(Duration::ZERO, begin),
-            next: Offset::default(),
-            from: Offset::default(),
-            position: begin,
-            begin,
-            until,
-            mark: None,
-            failing: None,
-            replaced: 0,
-        }
-    }
-
-    /// Milliseconds of media from the entry's beginning to its end.
-    fn duration_ms(&self) -> u64 {
-        let end = self.until.unwrap_or(u64::MAX);
-        let stored = self.stored.end_ms.max(self.position);
-        end.min(stored).saturating_sub(self.begin)
-    }
-
-    fn is_over(&self) -> bool {
-        self.until.is_some_and(|until| self.position >= until)
-    }
 }
 
 /// A pause.
