@@ -11,7 +11,7 @@ use super::error::ArchiveError;
 use super::load::limited;
 
 /// The largest object that is read because it stands where ours was to go, in bytes: far above any segment.
-const MAX_FOREIGN: u64 = 1 << 30;
+const MAX_FOREIGN: u64 = 256 << 20;
 
 /// What became of a put.
 #[derive(Debug)]

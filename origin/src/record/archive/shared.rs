@@ -59,6 +59,8 @@ pub(super) struct Held {
     pub(super) end_ms: u64,
     /// When it came.
     pub(super) since: Instant,
+    /// Bytes that it takes here or in a segment, with what is in force where it begins a piece.
+    pub(super) cost: usize,
     /// Set where it begins a piece.
     pub(super) point: Option<Box<HeldPoint>>,
 }
@@ -72,6 +74,8 @@ pub(super) struct HeldPoint {
 
 impl Held {
     pub(super) fn new(frame: Frame, step: Step, preface: Vec<Frame>, since: Instant) -> Self {
+        let in_force: usize = preface.iter().map(cost).sum();
+        let cost = cost(&frame).saturating_add(in_force);
         let point = step.begins.map(|state| {
             Box::new(HeldPoint {
                 first_start: step.starts.then_some(step.ms),
@@ -85,13 +89,9 @@ impl Held {
             ms: step.ms,
             end_ms: step.end_ms,
             since,
+            cost,
             point,
         }
-    }
-
-    /// Bytes that it takes. What is in force is held anyway, but for a moment after it was replaced.
-    pub(super) fn cost(&self) -> usize {
-        cost(&self.frame)
     }
 }
 
@@ -184,7 +184,7 @@ impl State {
         if self.tail_start.is_none() {
             self.tail_start = Some((held.frame.offset, held.ms));
         }
-        self.held += held.cost();
+        self.held += held.cost;
         self.tail_bytes += held.frame.payload.len() as u64;
         self.tail.push_back(held);
     }
@@ -207,7 +207,7 @@ impl State {
                 break;
             };
             self.base += 1;
-            self.held -= held.cost();
+            self.held -= held.cost;
             self.tail_bytes -= held.frame.payload.len() as u64;
         }
         while self
@@ -217,6 +217,11 @@ impl State {
         {
             self.points.pop_front();
         }
+    }
+
+    /// How many pieces there are.
+    pub(super) fn pieces(&self) -> usize {
+        self.index.points().len() + self.points.len()
     }
 
     /// How many frames have ever been in the tail.

@@ -26,6 +26,9 @@ use super::{Archives, keys};
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// The most pieces of a recording: seven weeks of two seconds each, and a bound on the index of one whose clock runs wild.
+const MAX_PIECES: usize = 1 << 21;
+
 /// What a sealed segment takes beyond its payloads, in bytes, for each frame.
 const RECORD_COST: usize = 48;
 
@@ -154,7 +157,8 @@ impl Writer {
     /// # Errors
     /// [`ArchiveError::Behind`] when more than [`held_bytes`](super::ArchiveConfig::held_bytes) would be held. Frames before that one
     /// are taken: [`next_offset`](Self::next_offset) tells. [`ArchiveError::Refused`] in the same way for a frame that follows with a
-    /// hole, unless [`skip_to`](Self::skip_to) allowed it, and for what cannot be stored. And why writing ended, if it did.
+    /// hole, unless [`skip_to`](Self::skip_to) allowed it, and for what cannot be stored. [`ArchiveError::Full`] for a recording that is
+    /// longer than any may be. And why writing ended, if it did.
     pub(crate) fn append(&mut self, frames: &[Frame]) -> Result<(), ArchiveError> {
         self.check_open()?;
         let now = Instant::now();
@@ -171,6 +175,9 @@ impl Writer {
             }
             if frame.payload.len() > MAX_PAYLOAD || frame.offset.sequence == u64::MAX {
                 return Err(ArchiveError::Refused("a frame that cannot be stored"));
+            }
+            if state.pieces() >= MAX_PIECES {
+                return Err(ArchiveError::Full("a recording has no more pieces".into()));
             }
             let held = state.held.saturating_add(cost(frame));
             if held > limit && !state.tail.is_empty() {
@@ -391,7 +398,7 @@ impl Writer {
             if at > 0 && held.point.is_some() {
                 cut = at;
             }
-            bytes = bytes.saturating_add(held.cost());
+            bytes = bytes.saturating_add(held.cost);
             if bytes > limit && at > 0 {
                 return if cut > 0 { cut } else { at };
             }
@@ -403,7 +410,13 @@ impl Writer {
         let shared = self.shared();
         let state = shared.state.read();
         let last = state.index.last().cloned().unwrap_or_default();
-        let bytes = |held: &Held| held.frame.payload.len() + RECORD_COST;
+        let bytes = |held: &Held| {
+            let in_force = held.point.iter().flat_map(|point| &point.preface);
+            let frames = in_force.chain([&held.frame]);
+            frames
+                .map(|frame| frame.payload.len() + RECORD_COST)
+                .sum::<usize>()
+        };
         let capacity = state.tail.iter().take(count).map(bytes).sum::<usize>() + 4_096;
         let header = self
             .owner

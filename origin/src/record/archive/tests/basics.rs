@@ -5,6 +5,7 @@ use object_store::{ObjectStoreExt, path::Path};
 
 use super::super::{ArchiveError, Listed};
 use super::support::*;
+use headwater_media::frame::{FrameFlags, FrameKind};
 
 #[tokio::test]
 async fn a_recording_is_written_and_read() {
@@ -175,6 +176,37 @@ async fn what_is_half_deleted_is_not_there() {
     // The number is not given again.
     let next = archives.create(&name("a"), "one").await.unwrap();
     assert!(next.generation() > generation);
+}
+
+/// Metadata is in force at every piece, and a clock that runs wild makes many.
+#[tokio::test]
+async fn what_is_in_force_does_not_make_endless_segments() {
+    let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
+    let archives = archives(&store, journal.path(), true);
+    let mut writer = archives.create(&name("a"), "one").await.unwrap();
+    let mut all = frames(1, 400, 0);
+    let mut metadata = all[0].payload.to_vec();
+    metadata.resize(3_000, 0);
+    all[0].payload = metadata.into();
+    for (at, frame) in all.iter_mut().enumerate() {
+        frame.timestamp = at as u64 * 1_000;
+        if frame.kind == FrameKind::Video {
+            frame.flags |= FrameFlags::KEY;
+        }
+    }
+    let mut from = 0;
+    while let Err(error) = writer.append(&all[from..]) {
+        assert!(matches!(error, ArchiveError::Behind { .. }), "{error:?}");
+        from = writer.next_offset().unwrap().sequence as usize;
+        writer.sync().await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let reader = writer.finish().await.unwrap();
+    check_pieces(&reader, &all).await;
+    for path in store.paths().await {
+        let size = store.raw().head(&Path::from(path)).await.unwrap().size;
+        assert!(size < 2 * config().segment_bytes as u64, "{size}");
+    }
 }
 
 #[tokio::test]
