@@ -7,7 +7,7 @@
 //! # Invariants
 //! - What was answered with success is found again after the process was killed or the machine lost power.
 //! - The newest file names every recording that is open, so that older ones may go as soon as their frames are stored.
-//! - Frames may be there more than once, never in another order: offsets tell.
+//! - Frames may be there more than once, and older ones behind younger ones: offsets tell.
 //! - What one recording cannot store does not keep the files of others for ever: it is asked to hand in again what it still needs
 //!   ([`Slot::must_carry`]), once it holds a file back that is [`CARRY_AFTER`] files old.
 //!
@@ -108,7 +108,7 @@ struct SlotState {
     live: bool,
     /// It is about to be gone: not found any more.
     closing: bool,
-    /// Where its frames are, oldest first.
+    /// Where its frames are, in the order in which they were written.
     chunks: VecDeque<Chunk>,
     /// Files that name it.
     named_in: BTreeSet<u64>,
@@ -308,9 +308,7 @@ impl Slot {
     pub(super) fn stored(&self, next: Offset) {
         let mut state = self.core.state.lock();
         if let Some(slot) = state.slots.get_mut(&self.id) {
-            while slot.chunks.front().is_some_and(|chunk| chunk.next <= next) {
-                slot.chunks.pop_front();
-            }
+            slot.chunks.retain(|chunk| chunk.next > next);
         }
     }
 

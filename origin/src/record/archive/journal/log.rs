@@ -207,6 +207,8 @@ impl Log {
             let opened: Vec<_> = state
                 .slots
                 .iter()
+                // What is closed here may be open under another number.
+                .filter(|(_, slot)| !slot.closing)
                 .map(|(id, slot)| (*id, slot.recording.clone()))
                 .collect();
             (number, opened)

@@ -66,7 +66,9 @@ fn replay_file(folder: &Path, number: u64, state: &mut State) -> io::Result<()> 
                 }
             }
             JournalEntry::Closed { recording } => {
-                if let Some(id) = known.remove(&recording) {
+                let closed = known.remove(&recording);
+                // Unless it was opened again, under another number.
+                if let Some(id) = closed.filter(|id| !known.values().any(|other| other == id)) {
                     state.slots.remove(&id);
                 }
             }
@@ -106,14 +108,16 @@ fn add(slot: &mut SlotState, file: u64, start: u64, end: u64, next: Offset) {
     });
 }
 
-/// Reads the frames of some chunks, those before `from` left out, and each only once.
+/// Reads the frames of some chunks, those before `from` left out, by their offsets and each only once.
+///
+/// Chunks need not be in order: frames that were carried over to a newer file stand behind younger ones, if only some of the older
+/// files could be removed before the process died.
 pub(super) fn read(
     folder: &Path,
     chunks: &[Chunk],
     from: Option<Offset>,
 ) -> io::Result<Vec<Frame>> {
     let mut frames: Vec<Frame> = Vec::new();
-    let mut next = from;
     for chunk in chunks {
         let mut file = File::open(file_path(folder, chunk.file))?;
         file.seek(SeekFrom::Start(chunk.place))?;
@@ -121,9 +125,8 @@ pub(super) fn read(
         let mut reader = JournalReader::at(source, chunk.place);
         while let Some((_, entry)) = reader.next_entry()? {
             if let JournalEntry::Frame { frame, .. } = entry
-                && next.is_none_or(|next| frame.offset >= next)
+                && from.is_none_or(|from| frame.offset >= from)
             {
-                next = Some(frame.offset.next());
                 frames.push(frame);
             }
         }
@@ -134,5 +137,7 @@ pub(super) fn read(
             ));
         }
     }
+    frames.sort_by_key(|frame| frame.offset);
+    frames.dedup_by_key(|frame| frame.offset);
     Ok(frames)
 }

@@ -193,6 +193,59 @@ async fn files_go_when_nobody_needs_them() {
     panic!("{:?} are left", files(folder.path()));
 }
 
+/// Frames were carried over to a newer file, and then only some of the older files were gone when the process died.
+#[tokio::test]
+async fn files_may_go_in_any_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = start(folder.path());
+    let a = journal.open(recording("a")).unwrap();
+    write(&a, 0..40, false).await;
+    write(&a, 40..80, false).await;
+    let old: Vec<_> = files(folder.path())
+        .into_iter()
+        .map(|name| (fs::read(folder.path().join(&name)).unwrap(), name))
+        .collect();
+    assert_eq!(old.len(), 2);
+    write(&a, 0..90, true).await;
+    settle(&journal).await;
+    journal.kill();
+    drop((a, journal));
+    for kept in 0..4 {
+        let copy = tempfile::tempdir().unwrap();
+        for name in files(folder.path()) {
+            fs::copy(folder.path().join(&name), copy.path().join(&name)).unwrap();
+        }
+        for (number, (data, name)) in old.iter().enumerate() {
+            if kept & (1 << number) != 0 {
+                fs::write(copy.path().join(name), data).unwrap();
+            }
+        }
+        let journal = start(copy.path());
+        let a = journal.open(recording("a")).unwrap();
+        assert_eq!(a.read(Some(offset(10))).unwrap(), frames(10..90), "{kept}");
+    }
+}
+
+/// Closed and opened again at once, while a new file begins.
+#[tokio::test]
+async fn a_recording_is_opened_again_while_it_is_closed() {
+    for round in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = start(folder.path());
+        let a = journal.open(recording("a")).unwrap();
+        // The file is full after some rounds.
+        write(&a, 0..10 + round * 3, false).await;
+        a.close();
+        let a = journal.open(recording("a")).unwrap();
+        write(&a, 100..110, false).await;
+        journal.kill();
+        drop((a, journal));
+        let journal = start(folder.path());
+        let a = journal.open(recording("a")).unwrap();
+        assert_eq!(a.read(Some(offset(100))).unwrap(), frames(100..110));
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_journal_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();

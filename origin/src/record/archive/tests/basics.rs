@@ -203,7 +203,8 @@ async fn what_is_in_force_does_not_make_endless_segments() {
     }
     let reader = writer.finish().await.unwrap();
     check_pieces(&reader, &all).await;
-    for path in store.paths().await {
+    let paths = store.paths().await;
+    for path in paths.into_iter().filter(|path| path.contains("/segments/")) {
         let size = store.raw().head(&Path::from(path)).await.unwrap().size;
         assert!(size < 2 * config().segment_bytes as u64, "{size}");
     }
