@@ -18,8 +18,6 @@ use headwater_media::frame::{Epoch, Frame, FrameFlags, FrameKind, Offset};
 use tokio::time::Instant;
 
 mod encoder;
-#[cfg(test)]
-mod tests;
 mod upload;
 
 use encoder::Survey;

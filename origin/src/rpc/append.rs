@@ -244,7 +244,7 @@ impl Publication<'_> {
                     Turn::GoOn
                 }
                 () = changed(self.recording.as_mut()) => {
-                    self.tell_status().await?;
+                    Box::pin(self.tell_status()).await?;
                     Turn::GoOn
                 }
                 message = inbound.message() => match message {
@@ -259,7 +259,8 @@ impl Publication<'_> {
             };
             match turn {
                 Turn::GoOn => {}
-                Turn::Closed => return self.stored().await,
+                // Rarely under way: no room is kept for it.
+                Turn::Closed => return Box::pin(self.stored()).await,
                 Turn::Done => return Ok(()),
             }
         }
@@ -277,7 +278,7 @@ impl Publication<'_> {
                     let _entered = opening.enter();
                     tracing::info!(epoch = epoch.0, next_sequence, "published");
                 }
-                let recorded = self.begin_recording(epoch).await;
+                let recorded = Box::pin(self.begin_recording(epoch)).await;
                 self.epoch = Some(epoch);
                 self.acknowledged = Some(match self.recording {
                     Some(_) => (next_sequence, 0),
@@ -289,7 +290,7 @@ impl Publication<'_> {
                     next_sequence,
                 };
                 answer(self.answers, Response::Accepted(accepted)).await?;
-                self.tell_status().await?;
+                Box::pin(self.tell_status()).await?;
                 Ok(Turn::GoOn)
             }
             PublisherEvent::Probe { token, timeout } => {
@@ -360,12 +361,22 @@ impl Publication<'_> {
         if progress.is_over() {
             self.recording = None;
         }
-        let Some((state, description)) = progress.status() else {
-            return Ok(());
-        };
-        if self.status == Some(state) {
-            return Ok(());
+        if progress.has_begun() && self.status.is_none() {
+            self.say_status(v1::RecordState::Started, String::new())
+                .await?;
         }
+        match progress.status() {
+            Some((state, _)) if self.status == Some(state) => Ok(()),
+            Some((state, description)) => self.say_status(state, description).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn say_status(
+        &mut self,
+        state: v1::RecordState,
+        description: String,
+    ) -> Result<(), Status> {
         self.status = Some(state);
         let status = v1::RecordStatus {
             state: state.into(),

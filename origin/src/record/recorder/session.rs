@@ -14,6 +14,8 @@ use super::failure::Failure;
 pub(crate) struct Progress {
     /// The first sequence of the epoch that is not durable, while the recording goes on.
     durable: u64,
+    /// Its publisher is to know that it began, also where it ended at once.
+    has_begun: bool,
     state: State,
 }
 
@@ -47,6 +49,11 @@ impl Progress {
         !matches!(self.state, State::Waiting | State::Recording { .. })
     }
 
+    /// Whether the publisher is to know that the recording began, before whatever else there is to know.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     /// What the publisher is to know, with a description; `None` before the first frame is stored.
     pub(crate) fn status(&self) -> Option<(RecordState, String)> {
         match &self.state {
@@ -72,6 +79,7 @@ impl Session {
     pub(crate) fn new(epoch: Epoch, first: u64) -> Self {
         let waiting = Progress {
             durable: first,
+            has_begun: false,
             state: State::Waiting,
         };
         Self {
@@ -128,6 +136,7 @@ impl Session {
     pub(crate) fn started(&self, announced: bool) {
         self.change(|progress| {
             if progress.state == State::Waiting {
+                progress.has_begun = announced;
                 progress.state = State::Recording { announced };
             }
         });
