@@ -10,6 +10,8 @@
 //! | [`steered`] | a client that does only what the test tells it |
 //! | [`judge`] | what was lost, repeated or late |
 //! | [`media`] | a clip made by ffmpeg, and the digests of what is in a file |
+//! | [`recorded`] | what is in a recorded file |
+//! | [`s3`] | an S3 server of others |
 //! | [`tools`] | programs of others, and what to do when they are missing |
 
 pub(crate) mod client;
@@ -18,6 +20,8 @@ pub(crate) mod judge;
 pub(crate) mod media;
 pub(crate) mod node;
 pub(crate) mod ports;
+pub(crate) mod recorded;
+pub(crate) mod s3;
 pub(crate) mod steered;
 pub(crate) mod tools;
 pub(crate) mod wait;

@@ -99,10 +99,15 @@ impl Steered {
 
     /// Publishes the stream of an address, on a new message stream.
     pub(crate) fn publish(url: &str) -> (Self, u32) {
+        Self::publish_as(url, PublishMode::Live)
+    }
+
+    /// Publishes the stream of an address in a certain mode.
+    pub(crate) fn publish_as(url: &str, mode: PublishMode) -> (Self, u32) {
         let mut publisher = Self::connect(url);
         let name = publisher.name.clone();
         let stream = publisher.create_stream();
-        publisher.tell(|session| session.publish(stream, &name, PublishMode::Live).map(drop));
+        publisher.tell(|session| session.publish(stream, &name, mode).map(drop));
         publisher.wait_status(stream, "NetStream.Publish.Start");
         (publisher, stream)
     }

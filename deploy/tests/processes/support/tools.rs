@@ -119,6 +119,16 @@ impl Tool {
         kill_process(Pid::from_child(&self.child), Signal::INT).expect("the signal is sent");
     }
 
+    /// SIGSTOP.
+    pub(crate) fn hang(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("the signal is sent");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn go_on(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("the signal is sent");
+    }
+
     /// Standard output and standard error.
     pub(crate) fn said(&self) -> String {
         self.said.lock().join("\n")

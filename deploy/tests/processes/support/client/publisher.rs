@@ -44,7 +44,12 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Begins to publish at an address, and waits until the server has agreed.
     pub(crate) fn start(url: &str, settings: Settings) -> Self {
-        let publisher = Self::spawn(url, settings);
+        Self::start_as(url, settings, PublishMode::Live)
+    }
+
+    /// Begins to publish and have recorded, and waits until the server has agreed.
+    pub(crate) fn start_as(url: &str, settings: Settings, mode: PublishMode) -> Self {
+        let publisher = Self::spawn_as(url, settings, mode);
         until(
             &format!("{url} is published"),
             Duration::from_secs(10),
@@ -59,9 +64,19 @@ impl Publisher {
 
     /// Begins to publish, and waits for nothing.
     pub(crate) fn spawn(url: &str, settings: Settings) -> Self {
+        Self::spawn_as(url, settings, PublishMode::Live)
+    }
+
+    fn spawn_as(url: &str, settings: Settings, mode: PublishMode) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let stop = CancellationToken::new();
-        let running = run(url.to_owned(), settings, Arc::clone(&state), stop.clone());
+        let running = run(
+            url.to_owned(),
+            settings,
+            mode,
+            Arc::clone(&state),
+            stop.clone(),
+        );
         let task = runtime().spawn({
             let state = Arc::clone(&state);
             async move {
@@ -99,6 +114,14 @@ impl Publisher {
     /// Why it ended, if it did.
     pub(crate) fn ended(&self) -> Option<String> {
         self.state.lock().ended.clone()
+    }
+
+    /// Waits until a status has come.
+    pub(crate) fn wait_status(&self, code: &str, limit: Duration) {
+        until(&format!("{}: {code}", self.url), limit, || {
+            self.assert_connected();
+            self.statuses().iter().any(|found| found == code)
+        });
     }
 
     /// The status codes that came, in order.
@@ -140,13 +163,14 @@ impl Drop for Publisher {
 async fn run(
     url: String,
     settings: Settings,
+    mode: PublishMode,
     state: Arc<Mutex<State>>,
     stop: CancellationToken,
 ) -> Result<(), ClientError> {
     let mut stream = SyntheticStream::new(settings).expect("settings in range");
     let (mut connection, name) = Connection::open(&url).await?;
     let id = connection.create_stream().await?;
-    connection.session.publish(id, &name, PublishMode::Live)?;
+    connection.session.publish(id, &name, mode)?;
     while !state.lock().publishing {
         note(connection.next_event().await?, &state);
     }

@@ -1,0 +1,175 @@
+//! A live show that is recorded: its viewers go back in it, and come to the live end again.
+
+use std::time::Duration;
+
+use headwater_media::frame::FrameKind::{Audio, Video};
+use headwater_rtmp::command::{PlayStart, PublishMode};
+
+use crate::a_cluster_carries_live_streams::light;
+use crate::support::client::{Publisher, Sent, Viewer};
+use crate::support::cluster::Cluster;
+use crate::support::judge::{assert_no_loss, median};
+use crate::support::media::assert_same;
+use crate::support::steered::{Came, Steered, assert_decodable, frames};
+use crate::support::wait::pause;
+
+/// How long the show has run before anybody goes back in it.
+const HISTORY: Duration = Duration::from_secs(8);
+
+struct Stage {
+    cluster: Cluster,
+    publisher: Publisher,
+}
+
+impl Stage {
+    fn start() -> Self {
+        let mut cluster = Cluster::start(1, 2);
+        let url = cluster.url(0, "show");
+        let publisher = Publisher::start_as(&url, light(), PublishMode::Record);
+        publisher.wait_status("NetStream.Record.Start", Duration::from_secs(10));
+        pause(HISTORY);
+        Self { cluster, publisher }
+    }
+}
+
+fn ids(sent: &[Sent]) -> Vec<crate::support::client::FrameId> {
+    sent.iter().map(|frame| frame.id).collect()
+}
+
+#[test]
+fn who_comes_late_sees_it_from_the_beginning_and_catches_up() {
+    let mut stage = Stage::start();
+    let url = stage.cluster.url(1, "show");
+    let viewer = Viewer::spawn(&url, PlayStart::At(0));
+    // Everything that was before arrives faster than it happened, then it goes on live.
+    viewer.wait_for(stage.publisher.count() + 100, Duration::from_secs(30));
+    let sent = stage.publisher.finish();
+    viewer.wait_for_frame(sent.last().expect("frames").id, Duration::from_secs(10));
+    let got: Vec<_> = viewer.received().iter().map(|frame| frame.id).collect();
+    assert_same("the late viewer", &got, &ids(&sent));
+}
+
+#[test]
+fn after_a_pause_it_goes_on_where_it_stopped_and_a_seek_to_the_end_is_live() {
+    let mut stage = Stage::start();
+    let url = stage.cluster.url(1, "show");
+    let live = Viewer::start(&url);
+    let mut player = Steered::connect(&url);
+    let stream = player.create_stream();
+    player.tell(|session| session.set_buffer_length(stream, 100));
+    player.play(stream, "show", PlayStart::Live);
+    player.wait_frames(0, stream, Video, 60);
+    let last = |came: &[Came]| {
+        came.iter().rev().find_map(|it| match it {
+            Came::Frame { timestamp, .. } => Some(*timestamp),
+            _ => None,
+        })
+    };
+    let stopped = last(player.came()).expect("frames");
+    player.tell(|session| session.pause(stream, true, f64::from(stopped)));
+    player.wait_status(stream, "NetStream.Pause.Notify");
+    player.read_for(Duration::from_secs(5));
+    let before = frames(player.came(), stream, Video);
+    player.tell(|session| session.pause(stream, false, f64::from(stopped)));
+    player.wait_status(stream, "NetStream.Unpause.Notify");
+    let mark = player.mark();
+    player.wait_frames(mark, stream, Video, 60);
+    let after = frames(player.since(mark), stream, Video);
+    let newest = before.last().expect("video").0;
+    assert!(
+        after[0].0 <= newest + 1,
+        "{} after {newest}: something was left out",
+        after[0].0
+    );
+
+    // Far beyond the end.
+    let mark = player.mark();
+    player.tell(|session| session.seek(stream, 1e9));
+    player.wait_since(mark, "the seek", Duration::from_secs(5), |came| {
+        came.iter()
+            .any(|it| it.says(stream, "NetStream.Seek.Notify"))
+    });
+    let mark = player.mark();
+    player.wait_frames(mark, stream, Video, 90);
+    let video = frames(player.since(mark), stream, Video);
+    assert_decodable("live again", &video);
+    let sent = stage.publisher.sent();
+    let newest = sent.iter().rev().find(|it| it.id.kind == Video);
+    let newest = newest.expect("video").id.number;
+    let behind = newest - video.last().expect("video").0;
+    assert!(behind < 30, "{behind} frames behind the publisher");
+    let audio = frames(player.since(mark), stream, Audio);
+    assert!(audio.is_sorted_by(|one, next| next.0 == one.0 + 1));
+    live.assert_connected();
+}
+
+#[test]
+fn at_the_live_end_it_costs_no_latency() {
+    let mut stage = Stage::start();
+    let url = stage.cluster.url(1, "show");
+    let late = Viewer::spawn(&url, PlayStart::At(0));
+    late.wait_for(stage.publisher.count() + 60, Duration::from_secs(30));
+    let live = Viewer::start(&url);
+    live.wait_for(150, Duration::from_secs(20));
+    let sent = stage.publisher.finish();
+    let newest = sent.last().expect("frames").id;
+    for viewer in [&late, &live] {
+        viewer.wait_for_frame(newest, Duration::from_secs(10));
+    }
+    let latencies = |viewer: &Viewer| {
+        let received = viewer.received();
+        let newest = &received[received.len().saturating_sub(100)..];
+        newest.iter().map(|frame| frame.latency).collect::<Vec<_>>()
+    };
+    let (late_median, live_median) = (median(&latencies(&late)), median(&latencies(&live)));
+    println!(
+        "latency of one who came from behind {late_median:?}, of a live viewer {live_median:?}"
+    );
+    assert!(
+        late_median < live_median + Duration::from_millis(50),
+        "{late_median:?} against {live_median:?}"
+    );
+    assert_no_loss("the late viewer", &sent, &late.received());
+}
+
+#[test]
+fn seeking_back_and_forth_lands_on_key_frames() {
+    let mut stage = Stage::start();
+    let url = stage.cluster.url(1, "show");
+    let mut player = Steered::connect(&url);
+    let stream = player.create_stream();
+    player.tell(|session| session.set_buffer_length(stream, 500));
+    player.play(stream, "show", PlayStart::Live);
+    player.wait_frames(0, stream, Video, 10);
+    for to in [0.0, 3_200.0, 1_000.0, 6_900.0, 0.0] {
+        let mark = player.mark();
+        player.tell(|session| session.seek(stream, to));
+        player.wait_since(mark, "the seek", Duration::from_secs(5), |came| {
+            came.iter()
+                .any(|it| it.says(stream, "NetStream.Seek.Notify"))
+        });
+        let told = mark
+            + player
+                .since(mark)
+                .iter()
+                .position(|it| it.says(stream, "NetStream.Seek.Notify"))
+                .expect("the notice");
+        player.wait_frames(told, stream, Video, 20);
+        let came = player.since(told);
+        assert_decodable(
+            &format!("after the seek to {to}"),
+            &frames(came, stream, Video),
+        );
+        let first = came.iter().find_map(|it| match it {
+            Came::Frame { timestamp, id, .. } if id.kind == Video => Some(f64::from(*timestamp)),
+            _ => None,
+        });
+        let first = first.expect("video");
+        // A key frame each half second.
+        assert!(
+            first <= to + 1.0 && to - first < 600.0,
+            "{first} instead of {to}"
+        );
+    }
+    stage.publisher.assert_connected();
+}

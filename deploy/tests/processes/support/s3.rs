@@ -1,0 +1,106 @@
+//! An S3 server of others: moto's, from PyPI.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::node::get;
+use super::ports::Port;
+use super::tools::Tool;
+use super::wait::until;
+
+/// The bucket that is there.
+const BUCKET: &str = "recordings";
+
+/// A server with one bucket. It ends with the value.
+pub(crate) struct S3 {
+    address: SocketAddr,
+    server: Tool,
+}
+
+impl S3 {
+    /// Starts a server and makes its bucket.
+    pub(crate) fn start() -> Self {
+        let port = Port::reserve();
+        let address: SocketAddr = ([127, 0, 0, 1], port.number()).into();
+        drop(port);
+        let python = std::env::var_os("HEADWATER_TEST_PYTHON").map_or_else(
+            || {
+                PathBuf::from(concat!(
+                    env!("CARGO_MANIFEST_DIR"),
+                    "/../.test-tools/python/bin/python"
+                ))
+            },
+            PathBuf::from,
+        );
+        let mut server = Tool::spawn(
+            Command::new(python)
+                .args(["-m", "moto.server", "-H", "127.0.0.1", "-p"])
+                .arg(address.port().to_string()),
+        );
+        until("the S3 server answers", Duration::from_secs(30), || {
+            assert!(server.is_running(), "{}", server.said());
+            get(address, "/moto-api/").is_ok()
+        });
+        let made = put(address, &format!("/{BUCKET}"));
+        assert!(made.starts_with("HTTP/1.1 200"), "{made}");
+        Self { address, server }
+    }
+
+    /// Flags of an origin that keeps its recordings here.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        [
+            format!("origin.storage.url=s3://{BUCKET}"),
+            format!("origin.storage.endpoint=http://{}", self.address),
+            "origin.storage.region=us-east-1".to_owned(),
+            "origin.storage.access_key_id=test".to_owned(),
+            "origin.storage.secret_access_key=test".to_owned(),
+            "origin.storage.allow_http=true".to_owned(),
+        ]
+        .into_iter()
+        .flat_map(|flag| ["--set".to_owned(), flag])
+        .collect()
+    }
+
+    /// An object, if it is there.
+    pub(crate) fn object(&self, path: &str) -> Option<Vec<u8>> {
+        let (head, body) = request(self.address, "GET", &format!("/{BUCKET}/{path}"));
+        head.starts_with("HTTP/1.1 200").then_some(body)
+    }
+
+    /// Makes the server hang.
+    pub(crate) fn hang(&self) {
+        self.server.hang();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(&self) {
+        self.server.go_on();
+    }
+}
+
+fn put(address: SocketAddr, path: &str) -> String {
+    request(address, "PUT", path).0
+}
+
+/// An HTTP request with a signature that nobody checks: head and body of the answer.
+fn request(address: SocketAddr, method: &str, path: &str) -> (String, Vec<u8>) {
+    use std::io::{Read, Write};
+
+    let mut stream = std::net::TcpStream::connect(address).expect("the S3 server");
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n"
+    )
+    .expect("a request");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    let end = answer
+        .windows(4)
+        .position(|part| part == b"\r\n\r\n")
+        .expect("a head");
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    (head, answer[end + 4..].to_vec())
+}
