@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headwater_node::address::ListenAddress;
-use headwater_node::section;
 use headwater_node::tls::TlsSection;
+use headwater_node::{choice, section};
 
 use crate::player::Pacing;
 
@@ -114,6 +114,20 @@ section! {
     }
 }
 
+choice! {
+    /// What becomes of a published stream.
+    pub enum RecordPolicy {
+        /// What the publisher asks for: encoders mostly ask for a live stream.
+        AsAsked = "as-asked",
+        /// Every stream is recorded anew: a recording of that name is replaced.
+        Record = "record",
+        /// Every stream is recorded, behind what was recorded under that name before.
+        Append = "append",
+        /// Nothing is recorded, whatever the publisher asks for.
+        Never = "never",
+    }
+}
+
 section! {
     /// How recordings and files are sent to viewers.
     pub struct PlaybackSection {
@@ -132,6 +146,9 @@ section! {
         pub publish: bool = true,
         /// Whether clients may play.
         pub play: bool = true,
+        /// What is recorded: "as-asked" by the publisher, "record" (everything, anew), "append" (everything, behind what
+        /// there is), "never".
+        pub record: RecordPolicy = RecordPolicy::AsAsked,
         /// How long frames wait at the edge so that viewers get several with one send, in milliseconds: less processor time
         /// for more latency. 0: each video frame is sent as it comes, and audio goes with it.
         pub flush_ms: u64 = 0 => 0..=350,

@@ -9,6 +9,7 @@ use headwater_rtmp::command::{DataKind, PublishMode, PublishRequest};
 use headwater_rtmp::server::MediaFrame;
 use tokio::sync::oneshot;
 
+use crate::config::RecordPolicy;
 use crate::upstream::append::{self, Refusal};
 use crate::upstream::publication::MediaMessage;
 
@@ -56,6 +57,7 @@ impl Session {
                 return;
             }
         };
+        let mode = mode(application.policy.record, request.mode);
         let (media, media_receiver) = mpsc::channel(MEDIA_QUEUE);
         let (events_sender, events) = mpsc::unbounded_channel();
         self.publishing
@@ -64,12 +66,12 @@ impl Session {
             stream_id: request.stream_id,
             name: request.name,
             media: Some(media),
-            is_recorded: request.mode != PublishMode::Live,
+            is_recorded: mode != v1::PublishMode::Live,
             events,
         });
         let ask = append::PublishRequest {
             name,
-            mode: mode(request.mode),
+            mode,
             client: self.peer.to_string(),
         };
         let shared = &self.worker.shared;
@@ -201,12 +203,20 @@ impl Session {
     }
 }
 
-fn mode(mode: PublishMode) -> v1::PublishMode {
-    match mode {
-        PublishMode::Live => v1::PublishMode::Live,
-        PublishMode::Record => v1::PublishMode::Record,
-        PublishMode::Append => v1::PublishMode::Append,
-        PublishMode::AppendWithGap => v1::PublishMode::AppendWithGap,
+/// What the owner is asked for. The application may record what the publisher did not ask to have recorded; a publisher who
+/// asks gets what it asks for, unless nothing may be recorded.
+fn mode(policy: RecordPolicy, asked: PublishMode) -> v1::PublishMode {
+    match (policy, asked) {
+        (RecordPolicy::Never, _) | (RecordPolicy::AsAsked, PublishMode::Live) => {
+            v1::PublishMode::Live
+        }
+        (_, PublishMode::Record) | (RecordPolicy::Record, PublishMode::Live) => {
+            v1::PublishMode::Record
+        }
+        (_, PublishMode::Append) | (RecordPolicy::Append, PublishMode::Live) => {
+            v1::PublishMode::Append
+        }
+        (_, PublishMode::AppendWithGap) => v1::PublishMode::AppendWithGap,
     }
 }
 
@@ -225,4 +235,32 @@ pub(super) struct Probe {
     pub(super) asked: Duration,
     pub(super) until: Duration,
     pub(super) answer: oneshot::Sender<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_application_may_record_more_or_less_than_is_asked_for() {
+        use v1::PublishMode as Owner;
+        for (policy, asked, expected) in [
+            (RecordPolicy::AsAsked, PublishMode::Live, Owner::Live),
+            (RecordPolicy::AsAsked, PublishMode::Record, Owner::Record),
+            (RecordPolicy::AsAsked, PublishMode::Append, Owner::Append),
+            (RecordPolicy::Record, PublishMode::Live, Owner::Record),
+            (RecordPolicy::Record, PublishMode::Append, Owner::Append),
+            (RecordPolicy::Append, PublishMode::Live, Owner::Append),
+            (RecordPolicy::Append, PublishMode::Record, Owner::Record),
+            (
+                RecordPolicy::Append,
+                PublishMode::AppendWithGap,
+                Owner::AppendWithGap,
+            ),
+            (RecordPolicy::Never, PublishMode::Record, Owner::Live),
+            (RecordPolicy::Never, PublishMode::Live, Owner::Live),
+        ] {
+            assert_eq!(mode(policy, asked), expected, "{policy} {asked:?}");
+        }
+    }
 }
