@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use headwater_node::config::{Loader, Override};
 
 use crate::config::Role;
+use crate::recordings::RecordingsArgs;
 
 /// The environment variable that names the configuration file.
 const CONFIG_VARIABLE: &str = "HEADWATER_CONFIG";
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     },
     /// Print the effective configuration with comments, or check it
     Config(ConfigArgs),
+    /// List, inspect, export and delete recordings and media files
+    Recordings(RecordingsArgs),
     /// Print the version
     Version,
 }

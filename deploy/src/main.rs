@@ -6,6 +6,7 @@ mod certs;
 mod cli;
 mod config;
 mod config_command;
+mod recordings;
 mod report;
 mod run;
 
@@ -18,6 +19,9 @@ use headwater_node::config::{EXIT_BAD_CONFIG, Loader};
 
 use cli::{Cli, Command};
 use config::{Role, Settings};
+
+/// Exit code of a command that could not do what it was to do.
+const FAILED: u8 = 1;
 
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
@@ -49,6 +53,9 @@ fn main() -> ExitCode {
         Some(Command::Edge(args)) => node(Role::Edge, args.loader(), args.node.ready_file),
         Some(Command::Certs { command }) => certs::run(command).map_err(|error| failure(&error)),
         Some(Command::Config(args)) => config_command::run(&args).map_err(|error| failure(&error)),
+        Some(Command::Recordings(args)) => {
+            recordings::run(&args).map_err(|error| (FAILED, chain(&error)))
+        }
         Some(Command::Version) => version().map_err(|error| failure(&error)),
     };
     match outcome {

@@ -22,7 +22,7 @@ use headwater_node::metrics::Metrics;
 use headwater_node::readiness::Readiness;
 use headwater_node::shutdown::Shutdown;
 use headwater_node::telemetry::{self, Telemetry, TelemetryError};
-use headwater_origin::{Origin, OriginSection, StoreError};
+use headwater_origin::{AdminSlot, Origin, OriginSection, StoreError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -139,7 +139,11 @@ async fn serve(
         readiness: readiness.clone(),
         config: settings.printed.clone(),
     };
-    let admin = Admin::bind(&settings.admin.listen, parts)?;
+    let recordings = AdminSlot::default();
+    let mut admin = Admin::bind(&settings.admin.listen, parts)?;
+    if settings.origin.is_some() {
+        admin = admin.merge(recordings.routes());
+    }
     let admin_address = admin.local_addr();
     let last = CancellationToken::new();
     let admin = tokio::spawn(admin.serve(last.clone()));
@@ -168,6 +172,9 @@ async fn serve(
         }
         None => None,
     };
+    if let Some(running) = &origin {
+        running.origin.administer(&recordings);
+    }
     let mut urls = Vec::new();
     if let Some(config) = &settings.edge {
         let node = EdgeNode {

@@ -2,6 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`AdminSlot`] | what operators do with what is stored, over HTTP |
 //! | `log` | the live log of one stream, a pure state machine, and the table of all logs |
 //! | `record` | recordings: from a live log into the archive, and then a file |
 //! | [`RecordingSection`] | the `[origin.recording]` section |
@@ -22,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod config;
 mod log;
 mod metrics;
@@ -31,6 +33,7 @@ mod rpc;
 mod store;
 mod vod;
 
+pub use admin::AdminSlot;
 pub use config::OriginSection;
 pub use origin::{Origin, Remaining};
 pub use record::RecordingSection;

@@ -54,8 +54,8 @@ impl S3 {
             format!("origin.storage.url=s3://{BUCKET}"),
             format!("origin.storage.endpoint=http://{}", self.address),
             "origin.storage.region=us-east-1".to_owned(),
-            "origin.storage.access_key_id=test".to_owned(),
-            "origin.storage.secret_access_key=test".to_owned(),
+            "origin.storage.access_key=test".to_owned(),
+            "origin.storage.secret_key=test".to_owned(),
             "origin.storage.allow_http=true".to_owned(),
         ]
         .into_iter()

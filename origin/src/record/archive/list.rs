@@ -29,7 +29,29 @@ pub(crate) struct Listed {
     pub(crate) generation: u64,
 }
 
+impl Listed {
+    /// Path of its folder in the store.
+    pub(crate) fn id(&self) -> String {
+        keys::generation(&self.name, self.generation).to_string()
+    }
+}
+
 impl Archives {
+    /// The recording whose folder a path is; `None` for a path that is none of a recording's folder.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]; [`ArchiveError::NotFound`] where there is no recording in that folder.
+    pub(crate) async fn at(&self, folder: &Path) -> Result<Option<Listed>, ArchiveError> {
+        let is_below = folder.prefix_matches(&keys::root()) && folder.parts_count() == 3;
+        let Some(generation) = keys::number(folder).filter(|_| is_below) else {
+            return Ok(None);
+        };
+        let listed = self.listed(folder, generation).await?;
+        // What stands in the segment has to lead back to where it was found.
+        let listed = listed.filter(|listed| listed.id() == folder.as_ref());
+        listed.ok_or(ArchiveError::NotFound).map(Some)
+    }
+
     /// Generations of a name, newest last. What is only half there, because it was being deleted or begun when a process died, is left
     /// out.
     ///
