@@ -11,7 +11,7 @@
 //! be made into a file, its folder. Every origin answers for the whole store, so origins that share one give the same answers.
 //!
 //! # Bounds
-//! A page has at most [`MAX_PAGE`] entries; listing looks through the whole store but holds no more than a page. Exports are
+//! A page has at most [`list::MAX_PAGE`] entries; listing looks through the whole store but holds no more than a page. Exports are
 //! streamed.
 
 use std::sync::{Arc, OnceLock};
@@ -31,8 +31,6 @@ use crate::store::{ReadError, Store};
 mod export;
 mod inspect;
 mod list;
-
-pub(crate) use list::MAX_PAGE;
 
 /// Where an origin is put once it has started: the listener answers before that.
 #[derive(Clone, Debug, Default)]

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
+use crate::admin::{self, AdminSlot};
 use crate::config::OriginSection;
 use crate::log::table::{LogTable, Usage};
 use crate::metrics::OriginMetrics;
@@ -53,6 +54,8 @@ pub struct Origin {
     usage: watch::Receiver<Usage>,
     recordings: Recordings<NodeArchives>,
     stored: RecordingsService,
+    /// What operators may see and delete.
+    operated: admin::Library,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -86,7 +89,7 @@ impl Origin {
             tasks: &tasks,
             stop: &stop,
         };
-        let recordings = record::start(section, metrics, home).await?;
+        let (recordings, archives) = record::start(section, metrics, home).await?;
         let streams = StreamLogService {
             cluster: cluster.clone(),
             logs: logs.clone(),
@@ -96,7 +99,7 @@ impl Origin {
         };
         let library = Library::new(
             &section.vod,
-            Arc::new(store),
+            Arc::new(store.clone()),
             Arc::new(Formats::default()),
             vod_metrics.clone(),
             &tasks,
@@ -115,6 +118,7 @@ impl Origin {
             usage: logs.usage(),
             recordings,
             stored,
+            operated: admin::Library { store, archives },
             tasks,
             stop,
         })
@@ -130,6 +134,11 @@ impl Origin {
         Routes::new(streams.into_server())
             .add_service(recordings.into_server())
             .add_service(node.into_server())
+    }
+
+    /// Lets operators see what is stored, and delete it.
+    pub fn administer(&self, slot: &AdminSlot) {
+        slot.fill(self.operated.clone());
     }
 
     /// What there is to do now.

@@ -55,12 +55,13 @@ pub(crate) struct Home<'a> {
     pub(crate) stop: &'a CancellationToken,
 }
 
-/// Opens the archive, and begins to take up what a process before this one has left.
+/// Opens the archive, and begins to take up what a process before this one has left. Gives the archive, too, for who
+/// looks at all of it.
 pub(crate) async fn start(
     section: &OriginSection,
     metrics: &Metrics,
     home: Home<'_>,
-) -> Result<Recordings<NodeArchives>, StoreError> {
+) -> Result<(Recordings<NodeArchives>, Archives), StoreError> {
     let (store, config) = (home.store, section.recording.clone());
     let objects = store.objects().clone();
     let (folder, is_local) = (store.journal_dir(), !store.is_remote());
@@ -74,7 +75,7 @@ pub(crate) async fn start(
     let (marks, archives) = opened.map_err(StoreError::Setup)?;
     let recordings = Recordings::new(Parts {
         config,
-        vault: NodeArchives::new(archives, home.node),
+        vault: NodeArchives::new(archives.clone(), home.node),
         files: Files::of_store(store, section.storage.follow_links),
         marks,
         metrics: RecordingMetrics::new(metrics),
@@ -84,5 +85,5 @@ pub(crate) async fn start(
     });
     let recovering = recordings.clone();
     home.tasks.spawn(async move { recovering.recover().await });
-    Ok(recordings)
+    Ok((recordings, archives))
 }
