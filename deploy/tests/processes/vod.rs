@@ -102,7 +102,7 @@ fn audio_files_play() {
             .succeed(LIMIT);
             said.lines()
                 .filter(|line| !line.starts_with('#'))
-                .filter_map(|line| Some(line.rsplit_once(',')?.1.trim().to_owned()))
+                .filter_map(|line| Some(line.split(',').nth(5)?.trim().to_owned()))
                 .collect::<Vec<_>>()
         };
         let url = library.url(name);
@@ -136,14 +136,17 @@ fn rtmpdump_gets_all_of_it_a_part_of_it_and_the_rest_of_it() {
     let folder = library.cluster.folder().to_owned();
 
     let whole = folder.join("whole.flv");
-    assert_eq!(rtmpdump(&url, &whole, &[]), 0);
+    let code = rtmpdump(&url, &whole, &[]);
+    // 2: it takes the time of the last frame for the end, which is less than 99.9 % of a clip this short.
+    assert!(code == 0 || code == 2, "{code}");
     for (kind, tags) in tags_of(&whole) {
         assert_same(&format!("all of it: {kind}"), &tags, &original[kind]);
     }
 
     // A key frame each second.
     let part = folder.join("part.flv");
-    assert_eq!(rtmpdump(&url, &part, &["--start", "2", "--stop", "4"]), 0);
+    let code = rtmpdump(&url, &part, &["--start", "2", "--stop", "4"]);
+    assert!(code == 0 || code == 2, "{code}");
     for (kind, tags) in tags_of(&part) {
         // Codec headers come first.
         let body = &tags[1..];

@@ -39,6 +39,8 @@ pub(crate) enum Came {
         id: FrameId,
         is_key: bool,
         timestamp: u32,
+        /// From being sent to being read.
+        latency: Duration,
     },
     /// The server asked to connect elsewhere.
     ReconnectRequest,
@@ -340,6 +342,7 @@ fn media(stream: u32, frame: &MediaFrame) -> Option<Came> {
         is_key: frame.kind == FrameKind::Video
             && frame.payload.first().is_some_and(|first| first >> 4 == 1),
         timestamp,
+        latency: super::client::clock().saturating_sub(Duration::from_nanos(stamp.sent_at)),
     })
 }
 
