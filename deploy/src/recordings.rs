@@ -170,7 +170,9 @@ async fn list(origin: &Origin, prefix: &str, json: bool) -> Result<(), Error> {
     let mut after = String::new();
     loop {
         let query = [("prefix", prefix), ("after", &after), ("limit", PAGE)];
-        let response = origin.ask(reqwest::Method::GET, "/recordings", &query).await?;
+        let response = origin
+            .ask(reqwest::Method::GET, "/recordings", &query)
+            .await?;
         let body = response.bytes().await.map_err(Error::Broken)?;
         let page: Page = serde_json::from_slice(&body).map_err(Error::Strange)?;
         let mut out = io::stdout().lock();
@@ -301,7 +303,8 @@ mod tests {
             line(&file).trim_start(),
             "1.50 MiB  2031-02-03T04:05:06  applications/live/streams/_definst_/show.flv"
         );
-        let recording = json!({ "id": "recordings/a/1", "kind": "recording", "stream": "v/live/i/show" });
+        let recording =
+            json!({ "id": "recordings/a/1", "kind": "recording", "stream": "v/live/i/show" });
         assert!(line(&recording).ends_with("recordings/a/1  (recording of v/live/i/show)"));
     }
 

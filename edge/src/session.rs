@@ -65,7 +65,12 @@ struct Application {
 }
 
 impl Application {
+    /// The stream that a client means. `flv:` says nothing: without it a name would be another stream, on another origin maybe.
     fn stream(&self, name: &str) -> Result<StreamName, headwater_media::name::NameError> {
+        let name = match name.split_at_checked(4) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("flv:") => rest,
+            _ => name,
+        };
         StreamName::new(&self.vhost, &self.name, &self.instance, name)
     }
 }

@@ -75,8 +75,7 @@ impl Library {
             entries: BTreeSet::new(),
             is_cut: false,
         };
-        let is_wanted =
-            |id: &str| id.starts_with(&request.prefix) && id > request.after.as_str();
+        let is_wanted = |id: &str| id.starts_with(&request.prefix) && id > request.after.as_str();
         // A store lists by whole segments of a path, in no order that holds for all of them.
         for folder in FOLDERS {
             let mut files = self.store.objects().list(Some(&Path::from(folder)));
@@ -137,8 +136,14 @@ impl Library {
         let path = self.file(id)?;
         // Deleting what is not there is no error everywhere.
         let objects = self.store.objects();
-        objects.head(&path).await.map_err(|error| of_store(id, error))?;
-        objects.delete(&path).await.map_err(|error| of_store(id, error))
+        objects
+            .head(&path)
+            .await
+            .map_err(|error| of_store(id, error))?;
+        objects
+            .delete(&path)
+            .await
+            .map_err(|error| of_store(id, error))
     }
 }
 

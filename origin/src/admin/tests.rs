@@ -79,7 +79,9 @@ fn frame(sequence: u64) -> Frame {
 
 fn request(text: &str) -> list::Request {
     let uri = format!("http://h/recordings?{text}").parse().unwrap();
-    Query::try_from_uri(&uri).map(|Query(request)| request).unwrap()
+    Query::try_from_uri(&uri)
+        .map(|Query(request)| request)
+        .unwrap()
 }
 
 fn status(error: ApiError) -> u16 {
@@ -120,7 +122,10 @@ async fn what_is_stored_is_listed_page_by_page() {
     let below = request(&format!("prefix={FOLDER}/c"));
     assert_eq!(stage.ids(&below).await, [format!("{FOLDER}/c/d.mp3")]);
     for limit in ["0", "1001"] {
-        let error = stage.library.list(&request(&format!("limit={limit}"))).await;
+        let error = stage
+            .library
+            .list(&request(&format!("limit={limit}")))
+            .await;
         assert_eq!(status(error.unwrap_err()), 400, "{limit}");
     }
 }
@@ -163,7 +168,10 @@ async fn a_recording_is_told_of_and_exported_while_it_grows_and_deleted_afterwar
     };
     let found = stage.library.inspect(id).await.unwrap();
     assert_eq!(found.growing, Some(true));
-    assert_eq!(found.stream.as_deref(), Some("_defaultVHost_/live/_definst_/show"));
+    assert_eq!(
+        found.stream.as_deref(),
+        Some("_defaultVHost_/live/_definst_/show")
+    );
     assert!((3_960..=4_040).contains(&found.duration_ms), "{found:?}");
     assert!(found.has_video && !found.has_audio);
 
