@@ -245,7 +245,10 @@ async fn export(origin: &Origin, id: &str, file: &Path, force: bool) -> Result<(
             let template = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
             let style = ProgressStyle::with_template(template);
             let bar = ProgressBar::new(length);
-            style.map_or(bar.clone(), |style| bar.with_style(style))
+            match style {
+                Ok(style) => bar.with_style(style),
+                Err(_) => bar,
+            }
         }
         None => ProgressBar::new_spinner(),
     };

@@ -38,7 +38,6 @@ pub struct AdminSlot(Arc<OnceLock<Library>>);
 
 impl AdminSlot {
     /// The routes, for [`headwater_node::admin::Admin::merge`]. They say that the node is starting until there is an origin.
-    #[must_use]
     pub fn routes(&self) -> Router {
         Router::new()
             .route("/recordings", get(list_all).delete(delete))

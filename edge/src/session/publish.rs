@@ -236,31 +236,3 @@ pub(super) struct Probe {
     pub(super) until: Duration,
     pub(super) answer: oneshot::Sender<bool>,
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_application_may_record_more_or_less_than_is_asked_for() {
-        use v1::PublishMode as Owner;
-        for (policy, asked, expected) in [
-            (RecordPolicy::AsAsked, PublishMode::Live, Owner::Live),
-            (RecordPolicy::AsAsked, PublishMode::Record, Owner::Record),
-            (RecordPolicy::AsAsked, PublishMode::Append, Owner::Append),
-            (RecordPolicy::Record, PublishMode::Live, Owner::Record),
-            (RecordPolicy::Record, PublishMode::Append, Owner::Append),
-            (RecordPolicy::Append, PublishMode::Live, Owner::Append),
-            (RecordPolicy::Append, PublishMode::Record, Owner::Record),
-            (
-                RecordPolicy::Append,
-                PublishMode::AppendWithGap,
-                Owner::AppendWithGap,
-            ),
-            (RecordPolicy::Never, PublishMode::Record, Owner::Live),
-            (RecordPolicy::Never, PublishMode::Live, Owner::Live),
-        ] {
-            assert_eq!(mode(policy, asked), expected, "{policy} {asked:?}");
-        }
-    }
-}

@@ -68,7 +68,7 @@ fn frame(sequence: u64) -> Frame {
         },
         timestamp: sequence * 40,
         kind: FrameKind::Video,
-        flags: if sequence % 25 == 0 {
+        flags: if sequence.is_multiple_of(25) {
             FrameFlags::KEY
         } else {
             FrameFlags::empty()

@@ -5,6 +5,7 @@ use headwater_proto::v1::RecordState;
 use headwater_rtmp::command::PublishMode;
 use headwater_rtmp::status::{Level, Status};
 
+use super::{RecordPolicy, mode};
 use crate::testing::client::{Client, edge};
 use crate::testing::owner::Owners;
 
@@ -71,5 +72,28 @@ async fn a_client_is_told_what_becomes_of_its_recording() {
             .unwrap();
         assert_eq!(client.status().await.code, "NetStream.Publish.Start");
         shutdown.stop_now("the test is over");
+    }
+}
+
+#[test]
+fn the_application_may_record_more_or_less_than_is_asked_for() {
+    use headwater_proto::v1::PublishMode as Owner;
+    for (policy, asked, expected) in [
+        (RecordPolicy::AsAsked, PublishMode::Live, Owner::Live),
+        (RecordPolicy::AsAsked, PublishMode::Record, Owner::Record),
+        (RecordPolicy::AsAsked, PublishMode::Append, Owner::Append),
+        (RecordPolicy::Record, PublishMode::Live, Owner::Record),
+        (RecordPolicy::Record, PublishMode::Append, Owner::Append),
+        (RecordPolicy::Append, PublishMode::Live, Owner::Append),
+        (RecordPolicy::Append, PublishMode::Record, Owner::Record),
+        (
+            RecordPolicy::Append,
+            PublishMode::AppendWithGap,
+            Owner::AppendWithGap,
+        ),
+        (RecordPolicy::Never, PublishMode::Record, Owner::Live),
+        (RecordPolicy::Never, PublishMode::Live, Owner::Live),
+    ] {
+        assert_eq!(mode(policy, asked), expected, "{policy} {asked:?}");
     }
 }
