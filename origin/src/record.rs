@@ -13,7 +13,6 @@
 //! | `vault` | what a recorder needs of an archive |
 //! | [`RecordingSection`] | the `[origin.recording]` section of the configuration |
 
-#[allow(dead_code, reason = "for what plays recordings, which comes beside it")]
 pub(crate) mod archive;
 mod archived;
 mod compose;
@@ -27,13 +26,14 @@ mod target;
 pub(crate) mod vault;
 
 use std::io;
+use std::time::Duration;
 
 use headwater_media::name::StreamName;
 use headwater_node::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use archive::Archives;
+use archive::{Archives, JournalUsage};
 pub(crate) use archived::NodeArchives;
 use files::Files;
 use metrics::RecordingMetrics;
@@ -43,6 +43,9 @@ pub use section::RecordingSection;
 
 use crate::OriginSection;
 use crate::store::{Store, StoreError};
+
+/// How often the journal's work is counted.
+const JOURNAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where recordings are made.
 pub(crate) struct Home<'a> {
@@ -73,12 +76,15 @@ pub(crate) async fn start(
     });
     let opened = opening.await.map_err(io::Error::other).flatten();
     let (marks, archives) = opened.map_err(StoreError::Setup)?;
+    let metrics = RecordingMetrics::new(metrics);
+    let watching = watch_journal(archives.clone(), metrics.clone(), home.stop.clone());
+    home.tasks.spawn(watching);
     let recordings = Recordings::new(Parts {
         config,
-        vault: NodeArchives::new(archives.clone(), home.node),
+        vault: NodeArchives::new(archives.clone(), home.node).tidying(store),
         files: Files::of_store(store, section.storage.follow_links),
         marks,
-        metrics: RecordingMetrics::new(metrics),
+        metrics: metrics.clone(),
         ours: home.ours,
         tasks: home.tasks.clone(),
         stop: home.stop.clone(),
@@ -86,4 +92,19 @@ pub(crate) async fn start(
     let recovering = recordings.clone();
     home.tasks.spawn(async move { recovering.recover().await });
     Ok((recordings, archives))
+}
+
+/// Counts what the journal does.
+async fn watch_journal(archives: Archives, metrics: RecordingMetrics, stop: CancellationToken) {
+    let mut known = JournalUsage::default();
+    while stop
+        .run_until_cancelled(tokio::time::sleep(JOURNAL_INTERVAL))
+        .await
+        .is_some()
+    {
+        let usage = archives.journal_usage();
+        metrics.journal_syncs.inc_by(usage.syncs - known.syncs);
+        metrics.journal_bytes.inc_by(usage.bytes - known.bytes);
+        known = usage;
+    }
 }

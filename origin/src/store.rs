@@ -347,7 +347,6 @@ impl Store {
     }
 
     /// Where what is not in the store yet is kept. Always a folder of this machine, and there.
-    #[allow(dead_code, reason = "for what records, which is not here yet")]
     pub(crate) fn journal_dir(&self) -> PathBuf {
         self.shared.journal_dir.clone()
     }
@@ -412,7 +411,6 @@ impl Store {
 
     /// Deletes `folder` and those above it as far as they are empty folders; a bucket has none. What is below another folder
     /// than our own is not for us to tidy up, so `folder` should be one that this program made.
-    #[allow(dead_code, reason = "for what records, which is not here yet")]
     pub(crate) async fn remove_empty_folders(&self, folder: &ObjectPath) {
         let Some(root) = self.local_root() else {
             return;

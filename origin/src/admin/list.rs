@@ -9,7 +9,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Kind, Library, bad_request, not_found, of_archive, of_store, unavailable};
-use crate::record::archive::Listed;
+use crate::record::archive::{Archives, Listed};
 
 /// Most entries of a page.
 pub(crate) const MAX_PAGE: usize = 1_000;
@@ -131,7 +131,11 @@ impl Library {
     pub(crate) async fn delete(&self, id: &str) -> Result<(), ApiError> {
         if let Some(listed) = self.recording(id).await? {
             let deleted = self.archives.delete(&listed.name, listed.generation).await;
-            return deleted.map_err(|error| of_archive(id, error));
+            deleted.map_err(|error| of_archive(id, error))?;
+            for folder in Archives::folders(&listed.name, listed.generation) {
+                self.store.remove_empty_folders(&folder).await;
+            }
+            return Ok(());
         }
         let path = self.file(id)?;
         // Deleting what is not there is no error everywhere.

@@ -194,6 +194,10 @@ async fn a_recording_is_told_of_and_exported_while_it_grows_and_deleted_afterwar
     drop(writer);
     stage.library.delete(id).await.unwrap();
     assert_eq!(stage.ids(&list::Request::default()).await, [""; 0]);
+    assert!(
+        !stage.folder.path().join("recordings").exists(),
+        "nothing is left behind"
+    );
 }
 
 #[tokio::test]

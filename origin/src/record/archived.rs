@@ -7,6 +7,8 @@ use futures_util::stream::BoxStream;
 use headwater_media::frame::{Frame, Offset};
 use headwater_media::name::StreamName;
 
+use crate::store::Store;
+
 use super::archive::{ArchiveError, Archives, LeftOpen, Reader, Summary, Writer};
 use super::vault::{Cause, Kept, Ledger, Stored, Vault, VaultError};
 
@@ -16,6 +18,8 @@ pub(crate) struct NodeArchives {
     archives: Archives,
     /// The node's id.
     owner: Arc<str>,
+    /// Where folders are left empty behind recordings.
+    store: Option<Store>,
 }
 
 impl NodeArchives {
@@ -23,6 +27,15 @@ impl NodeArchives {
         Self {
             archives,
             owner: owner.into(),
+            store: None,
+        }
+    }
+
+    /// Removes the folders of deleted recordings from a store that has folders.
+    pub(crate) fn tidying(self, store: &Store) -> Self {
+        Self {
+            store: Some(store.clone()),
+            ..self
         }
     }
 }
@@ -99,7 +112,13 @@ impl Vault for NodeArchives {
     }
 
     async fn delete(&self, name: &StreamName, generation: u64) -> Result<(), VaultError> {
-        Ok(self.archives.delete(name, generation).await?)
+        self.archives.delete(name, generation).await?;
+        if let Some(store) = &self.store {
+            for folder in Archives::folders(name, generation) {
+                store.remove_empty_folders(&folder).await;
+            }
+        }
+        Ok(())
     }
 }
 

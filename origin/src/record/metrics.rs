@@ -39,6 +39,8 @@ pub(crate) struct RecordingMetrics {
     pub(crate) composed: Counter,
     pub(crate) compose_seconds: Histogram,
     pub(crate) compose_errors: Counter,
+    pub(crate) journal_syncs: Counter,
+    pub(crate) journal_bytes: Counter,
     failures: Family<FailureLabels, Counter>,
 }
 
@@ -82,6 +84,11 @@ impl RecordingMetrics {
                 "compose_errors",
                 "Attempts to make a recording a file that failed",
             ),
+            journal_syncs: room.counter(
+                "journal_syncs",
+                "Times that the journal was made durable, for all recordings together",
+            ),
+            journal_bytes: room.counter("journal_bytes", "Bytes written to the journal"),
             failures: room.register(
                 "failures",
                 "Recordings that ended before their publisher, by reason",

@@ -241,7 +241,6 @@ impl<V: Vault> Recorder<V> {
             session.store(skip.sequence);
         }
         let recording = Recording {
-            live: live.clone(),
             plan,
             mode,
             announced: !resumes,
@@ -461,7 +460,6 @@ async fn sleep_until(at: Option<Instant>) {
 
 /// A session that has a place for its frames.
 struct Recording {
-    live: StreamName,
     plan: Plan,
     mode: Mode,
     /// Its publisher is to be told that it began.
@@ -561,7 +559,6 @@ impl Recording {
             generation,
             reader,
             growing: true,
-            live: Some(self.live.clone()),
         }
     }
 

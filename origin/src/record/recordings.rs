@@ -115,15 +115,12 @@ impl Record for NoRecordings {
 }
 
 /// A recording that can be read.
-#[allow(dead_code, reason = "for what plays recordings, which comes beside it")]
 #[derive(Clone, Debug)]
 pub(crate) struct Found<R> {
     pub(crate) generation: u64,
     pub(crate) reader: R,
     /// There will be more.
     pub(crate) growing: bool,
-    /// The stream that is recorded, as it is published: offsets are those of its log. `None` where that is not known any more.
-    pub(crate) live: Option<StreamName>,
 }
 
 /// All recordings of one origin. Clones share them.
@@ -281,7 +278,6 @@ impl<V: Vault> Recordings<V> {
                 generation,
                 reader,
                 growing: false,
-                live: None,
             };
             // Nobody else may look after it.
             let entry = self.shared.recorder(&target, name);

@@ -142,6 +142,12 @@ impl Archives {
         }
     }
 
+    /// The folders with the objects of a recording.
+    pub(crate) fn folders(name: &StreamName, generation: u64) -> [Path; 2] {
+        let folder = keys::generation(name, generation);
+        [keys::segments(&folder), keys::indexes(&folder)]
+    }
+
     /// Deletes a recording: its indexes, then its first segment, after which it counts as gone, then the others. May be called again
     /// after an error.
     ///

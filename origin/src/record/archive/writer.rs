@@ -125,11 +125,6 @@ impl Writer {
         self.next
     }
 
-    /// The end of the last frame in milliseconds; `None`: nothing is in it yet.
-    pub(crate) fn end_ms(&self) -> Option<u64> {
-        self.shared().state.read().end_ms()
-    }
-
     /// Bytes that are held because they are in no segment yet.
     pub(crate) fn held_bytes(&self) -> usize {
         self.shared().state.read().held

@@ -162,7 +162,6 @@ impl<V: Vault> Work<V> {
             generation,
             reader: reader.clone(),
             growing: false,
-            live: None,
         });
         let permit = Arc::clone(&shared.composing).acquire_owned().await;
         let started = Instant::now();

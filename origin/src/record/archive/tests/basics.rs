@@ -28,7 +28,7 @@ async fn a_recording_is_written_and_read() {
         }
         // Again: all of it is there.
         writer.append(&all[200..]).unwrap();
-        let end = writer.end_ms().unwrap();
+        let end = writer.reader().summary().end_ms;
         assert!(
             (all[299].timestamp..all[299].timestamp + 100).contains(&end),
             "{end}"

@@ -22,7 +22,6 @@ struct State {
     room: Option<usize>,
     failing_syncs: u32,
     failing_truncations: u32,
-    syncs: u64,
     /// Bytes of each file that were on the disk at its last sync.
     synced: BTreeMap<PathBuf, u64>,
 }
@@ -38,10 +37,6 @@ impl TestDisk {
 
     pub(super) fn fail_truncations(&self, count: u32) {
         self.state.lock().failing_truncations = count;
-    }
-
-    pub(super) fn syncs(&self) -> u64 {
-        self.state.lock().syncs
     }
 
     /// What a crash leaves: of what was not synced, as many bytes as `keep` says in 256ths.
@@ -99,7 +94,6 @@ impl DiskFile for TestFile {
             state.failing_syncs -= 1;
             return Err(io::Error::other("input/output error"));
         }
-        state.syncs += 1;
         let length = self.file.metadata()?.len();
         state.synced.insert(self.path.clone(), length);
         Ok(())
