@@ -1,4 +1,6 @@
 //! A live show that is recorded: its viewers go back in it, and come to the live end again.
+//!
+//! `HEADWATER_TEST_PAUSE` is how long a viewer pauses, in seconds.
 
 use std::time::Duration;
 
@@ -30,6 +32,12 @@ impl Stage {
         pause(HISTORY);
         Self { cluster, publisher }
     }
+}
+
+/// How long a viewer pauses: longer than the newest frames stay in memory.
+fn pause_time() -> Duration {
+    let seconds = std::env::var("HEADWATER_TEST_PAUSE").ok();
+    Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(5))
 }
 
 fn ids(sent: &[Sent]) -> Vec<crate::support::client::FrameId> {
@@ -68,7 +76,7 @@ fn after_a_pause_it_goes_on_where_it_stopped_and_a_seek_to_the_end_is_live() {
     let stopped = last(player.came()).expect("frames");
     player.tell(|session| session.pause(stream, true, f64::from(stopped)));
     player.wait_status(stream, "NetStream.Pause.Notify");
-    player.read_for(Duration::from_secs(5));
+    player.read_for(pause_time());
     let before = frames(player.came(), stream, Video);
     player.tell(|session| session.pause(stream, false, f64::from(stopped)));
     player.wait_status(stream, "NetStream.Unpause.Notify");

@@ -20,6 +20,9 @@ const USUAL_PAGE: usize = 100;
 /// Folders below which media files are. The second one is of virtual hosts.
 const FOLDERS: [&str; 2] = ["applications", "vhosts"];
 
+/// Folder below which recordings are that are no files.
+const RECORDINGS: &str = "recordings";
+
 /// What a media file's name ends with.
 const EXTENSIONS: [&str; 10] = [
     "flv", "mp4", "f4v", "mov", "m4v", "m4a", "f4a", "3gp", "3g2", "mp3",
@@ -77,7 +80,10 @@ impl Library {
         };
         let is_wanted = |id: &str| id.starts_with(&request.prefix) && id > request.after.as_str();
         // A store lists by whole segments of a path, in no order that holds for all of them.
-        for folder in FOLDERS {
+        let may_hold = |folder: &str| {
+            folder.starts_with(&request.prefix) || request.prefix.starts_with(folder)
+        };
+        for folder in FOLDERS.into_iter().filter(|folder| may_hold(folder)) {
             let mut files = self.store.objects().list(Some(&Path::from(folder)));
             while let Some(meta) = files.try_next().await.map_err(unavailable)? {
                 if is_media(&meta.location) && is_wanted(meta.location.as_ref()) {
@@ -91,12 +97,14 @@ impl Library {
                 }
             }
         }
-        let mut pages = std::pin::pin!(self.archives.list());
-        while let Some(page) = pages.next().await {
-            for listed in page.map_err(|error| of_archive("", error))? {
-                let entry = recording(&listed);
-                if is_wanted(&entry.id) {
-                    first.take(entry);
+        if may_hold(RECORDINGS) {
+            let mut pages = std::pin::pin!(self.archives.list());
+            while let Some(page) = pages.next().await {
+                for listed in page.map_err(|error| of_archive("", error))? {
+                    let entry = recording(&listed);
+                    if is_wanted(&entry.id) {
+                        first.take(entry);
+                    }
                 }
             }
         }

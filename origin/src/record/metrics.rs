@@ -67,7 +67,7 @@ impl RecordingMetrics {
             ),
             lag_seconds: room.histogram(
                 "durable_lag_seconds",
-                "How far what is durable is behind the live stream, after each sync",
+                "How far what was durable had fallen behind the live stream when more became so, media time",
                 LAG_SECONDS,
             ),
             unfinished: room.gauge(

@@ -390,8 +390,10 @@ impl<'a, V: Vault> Keeper<'a, V> {
         let Some(durable) = durable else {
             return;
         };
-        let before = self.stored;
+        let mut span: Option<(u64, u64)> = None;
         while let Some(frame) = self.held.pop_front_if(|frame| frame.offset < durable) {
+            let (oldest, _) = *span.get_or_insert((frame.timestamp, frame.timestamp));
+            span = Some((oldest, frame.timestamp));
             self.intake.release(&frame);
             self.shared.metrics.frames.inc();
             self.shared.metrics.bytes.inc_by(frame.payload.len() as u64);
@@ -401,14 +403,10 @@ impl<'a, V: Vault> Keeper<'a, V> {
         if durable.epoch == self.session.epoch {
             self.session.store(durable.sequence);
         }
-        if let (Some(oldest), Some(newest)) = (self.held.front(), self.held.back()) {
-            let lag = newest.timestamp.saturating_sub(oldest.timestamp);
-            self.shared
-                .metrics
-                .lag_seconds
-                .observe(lag as f64 / 1_000.0);
-        } else if self.stored > before {
-            self.shared.metrics.lag_seconds.observe(0.0);
+        if let Some((oldest, newest)) = span {
+            let newest = self.held.back().map_or(newest, |frame| frame.timestamp);
+            let lag = newest.saturating_sub(oldest) as f64 / 1_000.0;
+            self.shared.metrics.lag_seconds.observe(lag);
         }
     }
 }
