@@ -14,6 +14,9 @@ const FRAME_COST: usize = 64;
 /// Longest time that the last frame of a track is taken to last, in milliseconds: what is longer is a pause.
 const MAX_FRAME_MS: u64 = 1_000;
 
+/// Latest media time that is told apart, in milliseconds: the one after it stands for none where segments are stored.
+const LAST_MS: u64 = u64::MAX - 1;
+
 /// What a cutter must know to go on at the beginning of a piece.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CutState {
@@ -121,7 +124,7 @@ impl Cutter {
             self.state.audio |= frame.kind == FrameKind::Audio;
             self.state.video |= frame.kind == FrameKind::Video;
         }
-        self.high_ms = self.high_ms.max(frame.timestamp);
+        self.high_ms = self.high_ms.max(frame.timestamp.min(LAST_MS));
         self.end_ms = self.end_ms.max(self.end_of(frame)).max(self.high_ms);
         Step {
             begins,

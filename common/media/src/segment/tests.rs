@@ -495,3 +495,16 @@ proptest! {
         while let Ok(Some(_)) = reader.next_entry() {}
     }
 }
+
+#[test]
+fn the_latest_time_there_can_be_is_read_back_as_what_was_told() {
+    for flags in [FrameFlags::KEY, FrameFlags::empty()] {
+        let frames = [frame(5, 0, u64::MAX, FrameKind::Video, flags)];
+        let mut cutter = Cutter::new(Grid::default());
+        let start = SegmentInfo::default();
+        let (data, info, points) = build(0, &start, &frames, &mut cutter, SegmentFlags::empty());
+        let (_, read_info, read_points, read) = read_segment(&data).unwrap();
+        assert_eq!((read_info, read_points), (info, points));
+        assert_eq!(read.frames, frames);
+    }
+}
