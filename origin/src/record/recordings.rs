@@ -32,10 +32,15 @@ use super::target::Target;
 use super::vault::{Stored, Vault, VaultError};
 use crate::log::table::LogLease;
 
+mod claim;
+mod entry;
 pub(crate) mod marks;
 #[cfg(test)]
 mod tests;
 
+use claim::{Active, Claim};
+pub(crate) use entry::Entry;
+use entry::View;
 use marks::Marks;
 
 /// How long a publisher that goes on behind a recording waits to be told where that ends. Its edge waits for twice as long.
@@ -162,23 +167,6 @@ pub(crate) struct Shared<V: Vault> {
     claims: Mutex<HashMap<Path, (StreamName, usize)>>,
     absent: Mutex<HashMap<StreamName, Instant>>,
     failed: Mutex<HashMap<StreamName, (Epoch, Failure)>>,
-}
-
-/// A name that has a recorder.
-pub(crate) struct Entry<V: Vault> {
-    pub(crate) target: Target,
-    commands: mpsc::Sender<Command>,
-    view: Mutex<View<V::Reader>>,
-}
-
-/// What others see of a recorder.
-struct View<R> {
-    /// The stream, as it is published.
-    live: StreamName,
-    /// The newest session, while it takes frames.
-    session: Option<Session>,
-    /// What is stored; the newest last.
-    found: VecDeque<Found<R>>,
 }
 
 /// What a process needs to record.
@@ -515,111 +503,5 @@ impl<V: Vault> Shared<V> {
     pub(crate) fn note_buffered(&self) {
         let used = i64::try_from(self.budget.used()).unwrap_or(i64::MAX);
         self.metrics.buffered.set(used);
-    }
-}
-
-impl<V: Vault> Entry<V> {
-    /// The stream, as it is published, or was when it was recorded last.
-    pub(crate) fn live(&self) -> StreamName {
-        self.view.lock().live.clone()
-    }
-
-    /// Lets others read a generation, in place of what they knew of it.
-    pub(crate) fn show(&self, found: Found<V::Reader>) {
-        let mut view = self.view.lock();
-        match view
-            .found
-            .iter_mut()
-            .find(|known| known.generation == found.generation)
-        {
-            Some(known) => *known = found,
-            None => view.found.push_back(found),
-        }
-    }
-
-    /// What others read, or this.
-    fn show_if_none(&self, found: Found<V::Reader>) -> Found<V::Reader> {
-        let mut view = self.view.lock();
-        if view.found.is_empty() {
-            view.found.push_back(found.clone());
-        }
-        view.found.back().cloned().unwrap_or(found)
-    }
-
-    pub(crate) fn hide(&self, generation: u64) {
-        let mut view = self.view.lock();
-        view.found.retain(|found| found.generation != generation);
-    }
-
-    /// Nothing more comes to a generation.
-    pub(crate) fn settle(&self, generation: u64) {
-        for found in &mut self.view.lock().found {
-            if found.generation == generation {
-                found.growing = false;
-            }
-        }
-    }
-}
-
-/// A file that a stream is recorded in: by one stream at a time, however many sessions it has one after the other.
-struct Claim<V: Vault> {
-    shared: Arc<Shared<V>>,
-    path: Path,
-}
-
-impl<V: Vault> Claim<V> {
-    fn new(shared: &Arc<Shared<V>>, target: &Target, live: &StreamName) -> Option<Self> {
-        let mut claims = shared.claims.lock();
-        let (holder, sessions) = claims
-            .entry(target.path.clone())
-            .or_insert_with(|| (live.clone(), 0));
-        if holder != live {
-            return None;
-        }
-        *sessions += 1;
-        Some(Self {
-            shared: Arc::clone(shared),
-            path: target.path.clone(),
-        })
-    }
-}
-
-impl<V: Vault> Drop for Claim<V> {
-    fn drop(&mut self) {
-        let mut claims = self.shared.claims.lock();
-        if let Some((_, sessions)) = claims.get_mut(&self.path) {
-            *sessions -= 1;
-            if *sessions == 0 {
-                claims.remove(&self.path);
-            }
-        }
-    }
-}
-
-/// A session that counts.
-struct Active<V: Vault> {
-    shared: Arc<Shared<V>>,
-}
-
-impl<V: Vault> Active<V> {
-    /// `None`: there are as many as there may be.
-    fn new(shared: &Arc<Shared<V>>) -> Option<Self> {
-        let most = shared.config.max_recordings;
-        let admitted = shared.active.send_if_modified(|active| {
-            let room = most == 0 || *active < most;
-            *active += usize::from(room);
-            room
-        });
-        shared.metrics.active.inc_by(i64::from(admitted));
-        admitted.then(|| Self {
-            shared: Arc::clone(shared),
-        })
-    }
-}
-
-impl<V: Vault> Drop for Active<V> {
-    fn drop(&mut self) {
-        self.shared.metrics.active.dec();
-        self.shared.active.send_modify(|active| *active -= 1);
     }
 }

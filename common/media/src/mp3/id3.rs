@@ -13,6 +13,10 @@ use headwater_amf::{Object, Value, amf0};
 use crate::file::{FileError, FileFrame, FileInfo, FilePiece, Grid, MediaFile, ReadAt};
 use crate::frame::{FrameFlags, FrameKind};
 
+/// The specification's name for text whose meaning a program of its own made up (ID3v2.4, 4.2.6): a description and a value, and
+/// nothing that a player would know by a name.
+const USER_TEXT: &str = "TXXX";
+
 /// Bytes of a tag that are looked at: texts stand before pictures, as a rule.
 const MAX_TAG: usize = 1 << 20;
 
@@ -215,7 +219,7 @@ impl Texts {
             let comment = text.get(3..).map(|text| decode(encoding, text));
             let comment = comment.and_then(|parts| parts.into_iter().nth(1));
             self.add(name, &comment.unwrap_or_default());
-        } else if name.starts_with('T') && name != "TXXX" {
+        } else if name.starts_with('T') && name != USER_TEXT {
             let parts = decode(encoding, text);
             let filled: Vec<&str> = parts
                 .iter()

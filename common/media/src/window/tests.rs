@@ -1,6 +1,8 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use std::sync::Arc;
+
 use super::*;
 
 mod model;

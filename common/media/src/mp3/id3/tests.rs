@@ -31,7 +31,7 @@ fn texts_are_read_in_every_encoding() {
         frame("TALB", b"\x02\0S\0e\0\xf1"),
         frame("TCON", "\u{3}Señal".as_bytes()),
         frame("TPE2", b"\x03one\0two\0"),
-        frame("TXXX", b"\0name\0value"),
+        frame(USER_TEXT, b"\0name\0value"),
         frame("APIC", &[0; 500]),
         frame("COMM", b"\0engshort\0the comment"),
         frame("TBPM", b""),
