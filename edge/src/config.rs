@@ -149,6 +149,10 @@ section! {
         /// What is recorded: "as-asked" by the publisher, "record" (everything, anew), "append" (everything, behind what
         /// there is), "never".
         pub record: RecordPolicy = RecordPolicy::AsAsked,
+        /// How much of a recording is kept, in milliseconds of media: viewers rewind so far, and the disk does not fill however
+        /// long the stream goes on. What is older is deleted some segments at a time; the file that the recording becomes has the
+        /// rest. 0: everything is kept.
+        pub record_window_ms: u64 = 0 => 0..=31_536_000_000,
         /// How long frames wait at the edge so that viewers get several with one send, in milliseconds: less processor time
         /// for more latency. 0: each video frame is sent as it comes, and audio goes with it.
         pub flush_ms: u64 = 0 => 0..=350,

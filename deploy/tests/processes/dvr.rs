@@ -9,11 +9,13 @@ use headwater_rtmp::command::{PlayStart, PublishMode};
 
 use crate::a_cluster_carries_live_streams::light;
 use crate::support::client::{Publisher, Sent, Viewer};
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, Plan};
 use crate::support::judge::median;
 use crate::support::media::assert_same;
+use crate::support::recorded::{duration_of, file_of, wait_recorded};
 use crate::support::steered::{Came, Steered, assert_decodable, frames};
-use crate::support::wait::pause;
+use crate::support::tools::has;
+use crate::support::wait::{holds_for, pause};
 
 /// How long the show has run before anybody goes back in it.
 const HISTORY: Duration = Duration::from_secs(8);
@@ -189,4 +191,70 @@ fn seeking_back_and_forth_lands_on_key_frames() {
         );
     }
     stage.publisher.assert_connected();
+}
+
+/// Parts of recordings below a folder.
+fn parts(folder: &std::path::Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    let count = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => parts(&entry.path()),
+        _ => usize::from(folder.ends_with("segments")),
+    };
+    entries.flatten().map(count).sum()
+}
+
+#[test]
+fn of_a_show_with_a_window_its_last_seconds_are_kept() {
+    const WINDOW: Duration = Duration::from_secs(5);
+    let mut cluster = Cluster::with(&Plan {
+        origins: 1,
+        edges: 2,
+        edge_flags: ["--set", "applications.live.record_window_ms=5000"]
+            .map(str::to_owned)
+            .to_vec(),
+        origin_flags: ["--set", "origin.recording.segment_ms=500"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Plan::default()
+    });
+    let (url, other) = (cluster.url(0, "show"), cluster.url(1, "show"));
+    let publisher = Publisher::start_as(&url, light(), PublishMode::Record);
+    publisher.wait_status("NetStream.Record.Start", Duration::from_secs(10));
+    // Who was there before the window moved on stays, and misses nothing.
+    let early = Viewer::spawn(&other, PlayStart::At(0));
+    early.wait_for(30, Duration::from_secs(10));
+    pause(WINDOW * 2);
+    // 10 in the window, 8 that go together, and those at its ends.
+    let data = cluster.folder().join("o1");
+    let mut most = 0;
+    holds_for("the disk is bounded", WINDOW, || {
+        most = most.max(parts(&data));
+        most <= 24
+    });
+    assert!(most >= 10, "{most}");
+
+    let mut late = Steered::connect(&other);
+    let stream = late.create_stream();
+    late.play(stream, "show", PlayStart::At(0));
+    late.wait_frames(0, stream, Video, 200);
+    let video = frames(late.came(), stream, Video);
+    assert_decodable("the late viewer", &video);
+    let first = video[0].0 / 30;
+    assert!((4..14).contains(&first), "from {first} s on");
+
+    let sent = publisher.finish();
+    early.wait_for_frame(sent.last().expect("frames").id, Duration::from_secs(10));
+    let got: Vec<_> = early.received().iter().map(|frame| frame.id).collect();
+    assert_same("the early viewer", &got, &ids(&sent));
+    let file = file_of(&data, "show.flv");
+    let recorded = wait_recorded(&file);
+    let recorded: Vec<_> = recorded.iter().map(|frame| frame.id).collect();
+    let kept = &sent[sent.len() - recorded.len()..];
+    assert_same("the file", &recorded, &ids(kept));
+    if has("ffprobe") {
+        let told = duration_of(&file);
+        assert!((4.9..12.0).contains(&told), "{told} s");
+    }
 }

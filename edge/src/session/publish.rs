@@ -72,6 +72,7 @@ impl Session {
         let ask = append::PublishRequest {
             name,
             mode,
+            record_window_ms: application.policy.record_window_ms,
             client: self.peer.to_string(),
         };
         let shared = &self.worker.shared;

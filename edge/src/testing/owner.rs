@@ -199,6 +199,7 @@ impl Owners {
         let request = PublishRequest {
             name: name.clone(),
             mode,
+            record_window_ms: 0,
             client: "a test".to_owned(),
         };
         let upstream = Arc::clone(&self.origins.upstream);

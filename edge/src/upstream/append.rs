@@ -60,6 +60,8 @@ const MESSAGES_PER_TURN: usize = 256;
 pub(crate) struct PublishRequest {
     pub(crate) name: StreamName,
     pub(crate) mode: v1::PublishMode,
+    /// How much of a recording is kept, in milliseconds. 0: all.
+    pub(crate) record_window_ms: u64,
     /// The client's address, for the owner's logs.
     pub(crate) client: String,
 }

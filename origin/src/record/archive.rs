@@ -39,6 +39,7 @@ use parking_lot::Mutex;
 mod commit;
 mod create;
 mod error;
+mod indexing;
 mod journal;
 mod keys;
 mod list;

@@ -138,6 +138,10 @@ impl Ledger for ArchiveWriter {
         kept(&self.writer.reader().summary())
     }
 
+    fn keep_window(&mut self, ms: u64) {
+        self.writer.keep_window(ms);
+    }
+
     async fn append(&mut self, frames: &[Frame]) -> Result<(), VaultError> {
         let mut rest = frames;
         while let Some(first) = rest.first() {

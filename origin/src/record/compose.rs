@@ -82,15 +82,23 @@ pub(crate) async fn make<R: Stored>(
     continues: Option<Continues>,
     reader: &R,
 ) -> Result<Made, ComposeError> {
-    let base = match continues {
-        Some(_) => Some(open(files, target).await?.ok_or(ComposeError::NoBase)?),
-        None => None,
-    };
     let begin = signed(begin_of(reader).await?);
-    let shift_ms = match (continues.map(|it| it.shift_ms), &base) {
-        (Some(Some(shift_ms)), _) => shift_ms,
-        (Some(None), Some(base)) => signed(base.info().duration_ms).saturating_sub(begin),
-        (None, _) | (_, None) => begin.saturating_neg(),
+    let (base, shift_ms) = match continues {
+        None => (None, begin.saturating_neg()),
+        Some(continues) => {
+            let file = open(files, target).await?.ok_or(ComposeError::NoBase)?;
+            let length = file.info().duration_ms;
+            let shift_ms = continues.shift_ms;
+            let shift_ms = shift_ms.unwrap_or_else(|| signed(length).saturating_sub(begin));
+            let end_ms = signed(reader.kept().end_ms).saturating_add(shift_ms);
+            match Base::of(file, end_ms, continues.window_ms).await? {
+                Some(base) => {
+                    let shift_ms = shift_ms.saturating_sub(signed(base.begin_ms));
+                    (Some(base), shift_ms)
+                }
+                None => (None, begin.saturating_neg()),
+            }
+        }
     };
     let mut progress = Progress::new("looking");
     let mut survey = Survey::new(target.container);
@@ -191,38 +199,90 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+/// The file to go on behind, or the end of it.
+#[derive(Clone)]
+struct Base {
+    file: Arc<dyn MediaFile>,
+    /// Where it is read next.
+    next: u64,
+    /// What is in force there is needed as well: it is not the beginning.
+    lacks_preface: bool,
+    /// The time at which the file to be begins.
+    begin_ms: u64,
+}
+
+impl Base {
+    /// As much of the file as belongs to the last `window_ms` before `end_ms`, from a place on where a decoder can start; `None` if that
+    /// is nothing. Everything, if `window_ms` is 0.
+    async fn of(
+        file: Arc<dyn MediaFile>,
+        end_ms: i64,
+        window_ms: u64,
+    ) -> Result<Option<Self>, ComposeError> {
+        let from_ms = match window_ms {
+            0 => 0,
+            window_ms => u64::try_from(end_ms.saturating_sub(signed(window_ms))).unwrap_or(0),
+        };
+        if from_ms > 0 && from_ms >= file.info().duration_ms {
+            return Ok(None);
+        }
+        let reading = Arc::clone(&file);
+        let first = blocking(move || reading.piece_at_time(from_ms)).await;
+        let first = first.map_err(base_error)?;
+        Ok(Some(Self {
+            file,
+            next: first.first,
+            lacks_preface: from_ms > 0,
+            begin_ms: match from_ms {
+                0 => 0,
+                _ => first.start_ms,
+            },
+        }))
+    }
+
+    /// The next frames, in the times of the file to be; whether there are more.
+    async fn read(&mut self) -> Result<(Vec<Frame>, bool), ComposeError> {
+        let (file, at) = (Arc::clone(&self.file), self.next);
+        let piece = blocking(move || file.piece_at(at)).await;
+        let mut piece = piece.map_err(base_error)?;
+        if std::mem::take(&mut self.lacks_preface) {
+            let rest = std::mem::take(&mut piece.frames);
+            piece.frames = std::mem::take(&mut piece.preface);
+            piece.frames.extend(rest);
+        }
+        let next = piece.next;
+        self.next = next.unwrap_or(self.next);
+        let mut frames = of_file(piece);
+        for frame in &mut frames {
+            frame.timestamp = frame.timestamp.saturating_sub(self.begin_ms);
+        }
+        Ok((frames, next.is_some()))
+    }
+}
+
 /// The frames of the file and the generation behind it, in the times of the file to be.
 struct Source {
-    base: Option<Arc<dyn MediaFile>>,
-    /// Where the file goes on; `None` before its first piece.
-    base_next: Option<u64>,
+    base: Option<Base>,
     frames: BoxStream<'static, Result<Vec<Frame>, VaultError>>,
     shift_ms: i64,
 }
 
 impl Source {
-    fn new<R: Stored>(base: Option<Arc<dyn MediaFile>>, reader: &R, shift_ms: i64) -> Self {
+    fn new<R: Stored>(base: Option<Base>, reader: &R, shift_ms: i64) -> Self {
         Self {
             base,
-            base_next: None,
             frames: reader.frames(),
             shift_ms,
         }
     }
 
     async fn next(&mut self) -> Result<Option<Vec<Frame>>, ComposeError> {
-        if let Some(base) = self.base.clone() {
-            let at = self.base_next;
-            let piece = blocking(move || match at {
-                None => base.piece_at_time(0),
-                Some(at) => base.piece_at(at),
-            });
-            let piece = piece.await.map_err(base_error)?;
-            self.base_next = piece.next;
-            if piece.next.is_none() {
+        if let Some(base) = &mut self.base {
+            let (frames, has_more) = base.read().await?;
+            if !has_more {
                 self.base = None;
             }
-            return Ok(Some(of_file(piece)));
+            return Ok(Some(frames));
         }
         let Some(mut frames) = self.frames.next().await.transpose()? else {
             return Ok(None);

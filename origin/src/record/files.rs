@@ -71,6 +71,9 @@ pub(crate) struct Continues {
     pub(crate) generation: u64,
     /// What is added to its timestamps to get those of the file, in milliseconds. `None`: so much that it begins where the file ends.
     pub(crate) shift_ms: Option<i64>,
+    /// How much is kept of file and generation together, in milliseconds. 0: all.
+    #[serde(default)]
+    pub(crate) window_ms: u64,
 }
 
 /// A generation that became a file.

@@ -74,6 +74,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) lease: &'a LogLease,
     pub(crate) epoch: Epoch,
     pub(crate) mode: Mode,
+    /// How much of the recording is kept, in milliseconds. 0: all.
+    pub(crate) window_ms: u64,
     /// It goes on after a break or a move.
     pub(crate) resumes: bool,
 }
@@ -318,7 +320,7 @@ impl<V: Vault> Record for Recordings<V> {
         };
         let first = opening.lease.handle.look(|log| log.start_of(epoch));
         let first = first.unwrap_or(0);
-        let session = Session::new(epoch, first);
+        let session = Session::new(epoch, first).with_window(opening.window_ms);
         let source = Source {
             lease: opening.lease.another(),
             session: session.clone(),

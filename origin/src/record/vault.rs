@@ -99,6 +99,9 @@ pub(crate) trait Ledger: Send + Sync + 'static {
     /// What is written, durable or not.
     fn kept(&self) -> Kept;
 
+    /// Lets go of what is older than the newest `ms` milliseconds, little by little. 0: keeps all.
+    fn keep_window(&mut self, ms: u64);
+
     /// Writes frames, which may leave holes but never go back.
     fn append(&mut self, frames: &[Frame]) -> impl Future<Output = Result<(), VaultError>> + Send;
 

@@ -67,6 +67,7 @@ pub(super) async fn serve(
         epoch: None,
         resumes: open.resume.is_some(),
         mode: open.recording,
+        window_ms: open.record_window_ms,
         recording: None,
         status: None,
         acknowledged: None,
@@ -206,6 +207,8 @@ struct Publication<'a> {
     resumes: bool,
     /// How it is to be recorded, if it is.
     mode: Option<Mode>,
+    /// How much of the recording is kept, in milliseconds. 0: all.
+    window_ms: u64,
     /// How far that is, until it is over.
     recording: Option<watch::Receiver<Progress>>,
     /// What the publisher knows of it.
@@ -342,6 +345,7 @@ impl Publication<'_> {
             lease: self.lease,
             epoch,
             mode,
+            window_ms: self.window_ms,
             resumes: self.resumes,
         };
         let begun = recordings.begin(opening).await;

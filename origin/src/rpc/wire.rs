@@ -43,6 +43,8 @@ pub(crate) struct AppendOpen {
     pub(crate) publisher: PublisherId,
     /// How the stream is recorded, if it is.
     pub(crate) recording: Option<Mode>,
+    /// How much of the recording is kept, in milliseconds. 0: all.
+    pub(crate) record_window_ms: u64,
     pub(crate) resume: Option<Resume>,
 }
 
@@ -89,6 +91,7 @@ pub(crate) fn append_open(open: v1::AppendOpen) -> Result<AppendOpen, Malformed>
     Ok(AppendOpen {
         publisher,
         recording,
+        record_window_ms: open.record_window_ms,
         resume,
     })
 }

@@ -6,11 +6,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::SegmentError;
 use super::summary::{Point, SegmentFlags, SegmentInfo, put_summary, summary, summary_length};
-use super::wire::Fields;
+use super::wire::{Fields, put_time};
 use crate::frame::Offset;
 
 const MAGIC: &[u8; 8] = b"HWSEGIDX";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// A run of whole records in one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,13 +21,15 @@ pub struct Part {
     pub range: Range<u64>,
 }
 
-/// The segments from number 0 on, without a hole.
+/// The segments from number 0 on, without a hole, or those that are left when the first of them were [dropped](Index::drop_before).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Index {
     segments: Vec<SegmentInfo>,
     points: Vec<Point>,
     /// First offset and media time; `None` as long as there are no frames.
     start: Option<(Offset, u64)>,
+    /// Media time of the first frame that there ever was: pieces are cut by it.
+    origin_ms: Option<u64>,
     flags: SegmentFlags,
     bytes: u64,
     stored: u64,
@@ -71,10 +73,67 @@ impl Index {
         self.segments.last()
     }
 
+    /// Media time of the first frame that the recording ever had, in milliseconds: what a [`Cutter`](super::Cutter) goes on with.
+    #[must_use]
+    pub fn origin_ms(&self) -> Option<u64> {
+        self.origin_ms
+    }
+
+    /// Number of the first segment; of an index without any 0.
+    #[must_use]
+    pub fn first_number(&self) -> u64 {
+        self.segments.first().map_or(0, |first| first.number)
+    }
+
     /// Number of the segment that is not there yet.
     #[must_use]
     pub fn next_number(&self) -> u64 {
-        self.segments.len() as u64
+        self.segments.last().map_or(0, |last| last.number + 1)
+    }
+
+    /// The last segment that can be the first one if everything from `ms` on is to be kept: one that begins with a place from which
+    /// a decoder can start. `None` if there is none but the first.
+    #[must_use]
+    pub fn first_to_keep(&self, ms: u64) -> Option<u64> {
+        let until = self.points.partition_point(|point| point.ms <= ms);
+        let candidates = self.points.get(..until)?.iter().rev();
+        let begins = |point: &&Point| {
+            let segment = self.segment(point.segment);
+            let is_first = segment.is_some_and(|segment| segment.first == point.offset);
+            is_first && point.first_start == Some(point.ms)
+        };
+        let found = candidates.into_iter().find(begins)?;
+        (found.segment > self.first_number()).then_some(found.segment)
+    }
+
+    /// Drops the segments before number `first`, and what is in them; no more than [`first_to_keep`](Self::first_to_keep) allows.
+    pub fn drop_before(&mut self, first: u64) {
+        let dropped = self.segments.partition_point(|it| it.number < first);
+        let points = self.points.partition_point(|it| it.segment < first);
+        let start = self
+            .points
+            .get(points)
+            .map(|point| (point.offset, point.ms));
+        let begins = self.segments.get(dropped).map(|segment| segment.first);
+        // A piece cannot be without its beginning.
+        if dropped == 0 || start.is_none() || start.map(|(at, _)| at) != begins {
+            return;
+        }
+        self.segments.drain(..dropped);
+        self.points.drain(..points);
+        self.start = start;
+        self.flags = SegmentFlags::empty();
+        (self.bytes, self.stored) = (0, 0);
+        for segment in &self.segments {
+            self.flags |= segment.flags & (SegmentFlags::AUDIO | SegmentFlags::VIDEO);
+            self.bytes = self.bytes.saturating_add(segment.bytes);
+            self.stored = self.stored.saturating_add(segment.length);
+        }
+    }
+
+    fn segment(&self, number: u64) -> Option<&SegmentInfo> {
+        let at = number.checked_sub(self.first_number())?;
+        self.segments.get(usize::try_from(at).ok()?)
     }
 
     /// Whether all of it has audio, and video, anywhere.
@@ -100,10 +159,14 @@ impl Index {
     /// # Errors
     /// [`SegmentError`], with nothing changed, for one that does not follow the last.
     pub fn push(&mut self, info: SegmentInfo, points: Vec<Point>) -> Result<(), SegmentError> {
-        let error = |what| Err(SegmentError::new(info.records_end, what));
         if info.number != self.next_number() {
-            return error("not the next segment");
+            return Err(SegmentError::new(info.records_end, "not the next segment"));
         }
+        self.add(info, points)
+    }
+
+    fn add(&mut self, info: SegmentInfo, points: Vec<Point>) -> Result<(), SegmentError> {
+        let error = |what| Err(SegmentError::new(info.records_end, what));
         if let Some(last) = self.segments.last() {
             if info.term < last.term {
                 return error("a segment of an owner that was replaced");
@@ -131,6 +194,7 @@ impl Index {
         }
         if starts_new {
             self.start = Some((info.first, info.start_ms));
+            self.origin_ms.get_or_insert(info.start_ms);
         }
         self.flags |= info.flags & (SegmentFlags::AUDIO | SegmentFlags::VIDEO);
         self.bytes = self.bytes.saturating_add(info.bytes);
@@ -177,10 +241,7 @@ impl Index {
         };
         let mut parts = Vec::new();
         for number in first.segment..=last {
-            let Some(segment) = usize::try_from(number)
-                .ok()
-                .and_then(|number| self.segments.get(number))
-            else {
+            let Some(segment) = self.segment(number) else {
                 break;
             };
             let mut range = segment.records_start..segment.records_end;
@@ -206,10 +267,11 @@ impl Index {
         let points = self.points.len();
         let each = summary_length(0) + 4;
         let mut out =
-            BytesMut::with_capacity(30 + self.segments.len() * each + summary_length(points));
+            BytesMut::with_capacity(38 + self.segments.len() * each + summary_length(points));
         out.put_slice(MAGIC);
         out.put_u16(VERSION);
-        out.put_u64(self.next_number());
+        out.put_u64(self.segments.len() as u64);
+        put_time(self.origin_ms, &mut out);
         let mut points = self.points.as_slice();
         for segment in &self.segments {
             let count = points.partition_point(|point| point.segment <= segment.number);
@@ -242,14 +304,20 @@ impl Index {
             return Err(SegmentError::new(8, "a version that is not known"));
         }
         let count = fields.u64()?;
-        let mut index = Self::new();
-        for _ in 0..count {
+        let mut index = Self {
+            origin_ms: fields.time()?,
+            ..Self::default()
+        };
+        for at in 0..count {
             let length = fields.u32()? as usize;
             let place = fields.place();
             let (info, points) = summary(&mut Fields::new(fields.bytes(length)?, place))?;
-            index
-                .push(info, points)
-                .map_err(|error| SegmentError::new(place, error.what))?;
+            // The first one is the first that is left.
+            let added = match at {
+                0 if info.number < u64::MAX - count => index.add(info, points),
+                _ => index.push(info, points),
+            };
+            added.map_err(|error| SegmentError::new(place, error.what))?;
         }
         Ok(index)
     }

@@ -255,6 +255,51 @@ fn an_index_is_read_back_and_damage_refused() {
 }
 
 #[test]
+fn an_index_goes_on_without_its_first_segments() {
+    let frames = pictures(601);
+    let mut cutter = Cutter::new(Grid::default());
+    let mut index = Index::new();
+    // Pieces of two seconds: every other segment begins with one.
+    let (first, rest) = frames.split_at(26);
+    for (number, some) in [first].into_iter().chain(rest.chunks(25)).enumerate() {
+        let at = index.last().cloned().unwrap_or_default();
+        let (_, info, points) = build(number as u64, &at, some, &mut cutter, SegmentFlags::empty());
+        index.push(info, points).unwrap();
+    }
+    let (whole, start) = (index.clone(), index.start());
+    assert_eq!(index.first_to_keep(frames[50].timestamp), None);
+    assert_eq!(index.first_to_keep(frames[51].timestamp), Some(2));
+    assert_eq!(index.first_to_keep(frames[100].timestamp), Some(2));
+    assert_eq!(index.first_to_keep(u64::MAX), Some(22));
+    // Not where a piece goes on.
+    index.drop_before(3);
+    assert_eq!(index, whole);
+    index.drop_before(4);
+    assert_eq!((index.first_number(), index.next_number()), (4, 24));
+    assert_eq!(
+        index.start(),
+        Some((frames[101].offset, frames[101].timestamp))
+    );
+    assert_eq!(index.origin_ms(), start.map(|(_, ms)| ms));
+    assert_eq!(index.piece_at(frames[100].offset), None);
+    assert_eq!(index.piece_at(frames[150].offset), Some(0));
+    assert_eq!(index.piece_at(frames[151].offset), Some(1));
+    assert_eq!(index.parts(0), whole.parts(2));
+    assert_eq!(index.parts(9), whole.parts(11));
+    assert_eq!(index.first_to_keep(frames[101].timestamp), None);
+    let media: u64 = frames[101..]
+        .iter()
+        .map(|frame| frame.payload.len() as u64)
+        .sum();
+    assert_eq!(index.bytes(), media);
+    assert!(index.stored_bytes() < whole.stored_bytes());
+    assert_eq!(Index::decode(&index.encode()).unwrap(), index);
+    // And never all of it.
+    index.drop_before(u64::MAX);
+    assert_eq!(index.first_number(), 4);
+}
+
+#[test]
 fn a_segment_that_does_not_follow_is_refused() {
     let (_, _, info, points) = sample();
     let refused = |change: fn(&mut SegmentInfo)| {

@@ -64,6 +64,7 @@ pub(super) fn open_message(
         routing: Some(upstream.routing(target)),
         edge: upstream.node.clone(),
         client: request.client.clone(),
+        record_window_ms: request.record_window_ms,
     }
 }
 

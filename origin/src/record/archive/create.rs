@@ -179,20 +179,20 @@ impl Archives {
         shared: &Shared,
     ) -> Result<(Cutter, Preface<Frame>), ArchiveError> {
         let grid = self.inner.config.grid;
-        let (start, point, end_ms, parts) = {
+        let (origin_ms, point, end_ms, parts) = {
             let state = shared.state.read();
             let points = state.index.points();
             let piece = points.len().saturating_sub(1);
             let point = points.get(piece).cloned();
             (
-                state.index.start(),
+                state.index.origin_ms(),
                 point,
                 state.end_ms().unwrap_or_default(),
                 state.index.parts(piece),
             )
         };
         let mut preface = Preface::new();
-        let (Some((_, origin_ms)), Some(point)) = (start, point) else {
+        let (Some(origin_ms), Some(point)) = (origin_ms, point) else {
             return Ok((Cutter::new(grid), preface));
         };
         let mut cutter = Cutter::resume(grid, origin_ms, &point, end_ms);

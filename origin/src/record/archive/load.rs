@@ -15,10 +15,6 @@ use super::error::ArchiveError;
 use super::keys;
 use super::shared::Shared;
 
-/// Segments after which the index over all of them is stored: what a recording costs to open beyond its index is at most as many
-/// footers.
-pub(super) const SEGMENTS_PER_INDEX: u64 = 64;
-
 /// Bytes read from the end of a segment at first: far more than a common footer has.
 const TAIL: u64 = 16 << 10;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use headwater_media::frame::{Frame, Offset};
 use headwater_media::segment::Part;
 
@@ -108,14 +108,17 @@ impl Reader {
     }
 
     /// All frames that there are now from `from` on, or from the beginning, in batches and in order. Some segments are in memory at a
-    /// time. Ends after the first error.
+    /// time. Ends after the first error. Where the beginning was [let go](super::Writer::keep_window), codec headers and metadata in
+    /// force come first.
     pub(crate) fn frames(
         &self,
         from: Option<Offset>,
     ) -> impl Stream<Item = Result<Vec<Frame>, ArchiveError>> + Send + use<> {
+        let is_whole = from.is_none();
         let from = from.unwrap_or_default();
-        let (parts, tail) = {
+        let (parts, tail, mut lacks_preface) = {
             let state = self.shared.state.read();
+            let lacks_preface = is_whole && state.index.first_number() > 0;
             let parts: Vec<Part> = (state.index.segments().iter())
                 .filter(|segment| segment.frames > 0 && segment.next > from)
                 .map(|segment| Part {
@@ -124,7 +127,7 @@ impl Reader {
                 })
                 .collect();
             let tail: Vec<Frame> = state.tail.iter().map(|held| held.frame.clone()).collect();
-            (parts, tail)
+            (parts, tail, lacks_preface)
         };
         let shared = self.shared.clone();
         let stored = stream::iter(parts)
@@ -133,7 +136,14 @@ impl Reader {
                 async move { load::read_part(&shared, part).await }
             })
             .buffered(READ_AHEAD)
-            .map(|read| read.map(|read| read.frames));
+            .map_ok(move |read| {
+                let mut frames = Vec::new();
+                if std::mem::take(&mut lacks_preface) {
+                    frames = read.preface;
+                }
+                frames.extend(read.frames);
+                frames
+            });
         let mut failed = false;
         stored
             .chain(stream::iter([Ok(tail)]))

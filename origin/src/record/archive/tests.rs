@@ -7,3 +7,4 @@ mod faults;
 mod local;
 mod reading;
 mod support;
+mod window;

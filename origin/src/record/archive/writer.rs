@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use headwater_media::frame::{Frame, Offset};
 use headwater_media::segment::{
     Cutter, MAX_PAYLOAD, Point, SegmentBuilder, SegmentFlags, journal_frame,
@@ -16,8 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::commit::{Outcome, commit};
 use super::create::{Claim, Owner, Sealed, apply};
 use super::error::ArchiveError;
+use super::indexing::Indexing;
 use super::journal::Slot;
-use super::load::SEGMENTS_PER_INDEX;
 use super::reader::Reader;
 use super::shared::{Held, Shared, State, cost};
 use super::{Archives, keys};
@@ -55,8 +55,7 @@ pub(crate) struct Writer {
     putting: Option<AbortOnDropHandle<Result<Outcome, ArchiveError>>>,
     pause: Duration,
     not_before: Option<Instant>,
-    indexing: Option<AbortOnDropHandle<()>>,
-    indexed: u64,
+    indexing: Indexing,
     /// Why nothing more can be written.
     ended: Option<ArchiveError>,
     is_finished: bool,
@@ -97,8 +96,7 @@ impl Writer {
             putting: None,
             pause: FIRST_PAUSE,
             not_before: None,
-            indexing: None,
-            indexed: indexed - indexed % SEGMENTS_PER_INDEX,
+            indexing: Indexing::new(indexed),
             ended: None,
             is_finished: false,
             claim,
@@ -140,6 +138,12 @@ impl Writer {
         };
         let first = state.tail_from(durable).next();
         first.map(|held| held.frame.offset).or(self.next)
+    }
+
+    /// Lets go of what is older than the newest `ms` milliseconds, by whole segments and now and then, so that the store keeps little more
+    /// than that. 0: keeps all.
+    pub(crate) fn keep_window(&mut self, ms: u64) {
+        self.indexing.window_ms = ms;
     }
 
     /// Reads what is written.
@@ -535,31 +539,8 @@ impl Writer {
         if let Some(slot) = self.slot.as_ref().filter(|_| sealed.count > 0) {
             slot.stored(sealed.info.next);
         }
-        self.index();
+        self.indexing.after_segment(&shared);
         Ok(())
-    }
-
-    /// Stores the index when it is time to. It saves time later, nothing depends on it: an error is left to the next one.
-    fn index(&mut self) {
-        let shared = self.shared();
-        let state = shared.state.read();
-        let count = state.index.next_number();
-        let is_busy = self.indexing.as_ref().is_some_and(|put| !put.is_finished());
-        if is_busy || count - self.indexed.min(count) < SEGMENTS_PER_INDEX {
-            return;
-        }
-        let data: Bytes = state.index.encode();
-        drop(state);
-        let path = keys::index(&shared.folder, count - 1);
-        let (objects, limit) = (shared.objects.clone(), shared.timeout);
-        let task = tokio::spawn(async move {
-            let put = objects.put_opts(&path, data.into(), object_store::PutOptions::default());
-            if let Err(error) = super::load::limited(limit, put).await {
-                tracing::debug!(index = %path, %error, "an index cannot be stored");
-            }
-        });
-        self.indexing = Some(AbortOnDropHandle::new(task));
-        self.indexed = count;
     }
 }
 

@@ -172,6 +172,7 @@ impl Node {
                 lease: &lease,
                 epoch,
                 mode,
+                window_ms: 0,
                 resumes: resume.is_some(),
             })
             .await;

@@ -349,10 +349,11 @@ impl<'a, V: Vault> Keeper<'a, V> {
             return Ok(());
         }
         let name = &self.target.name;
-        let writer = match self.generation() {
+        let mut writer = match self.generation() {
             None => self.shared.vault.create(name).await?,
             Some(generation) => self.shared.vault.take_over(name, generation).await?,
         };
+        writer.keep_window(self.session.window_ms);
         let generation = writer.generation();
         self.place = Place::Generation(generation);
         if let Some(shift_ms) = self.unmarked {
@@ -361,6 +362,7 @@ impl<'a, V: Vault> Keeper<'a, V> {
             card.continues = Some(Continues {
                 generation,
                 shift_ms,
+                window_ms: self.session.window_ms,
             });
             self.shared.files.write_card(name, &card).await?;
             self.unmarked = None;

@@ -69,6 +69,8 @@ impl Progress {
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) epoch: Epoch,
+    /// How much of the recording is kept, in milliseconds: what is older goes while more is recorded. 0: all.
+    pub(crate) window_ms: u64,
     progress: watch::Sender<Progress>,
     /// Whether frames of the epoch that are still to come will be taken.
     open: Arc<Mutex<bool>>,
@@ -84,9 +86,15 @@ impl Session {
         };
         Self {
             epoch,
+            window_ms: 0,
             progress: watch::Sender::new(waiting),
             open: Arc::new(Mutex::new(true)),
         }
+    }
+
+    /// The same, of a recording that is kept for so long only.
+    pub(crate) fn with_window(self, window_ms: u64) -> Self {
+        Self { window_ms, ..self }
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Progress> {

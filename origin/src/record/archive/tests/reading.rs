@@ -73,7 +73,7 @@ proptest! {
     #[test]
     fn pieces_do_not_depend_on_segments(
         cuts in prop::collection::vec(1..60_usize, 0..8),
-        lengths in prop::collection::vec(1..150_u64, 1..4),
+        lengths in prop::collection::vec(1..100_u64, 1..4),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -123,15 +123,15 @@ async fn a_long_recording_is_opened_by_its_last_index() {
         .iter()
         .filter(|path| path.contains("/segments/"))
         .count();
-    let mut indexes: Vec<_> = paths
+    let indexes: Vec<_> = paths
         .into_iter()
         .filter(|path| path.contains("/indexes/"))
         .collect();
+    // Each takes the place of the one before.
     assert!(
-        segments > 200 && indexes.len() >= segments / 64 - 1,
+        segments > 200 && (1..=2).contains(&indexes.len()),
         "{segments} {indexes:?}"
     );
-    indexes.sort();
 
     let generation = reader.summary().generation;
     store.reads.lock().clear();
@@ -159,16 +159,11 @@ async fn a_long_recording_is_opened_by_its_last_index() {
     assert_eq!(rest.concat(), all[4_500..]);
 
     // A damaged index is gone by, a missing one costs more footers.
-    let last = Path::from(indexes.pop().unwrap());
-    store.raw().put(&last, "rubbish".into()).await.unwrap();
-    for index in &indexes {
+    for index in indexes.into_iter().map(Path::from) {
+        store.raw().put(&index, "rubbish".into()).await.unwrap();
         let again = archives.open(&name("a"), generation).await.unwrap();
         assert_eq!(again.summary(), reader.summary());
-        store
-            .raw()
-            .delete(&Path::from(index.as_str()))
-            .await
-            .unwrap();
+        store.raw().delete(&index).await.unwrap();
     }
     let again = archives.open(&name("a"), generation).await.unwrap();
     assert_eq!(again.summary(), reader.summary());

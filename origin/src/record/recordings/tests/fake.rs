@@ -35,6 +35,8 @@ struct State {
     /// How many generations there ever were: none has the number of another.
     created: u64,
     takeovers: usize,
+    /// What the last writer was told to keep. Everything is kept all the same.
+    window_ms: u64,
 }
 
 #[derive(Clone, Default)]
@@ -97,6 +99,10 @@ impl FakeVault {
 
     pub(super) fn takeovers(&self) -> usize {
         self.state.lock().takeovers
+    }
+
+    pub(super) fn window_ms(&self) -> u64 {
+        self.state.lock().window_ms
     }
 
     pub(super) fn syncs(&self) -> usize {
@@ -217,6 +223,10 @@ impl Ledger for FakeWriter {
 
     fn kept(&self) -> Kept {
         self.reader().kept()
+    }
+
+    fn keep_window(&mut self, ms: u64) {
+        self.vault.state.lock().window_ms = ms;
     }
 
     async fn append(&mut self, frames: &[Frame]) -> Result<(), VaultError> {

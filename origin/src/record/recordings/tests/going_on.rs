@@ -39,6 +39,37 @@ async fn a_publisher_goes_on_behind_a_file() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn file_and_recording_together_are_as_long_as_what_is_kept() {
+    let mut bench = Bench::new();
+    let mut first = bench.publish("show", 1, Mode::Append).await;
+    first.send(250);
+    first.stop();
+    bench.settled().await;
+    bench.window_ms = 8_000;
+    let mut second = bench.publish("show", 2, Mode::Append).await;
+    assert_eq!(second.given, Some(9_960), "where the file ends");
+    second.send(125);
+    second.stop();
+    bench.settled().await;
+    assert_eq!(bench.world.vault.window_ms(), 8_000);
+    // The end of both is at 14,920: from the last place before 6,920 on where pieces of the file begin, with what is in force there.
+    let mut kept = first.sent(0..1, 0);
+    kept.extend(first.sent(151..250, 6_000));
+    kept.extend(second.sent(0..125, 6_000));
+    assert_eq!(bench.file("show.flv").await, Some(kept));
+    let mut third = bench.publish("show", 3, Mode::Append).await;
+    assert_eq!(third.given, Some(8_920));
+    third.send(300);
+    third.stop();
+    bench.settled().await;
+    assert_eq!(
+        bench.file("show.flv").await,
+        Some(third.sent(0..300, 8_920)),
+        "nothing of the file is young enough"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_publisher_goes_on_behind_what_is_not_a_file_yet() {
     let bench = Bench::new();
     let mut first = bench.publish("show", 1, Mode::Record).await;

@@ -58,6 +58,8 @@ pub(super) struct Bench {
     pub(super) metrics: Metrics,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
+    /// What publishers ask to have kept.
+    pub(super) window_ms: u64,
     marks: Marks,
 }
 
@@ -128,6 +130,7 @@ impl Bench {
             metrics,
             stop,
             tasks,
+            window_ms: 0,
             marks,
         }
     }
@@ -186,6 +189,7 @@ impl Bench {
                         lease: &lease,
                         epoch,
                         mode,
+                        window_ms: self.window_ms,
                         resumes: resume.is_some(),
                     })
                     .await,
