@@ -157,6 +157,8 @@ section! {
         /// for more latency. 0: each video frame is sent as it comes, and audio goes with it.
         pub flush_ms: u64 = 0 => 0..=350,
         /// Whether the calls of Adobe's DVRCast application are answered: `DVRSubscribe`, `DVRGetStreamInfo` and their like.
+        /// What an encoder says with `DVRSetStreamInfo` is kept and told to players; what is recorded is decided by `record`
+        /// and by how a stream is published.
         pub dvr: bool = false,
     }
 }

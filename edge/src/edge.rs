@@ -165,8 +165,15 @@ impl Edge {
             node: node.id,
         });
         let tasks = Tasks::new(node.shutdown.stopping());
+        let with_dvr = config.applications.iter().filter(|(_, it)| it.dvr);
+        let with_info = with_dvr.map(|(name, _)| name.clone()).collect();
         let shared = Arc::new(Shared {
-            recorded: Recorded::new(&config.edge.recorded, Arc::clone(&upstream), tasks.clone()),
+            recorded: Recorded::new(
+                &config.edge.recorded,
+                with_info,
+                Arc::clone(&upstream),
+                tasks.clone(),
+            ),
             rtmp: Arc::new(session::core_config(&config.rtmp)),
             config,
             upstream,

@@ -19,6 +19,7 @@
 //! # What it does not do
 //! It knows neither viewers nor pacing, and does not read what is live: see [`crate::hub`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ mod ask;
 mod cache;
 mod descriptions;
 mod flights;
+mod info;
 mod meters;
 mod model;
 mod piece;
@@ -44,6 +46,7 @@ use ask::{Answer, Asker, Question};
 use cache::{Cache, Found, Trust};
 use descriptions::Descriptions;
 use flights::{Flights, Joined, Landing, wait};
+use info::Turns;
 pub(crate) use meters::RecordedMeters;
 pub(crate) use model::{Description, Follows, Place, RecordedError, Stored};
 pub(crate) use piece::{Piece, PieceFrame};
@@ -72,10 +75,19 @@ struct Shared {
     descriptions: Descriptions,
     fetches: Flights<PieceKey, Fetched>,
     describes: Flights<StreamName, Described>,
+    /// Applications in which encoders say things of their streams.
+    with_info: BTreeSet<String>,
+    turns: Turns,
 }
 
 impl Recorded {
-    pub(crate) fn new(section: &RecordedSection, upstream: Arc<Upstream>, tasks: Tasks) -> Self {
+    /// `with_info` are the applications in which encoders say things of their streams.
+    pub(crate) fn new(
+        section: &RecordedSection,
+        with_info: BTreeSet<String>,
+        upstream: Arc<Upstream>,
+        tasks: Tasks,
+    ) -> Self {
         let hold = Duration::from_millis(section.description_ms);
         let trust = Trust {
             growing: Duration::from_millis(section.growing_ms),
@@ -90,6 +102,8 @@ impl Recorded {
                 describes: Flights::new(MAX_FLIGHTS),
                 asker: Asker::new(upstream, section),
                 tasks,
+                with_info,
+                turns: Turns::new(Duration::from_millis(section.patience_ms)),
             }),
         }
     }
@@ -267,7 +281,11 @@ impl Shared {
             let known = self.descriptions.find(name)?.ok()?;
             Some(Answer::Description(known))
         };
-        let outcome = match self.asker.ask(name, Question::Describe, known).await {
+        let moment = self.descriptions.moment();
+        let question = Question::Describe {
+            with_info: self.with_info.contains(&name.app),
+        };
+        let outcome = match self.asker.ask(name, question, known).await {
             Ok(Answer::Description(description)) => Ok(description),
             Ok(_) => Err(RecordedError::unavailable("no description")),
             Err(error) => {
@@ -277,7 +295,7 @@ impl Shared {
                 last.ok_or(error)
             }
         };
-        self.descriptions.insert(name, outcome.clone());
+        let outcome = self.descriptions.insert_since(moment, name, outcome);
         landing.land(outcome);
     }
 
@@ -304,7 +322,9 @@ impl Shared {
                 Ok(piece)
             }
             Ok(Answer::Cached(piece)) => Ok(piece),
-            Ok(Answer::Description(_)) => Err(RecordedError::unavailable("no piece")),
+            Ok(Answer::Description(_) | Answer::InfoSet(_)) => {
+                Err(RecordedError::unavailable("no piece"))
+            }
             Err(error) => {
                 debug!(%error, "a piece cannot be fetched");
                 self.meters.failed(&error);

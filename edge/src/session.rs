@@ -247,6 +247,10 @@ impl Session {
                     number,
                     answer,
                 }) => self.piece_came(stream_id, number, answer),
+                Wake::Note(Note::InfoSet {
+                    transaction,
+                    outcome,
+                }) => self.stream_info_set(transaction, outcome),
                 Wake::Note(Note::Known {
                     transaction,
                     asked,

@@ -26,6 +26,7 @@ use headwater_node::admin::{ApiError, Router};
 use serde::{Deserialize, Serialize};
 
 use crate::record::archive::{ArchiveError, Archives};
+use crate::record::stream_info::StreamInfos;
 use crate::store::{ReadError, Store};
 
 mod export;
@@ -64,6 +65,7 @@ impl AdminSlot {
 pub(crate) struct Library {
     pub(crate) store: Store,
     pub(crate) archives: Archives,
+    pub(crate) infos: StreamInfos,
 }
 
 /// Which one.

@@ -116,9 +116,13 @@ impl Origin {
         Ok(Self {
             cluster,
             usage: logs.usage(),
-            recordings,
             stored,
-            operated: admin::Library { store, archives },
+            operated: admin::Library {
+                infos: recordings.infos().clone(),
+                store,
+                archives,
+            },
+            recordings,
             tasks,
             stop,
         })

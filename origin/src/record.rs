@@ -9,6 +9,7 @@
 //! | `compose` | one file of what was recorded |
 //! | `files` | the files, and what is remembered of them |
 //! | `shown` | recordings as the front door shows them |
+//! | `stream_info` | what encoders said of streams |
 //! | `target` | which file a stream becomes |
 //! | `vault` | what a recorder needs of an archive |
 //! | [`RecordingSection`] | the `[origin.recording]` section of the configuration |
@@ -22,7 +23,8 @@ pub(crate) mod recorder;
 pub(crate) mod recordings;
 mod section;
 mod shown;
-mod target;
+pub(crate) mod stream_info;
+pub(crate) mod target;
 pub(crate) mod vault;
 
 use std::io;

@@ -14,6 +14,7 @@ use headwater_proto::v1;
 use headwater_proto::v1::describe_response::Response as Described;
 use headwater_proto::v1::fetch_response::Response as Fetched;
 use headwater_proto::v1::recordings_client::RecordingsClient;
+use headwater_proto::v1::set_stream_info_response::Response as InfoSet;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -29,8 +30,16 @@ use crate::upstream::{Pause, Target, Upstream};
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Question {
-    Describe,
-    Fetch { generation: u64, place: Place },
+    /// With what an encoder said, or without.
+    Describe {
+        with_info: bool,
+    },
+    Fetch {
+        generation: u64,
+        place: Place,
+    },
+    /// Not quite a question: what an encoder says, to be kept.
+    SetInfo(v1::StreamInfo),
 }
 
 /// What was answered.
@@ -39,6 +48,8 @@ pub(super) enum Answer {
     Piece(Arc<Piece>),
     /// The answer came while the question waited, with the answer to another one.
     Cached(Arc<Piece>),
+    /// It is kept; what there is under the name now, if that is known.
+    InfoSet(Option<Description>),
 }
 
 /// What became of one try.
@@ -174,7 +185,7 @@ impl Asker {
         here: &(impl Fn() -> Option<Answer> + Send + Sync),
     ) -> Outcome {
         let bounds = match question {
-            Question::Describe => &self.describes,
+            Question::Describe { .. } | Question::SetInfo(_) => &self.describes,
             Question::Fetch { .. } => &self.fetches,
         };
         let lost = self.upstream.lost(&target.node);
@@ -195,7 +206,10 @@ impl Asker {
         };
         let call = async {
             match question {
-                Question::Describe => self.describe(client, name, target).await,
+                Question::Describe { with_info } => {
+                    self.describe(client, name, target, with_info).await
+                }
+                Question::SetInfo(info) => self.set_info(client, name, target, info).await,
                 Question::Fetch { generation, place } => {
                     self.fetch(client, name, target, generation, place).await
                 }
@@ -221,7 +235,12 @@ impl Asker {
         match status.code() {
             // A node of before recordings could be asked for: nothing is stored there.
             Code::Unimplemented => match question {
-                Question::Describe => Outcome::Answer(Answer::Description(Description::NOTHING)),
+                Question::Describe { .. } => {
+                    Outcome::Answer(Answer::Description(Description::NOTHING))
+                }
+                Question::SetInfo(_) => Outcome::Final(RecordedError::unavailable(
+                    "the origin is of a version that keeps no stream info",
+                )),
                 Question::Fetch { .. } => Outcome::Final(RecordedError::NotFound),
             },
             Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted => {
@@ -243,11 +262,13 @@ impl Asker {
         mut client: RecordingsClient<Channel>,
         name: &StreamName,
         target: &Target,
+        with_info: bool,
     ) -> Result<Outcome, Status> {
         let request = self.request(v1::DescribeRequest {
             name: Some(wire::to_name(name)),
             routing: Some(self.upstream.routing(target)),
             edge: self.upstream.node.clone(),
+            with_info,
         });
         self.upstream.metrics.recorded.described();
         let response = client.describe(request).await?.into_inner();
@@ -297,6 +318,31 @@ impl Asker {
             }
             Some(Fetched::Moved(moved)) => Outcome::Moved(moved),
             Some(Fetched::Rejected(rejected)) => refusal(&rejected),
+            None => again("the origin gives an answer that this edge does not know"),
+        })
+    }
+
+    async fn set_info(
+        &self,
+        mut client: RecordingsClient<Channel>,
+        name: &StreamName,
+        target: &Target,
+        info: v1::StreamInfo,
+    ) -> Result<Outcome, Status> {
+        let request = self.request(v1::SetStreamInfoRequest {
+            name: Some(wire::to_name(name)),
+            info: Some(info),
+            routing: Some(self.upstream.routing(target)),
+            edge: self.upstream.node.clone(),
+        });
+        let response = client.set_stream_info(request).await?.into_inner();
+        Ok(match response.response {
+            Some(InfoSet::Set(set)) => {
+                let description = set.description.as_ref().map(Description::from_wire);
+                Outcome::Answer(Answer::InfoSet(description))
+            }
+            Some(InfoSet::Moved(moved)) => Outcome::Moved(moved),
+            Some(InfoSet::Rejected(rejected)) => refusal(&rejected),
             None => again("the origin gives an answer that this edge does not know"),
         })
     }

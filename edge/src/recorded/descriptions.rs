@@ -60,39 +60,61 @@ impl Descriptions {
         self.state.lock().known.get(name)?.outcome.clone().ok()
     }
 
+    /// Now, in the order of what is said.
+    pub(super) fn moment(&self) -> u64 {
+        self.state.lock().numbers
+    }
+
+    /// Takes what was said of a name.
     pub(super) fn insert(&self, name: &StreamName, outcome: Outcome) {
-        let now = Instant::now();
+        self.state.lock().put(name, outcome, self.hold, self.most);
+    }
+
+    /// Takes what was said to a question of that moment, unless something was said since: what counts is given back.
+    pub(super) fn insert_since(&self, moment: u64, name: &StreamName, outcome: Outcome) -> Outcome {
         let mut state = self.state.lock();
-        let state = &mut *state;
-        state.numbers += 1;
-        let name = Arc::new(name.clone());
-        let known = Known {
-            outcome,
-            since: now,
-            number: state.numbers,
-        };
-        state.known.insert(Arc::clone(&name), known);
-        state.order.push_back((state.numbers, name));
-        while let Some((number, name)) = state.order.front() {
-            let current = state.known.get(name).filter(|it| it.number == *number);
-            let over = state.order.len() > self.most;
-            let keep = self.hold.max(KEEP);
-            if current.is_some_and(|it| now.duration_since(it.since) < keep) && !over {
-                break;
-            }
-            if current.is_some() {
-                state.known.remove(name);
-            }
-            state.order.pop_front();
+        if let Some(known) = state.known.get(name)
+            && known.number > moment
+        {
+            return known.outcome.clone();
         }
-        if state.known.capacity() > 256 && state.known.len() * 4 < state.known.capacity() {
-            state.known.shrink_to(state.known.len() * 2);
-        }
+        state.put(name, outcome.clone(), self.hold, self.most);
+        outcome
     }
 
     /// What was said of a name holds no longer.
     pub(super) fn forget(&self, name: &StreamName) {
         self.state.lock().known.remove(name);
+    }
+}
+
+impl State {
+    fn put(&mut self, name: &StreamName, outcome: Outcome, hold: Duration, most: usize) {
+        let now = Instant::now();
+        self.numbers += 1;
+        let name = Arc::new(name.clone());
+        let known = Known {
+            outcome,
+            since: now,
+            number: self.numbers,
+        };
+        self.known.insert(Arc::clone(&name), known);
+        self.order.push_back((self.numbers, name));
+        while let Some((number, name)) = self.order.front() {
+            let current = self.known.get(name).filter(|it| it.number == *number);
+            let over = self.order.len() > most;
+            let keep = hold.max(KEEP);
+            if current.is_some_and(|it| now.duration_since(it.since) < keep) && !over {
+                break;
+            }
+            if current.is_some() {
+                self.known.remove(name);
+            }
+            self.order.pop_front();
+        }
+        if self.known.capacity() > 256 && self.known.len() * 4 < self.known.capacity() {
+            self.known.shrink_to(self.known.len() * 2);
+        }
     }
 }
 
@@ -115,11 +137,11 @@ mod tests {
         );
         let published = Description {
             publishing: true,
-            stored: None,
+            ..Description::NOTHING
         };
-        descriptions.insert(&name("a"), Ok(published));
+        descriptions.insert(&name("a"), Ok(published.clone()));
         tokio::time::advance(Duration::from_millis(600)).await;
-        assert_eq!(descriptions.find(&name("a")), Some(Ok(published)));
+        assert_eq!(descriptions.find(&name("a")), Some(Ok(published.clone())));
         descriptions.insert(&name("b"), Ok(Description::NOTHING));
         tokio::time::advance(Duration::from_millis(600)).await;
         assert_eq!(descriptions.find(&name("a")), None);
@@ -127,6 +149,29 @@ mod tests {
         descriptions.forget(&name("b"));
         assert_eq!(descriptions.find(&name("b")), None);
         assert_eq!(descriptions.last(&name("b")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_does_not_undo_what_was_said_since_the_question() {
+        let descriptions = Descriptions::new(Duration::from_secs(1), 10);
+        let published = Description {
+            publishing: true,
+            ..Description::NOTHING
+        };
+        let (old, new) = (Ok(Description::NOTHING), Ok(published));
+        let asked = descriptions.moment();
+        descriptions.insert(&name("other"), old.clone());
+        let counts = descriptions.insert_since(asked, &name("a"), old.clone());
+        assert_eq!(counts, old, "of this one nothing was said since");
+        let asked = descriptions.moment();
+        descriptions.insert(&name("a"), new.clone());
+        let counts = descriptions.insert_since(asked, &name("a"), old.clone());
+        assert_eq!(counts, new);
+        assert_eq!(descriptions.find(&name("a")), Some(new));
+        let asked = descriptions.moment();
+        let counts = descriptions.insert_since(asked, &name("a"), old.clone());
+        assert_eq!(counts, old);
+        assert_eq!(descriptions.find(&name("a")), Some(old));
     }
 
     #[tokio::test(start_paused = true)]

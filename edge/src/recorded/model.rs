@@ -6,11 +6,13 @@ use headwater_media::frame::Offset;
 use headwater_proto::v1;
 
 /// What there is under a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Description {
     /// Somebody publishes now.
     pub(crate) publishing: bool,
     pub(crate) stored: Option<Stored>,
+    /// What an encoder said of it; `None` in applications without `dvr`.
+    pub(crate) info: Option<Arc<v1::StreamInfo>>,
 }
 
 impl Description {
@@ -18,12 +20,14 @@ impl Description {
     pub(crate) const NOTHING: Self = Self {
         publishing: false,
         stored: None,
+        info: None,
     };
 
     pub(super) fn from_wire(description: &v1::StreamDescription) -> Self {
         Self {
             publishing: description.publishing,
             stored: description.stored.map(Stored::from_wire),
+            info: description.info.map(Arc::new),
         }
     }
 }

@@ -13,6 +13,7 @@ mod bench;
 mod failing;
 mod growing;
 mod index;
+mod info;
 mod pieces;
 
 use crate::testing::name;

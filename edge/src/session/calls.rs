@@ -5,19 +5,19 @@
 //! - `DVRGetStreamInfo(name)`: an object with `code` (`NetStream.DVRStreamInfo.Success`, `.Retry` after `data.retry` seconds,
 //!   `.Failed`) and, on success, `data`: what there is of the recording, lengths in seconds.
 //!
-//! `DVRSetStreamInfo` is refused: no node keeps what an encoder would say with it.
+//! - `DVRSetStreamInfo(info)`: what players are to know is kept by the stream's origin, beside what is recorded, and answered with
+//!   nothing. Who may publish in the application may say it. It begins and ends no recording: publishing does.
 
 use super::*;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use headwater_amf::{Object, Value};
+use headwater_amf::Value;
 use headwater_rtmp::command::TransactionId;
 
 use crate::player::seconds;
 
-/// Seconds after which a player asks again for a stream that is announced, and not recorded yet.
-const RETRY_AFTER: f64 = 5.0;
+mod dvr;
 
 /// What a call wants to know of a stream.
 #[derive(Clone, Debug)]
@@ -63,11 +63,13 @@ impl Session {
                     .notify_client("onDVRUnsubscribe", vec![status.to_value()]);
                 told.and_then(|()| self.core.answer_call(transaction, Value::Null))
             }
-            ("DVRSetStreamInfo", _) if dvr => {
-                info!("an encoder wants to say what is to be recorded");
-                let why = "Publish with record or append: that is what is recorded here.";
-                self.core.reject_call(transaction, why)
-            }
+            ("DVRSetStreamInfo", _) if dvr => match self.set_stream_info(transaction, arguments) {
+                Ok(()) => return,
+                Err(why) => {
+                    info!(why, "what an encoder says is refused");
+                    self.core.reject_call(transaction, &why)
+                }
+            },
             (name, _) if dvr && name.starts_with("DVR") => {
                 let why = format!("{name} has no usable stream name.");
                 self.core.reject_call(transaction, &why)
@@ -77,6 +79,54 @@ impl Session {
                 let why = format!("Method not found ({name}).");
                 self.core.reject_call(transaction, &why)
             }
+        };
+        self.note_failure(outcome);
+    }
+
+    /// Has what an encoder says kept. Gives why that is refused.
+    fn set_stream_info(
+        &mut self,
+        transaction: TransactionId,
+        arguments: &[Value],
+    ) -> Result<(), String> {
+        let Some(application) = &self.application else {
+            return Err("Not connected to an application.".to_owned());
+        };
+        if !application.policy.publish {
+            return Err(format!(
+                "The application {} takes no publishers.",
+                application.name
+            ));
+        }
+        let said = dvr::said(arguments.first()).map_err(|error| error.to_string())?;
+        let (name, _) = said.name.split_once('?').unwrap_or((&said.name, ""));
+        let stream = application.stream(name);
+        let stream = stream.map_err(|error| format!("{name}: {error}."))?;
+        let recorded = self.worker.shared.recorded.clone();
+        let notes = self.notes.teller();
+        // As many as there may be calls without an answer; each ends by itself. They are begun in their order.
+        tokio::task::spawn_local(async move {
+            let outcome = recorded.set_info(&stream, said.info).await;
+            notes.tell(Note::InfoSet {
+                transaction,
+                outcome,
+            });
+        });
+        Ok(())
+    }
+
+    pub(super) fn stream_info_set(
+        &mut self,
+        transaction: TransactionId,
+        outcome: Result<(), RecordedError>,
+    ) {
+        let outcome = match outcome {
+            Ok(()) => self.core.answer_call(transaction, Value::Null),
+            Err(RecordedError::NotFound) => {
+                let why = "Nothing can be recorded under this name.";
+                self.core.reject_call(transaction, why)
+            }
+            Err(error) => self.core.reject_call(transaction, &error.to_string()),
         };
         self.note_failure(outcome);
     }
@@ -132,7 +182,7 @@ impl Session {
                 told.and_then(|()| self.core.answer_call(transaction, Value::Null))
             }
             Asked::DvrInfo { name } => {
-                let info = dvr_info(&name, answer.ok().as_ref(), SystemTime::now());
+                let info = dvr::told(&name, answer.ok().as_ref(), SystemTime::now());
                 self.core.answer_call(transaction, info)
             }
         };
@@ -146,52 +196,4 @@ fn length(description: &Description) -> f64 {
     stored.map_or(0.0, |stored| {
         seconds(stored.end_ms.saturating_sub(stored.start_ms))
     })
-}
-
-/// The answer to `DVRGetStreamInfo`.
-fn dvr_info(name: &str, description: Option<&Description>, now: SystemTime) -> Value {
-    let Some((description, stored)) = description.and_then(|it| Some((it, it.stored?))) else {
-        let publishing = description.is_some_and(|it| it.publishing);
-        if !publishing {
-            return Value::Object(Object::new().with("code", "NetStream.DVRStreamInfo.Failed"));
-        }
-        let data = Object::new().with("retry", RETRY_AFTER);
-        return Value::Object(
-            Object::new()
-                .with("code", "NetStream.DVRStreamInfo.Retry")
-                .with("data", data),
-        );
-    };
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let length_ms = stored.end_ms.saturating_sub(stored.start_ms);
-    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    // A recording that grows began as long ago as it is long, but for pauses of its publisher.
-    let began = now_ms.saturating_sub(length_ms);
-    let length = length(description);
-    let data = Object::new()
-        .with("streamName", name)
-        .with("callTime", date(now_ms))
-        .with("lastUpdate", date(now_ms))
-        .with("startRec", date(if stored.growing { began } else { 0 }))
-        .with("stopRec", date(0))
-        .with("isRec", stored.growing)
-        .with("offline", false)
-        .with("append", true)
-        .with("begOffset", 0.0)
-        .with("endOffset", 0.0)
-        .with("currLen", length)
-        // Known once the recording is complete.
-        .with("maxLen", if stored.growing { 0.0 } else { length });
-    Value::Object(
-        Object::new()
-            .with("code", "NetStream.DVRStreamInfo.Success")
-            .with("data", data),
-    )
-}
-
-fn date(milliseconds: u64) -> Value {
-    Value::Date {
-        milliseconds: seconds(milliseconds) * 1_000.0,
-        timezone: 0,
-    }
 }

@@ -34,6 +34,11 @@ pub(super) enum Note {
         number: u64,
         answer: Result<Arc<Piece>, RecordedError>,
     },
+    /// What became of what an encoder said of a stream.
+    InfoSet {
+        transaction: TransactionId,
+        outcome: Result<(), RecordedError>,
+    },
     /// What a call asked for: what there is under a name.
     Known {
         transaction: TransactionId,

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Entry, Kind, Library, bad_request, not_found, of_archive, of_store, unavailable};
 use crate::record::archive::{Archives, Listed};
+use crate::record::files::from_store;
+use crate::record::target::Target;
 
 /// Most entries of a page.
 pub(crate) const MAX_PAGE: usize = 1_000;
@@ -143,6 +145,7 @@ impl Library {
             for folder in Archives::folders(&listed.name, listed.generation) {
                 self.store.remove_empty_folders(&folder).await;
             }
+            self.forget_info(Target::of(&listed.name).ok()).await;
             return Ok(());
         }
         let path = self.file(id)?;
@@ -155,7 +158,30 @@ impl Library {
         objects
             .delete(&path)
             .await
-            .map_err(|error| of_store(id, error))
+            .map_err(|error| of_store(id, error))?;
+        self.forget_info(Target::at(&path)).await;
+        Ok(())
+    }
+
+    /// What an encoder said of a recording goes with the last of it.
+    async fn forget_info(&self, target: Option<Target>) {
+        let Some(target) = target else {
+            return;
+        };
+        let forgetting = async {
+            let is_file = match self.store.objects().head(&target.path).await {
+                Ok(_) => true,
+                Err(object_store::Error::NotFound { .. }) => false,
+                Err(error) => return Err(from_store(&error)),
+            };
+            if !is_file && self.archives.generations(&target.name).await?.is_empty() {
+                self.infos.forget(&target.name).await?;
+            }
+            Ok(())
+        };
+        if let Err(error) = forgetting.await {
+            tracing::warn!(stream = %target.name, %error, "what was said of a deleted recording is still said");
+        }
     }
 }
 

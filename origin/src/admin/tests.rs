@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::OriginSection;
 use crate::record::archive::{ArchiveConfig, Writer};
+use crate::record::stream_info::StreamInfo;
 
 const FOLDER: &str = "applications/live/streams/_definst_";
 
@@ -32,9 +33,14 @@ impl Stage {
             .unwrap();
         let (objects, journal) = (Arc::clone(store.objects()), store.journal_dir());
         let config = ArchiveConfig::default();
+        let infos = StreamInfos::new(Arc::clone(&objects));
         let archives = Archives::new(objects, journal, true, config).unwrap();
         Self {
-            library: Library { store, archives },
+            library: Library {
+                store,
+                archives,
+                infos,
+            },
             folder,
         }
     }
@@ -196,6 +202,32 @@ async fn a_recording_is_told_of_and_exported_while_it_grows_and_deleted_afterwar
     assert_eq!(stage.ids(&list::Request::default()).await, [""; 0]);
     let left = std::fs::read_dir(stage.folder.path().join("recordings")).unwrap();
     assert_eq!(left.count(), 0, "no folder is left behind");
+}
+
+#[tokio::test]
+async fn what_was_said_of_a_recording_goes_with_the_last_of_it() {
+    let stage = Stage::new().await;
+    let id = format!("{FOLDER}/show.flv");
+    stage.add(&id, b"content");
+    let mut writer = stage.record("show.flv", 100).await;
+    writer.finish().await.unwrap();
+    drop(writer);
+    let show = StreamName::new(DEFAULT_VHOST, "live", DEFAULT_INSTANCE, "show.flv").unwrap();
+    let infos = &stage.library.infos;
+    infos.set(&show, StreamInfo::default()).await.unwrap();
+    let found = stage.ids(&list::Request::default()).await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (round, id) in found.iter().enumerate() {
+        stage.library.delete(id).await.unwrap();
+        let left = infos.find(&show).await.unwrap();
+        assert_eq!(left.is_some(), round == 0, "round {round}");
+    }
+
+    // The other way round.
+    stage.add(&id, b"content");
+    infos.set(&show, StreamInfo::default()).await.unwrap();
+    stage.library.delete(&id).await.unwrap();
+    assert_eq!(infos.find(&show).await.unwrap(), None);
 }
 
 #[tokio::test]

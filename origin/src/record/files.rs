@@ -25,8 +25,8 @@ use crate::store::{ReadError, Store};
 /// Largest card that is read, in bytes: a few numbers.
 const MAX_CARD: u64 = 4_096;
 
-/// The folder of cards.
-const CARDS: &str = "recorded";
+/// The folder of cards, and of what else is remembered of names.
+pub(crate) const CARDS: &str = "recorded";
 
 /// How free space is asked for, in bytes; `None` where it is not known. Blocks.
 pub(crate) type FreeSpace = Arc<dyn Fn() -> Option<u64> + Send + Sync>;

@@ -34,6 +34,7 @@ pub(crate) mod intake;
 mod keeper;
 mod plan;
 mod recording;
+mod renewal;
 pub(crate) mod session;
 mod settle;
 
@@ -41,6 +42,7 @@ use failure::Failure;
 use intake::{End, Intake};
 use keeper::Keeper;
 use recording::Recording;
+use renewal::Renewal;
 use session::Session;
 use settle::{Settled, Unsettled};
 
@@ -58,8 +60,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// What a recorder is told.
 pub(crate) enum Command {
     Begin(Box<Begin>),
-    /// Nothing is to be left of what is stored.
-    Erase,
+    /// Nothing is to be left of what is stored, for a publisher that came then, in milliseconds since 1970.
+    Erase(u64),
 }
 
 /// A publisher that is to be recorded.
@@ -72,6 +74,8 @@ pub(crate) struct Begin {
     pub(crate) resumes: bool,
     /// The first sequence that the log has of the epoch.
     pub(crate) first: u64,
+    /// When it came, in milliseconds since 1970.
+    pub(crate) unix_ms: u64,
     /// Told where the timeline stands, in milliseconds, if it goes on behind something.
     pub(crate) timeline: oneshot::Sender<u64>,
     /// Held as long as the session goes on.
@@ -140,7 +144,7 @@ impl<V: Vault> Recorder<V> {
         loop {
             match self.wake().await {
                 Woken::Command(Some(Command::Begin(begin))) => self.begin(*begin).await,
-                Woken::Command(Some(Command::Erase)) => self.erase().await,
+                Woken::Command(Some(Command::Erase(unix_ms))) => self.erase(unix_ms).await,
                 Woken::Settled(outcome) => self.settled(outcome),
                 Woken::Settle => self.settle().await,
                 Woken::Linger => self.let_go().await,
@@ -200,6 +204,7 @@ impl<V: Vault> Recorder<V> {
             mode,
             resumes,
             first,
+            unix_ms,
             timeline,
             claim,
             active,
@@ -241,7 +246,18 @@ impl<V: Vault> Recorder<V> {
             timeline: Some(timeline),
             shown: false,
         };
-        let outcome = recording.run(&mut keeper, &entry).await;
+        let running = recording.run(&mut keeper, &entry);
+        let outcome = if mode == Mode::Record && !resumes {
+            let renewal = Renewal {
+                infos: &shared.infos,
+                name: &entry.target.name,
+                unix_ms,
+                stop: &shared.stop,
+            };
+            renewal.beside(&session, running).await
+        } else {
+            running.await
+        };
         let generation = keeper.generation();
         match outcome {
             Ok(end) => {
@@ -410,7 +426,7 @@ impl<V: Vault> Recorder<V> {
         }
     }
 
-    async fn erase(&mut self) {
+    async fn erase(&mut self, unix_ms: u64) {
         self.quiet().await;
         let erased = async {
             let name = &self.entry.target.name;
@@ -418,7 +434,8 @@ impl<V: Vault> Recorder<V> {
                 self.entry.hide(generation);
                 self.shared.vault.delete(name, generation).await?;
             }
-            self.shared.files.erase(&self.entry.target, name).await
+            self.shared.files.erase(&self.entry.target, name).await?;
+            self.shared.infos.renew(name, unix_ms).await
         };
         let erased = tokio::select! {
             erased = erased => erased,

@@ -28,9 +28,10 @@ use super::recorder::intake::{Budget, Intake, Source};
 use super::recorder::session::{Progress, Session};
 use super::recorder::{Begin, Command, Recorder};
 use super::section::RecordingSection;
+use super::stream_info::StreamInfos;
 use super::target::Target;
 use super::vault::{Stored, Vault, VaultError};
-use crate::log::table::LogLease;
+use crate::log::table::{LogLease, unix_millis};
 
 mod claim;
 mod entry;
@@ -154,6 +155,7 @@ pub(crate) struct Shared<V: Vault> {
     pub(crate) config: RecordingSection,
     pub(crate) vault: V,
     pub(crate) files: Files,
+    pub(crate) infos: StreamInfos,
     pub(crate) metrics: RecordingMetrics,
     pub(crate) composing: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,
@@ -201,6 +203,7 @@ impl<V: Vault> Recordings<V> {
             budget: Arc::new(Budget::new(config.buffers_bytes)),
             config,
             vault,
+            infos: StreamInfos::new(Arc::clone(&files.objects)),
             files,
             metrics,
             tasks,
@@ -277,6 +280,11 @@ impl<V: Vault> Recordings<V> {
         Ok(None)
     }
 
+    /// What encoders said of streams.
+    pub(crate) fn infos(&self) -> &StreamInfos {
+        &self.shared.infos
+    }
+
     /// Waits until no session goes on, as when all publishers have left: what they sent is stored then.
     pub(crate) async fn quiet(&self) {
         // The sender is in `shared`.
@@ -339,6 +347,7 @@ impl<V: Vault> Record for Recordings<V> {
             mode: opening.mode,
             resumes: opening.resumes,
             first,
+            unix_ms: unix_millis(),
             timeline,
             claim: Box::new(claim),
             active: Box::new(active),
@@ -368,7 +377,8 @@ impl<V: Vault> Record for Recordings<V> {
         if self.shared.config.erase_on_publish
             && let Ok(target) = Target::of(name)
         {
-            self.shared.command(&target, name, Command::Erase);
+            self.shared
+                .command(&target, name, Command::Erase(unix_millis()));
         }
     }
 }

@@ -10,6 +10,8 @@ use headwater_proto::v1::fetch_request::Position;
 use super::NodeArchives;
 use super::archive::{ArchivePiece, Follows, Reader};
 use super::recordings::{Found, Recordings};
+use super::stream_info::{InfoError, StreamInfo};
+use super::target::{Target, TargetError};
 use super::vault::{Cause, VaultError};
 use crate::rpc::recordings::{Recording, RecordingIndex, Rejection};
 
@@ -18,6 +20,25 @@ impl RecordingIndex for Recordings<NodeArchives> {
     async fn find(&self, name: &StreamName) -> Result<Option<Arc<dyn Recording>>, Rejection> {
         let found = Self::find(self, name).await?;
         Ok(found.map(|found| Arc::new(Shown { found }) as Arc<dyn Recording>))
+    }
+
+    async fn info(&self, name: &StreamName) -> Result<Option<v1::StreamInfo>, Rejection> {
+        let Ok(target) = Target::of(name) else {
+            return Ok(None);
+        };
+        let found = self.infos().find(&target.name).await?;
+        Ok(found.map(StreamInfo::to_wire))
+    }
+
+    fn last_info(&self, name: &StreamName) -> Option<v1::StreamInfo> {
+        let target = Target::of(name).ok()?;
+        Some(self.infos().last(&target.name)?.to_wire())
+    }
+
+    async fn set_info(&self, name: &StreamName, info: &v1::StreamInfo) -> Result<(), Rejection> {
+        let info = StreamInfo::check(info)?;
+        let target = Target::of(name)?;
+        Ok(self.infos().set(&target.name, info).await?)
     }
 }
 
@@ -75,6 +96,19 @@ fn to_piece(piece: ArchivePiece) -> v1::Piece {
         end_ms: piece.end_ms,
         preface: piece.preface.iter().map(cluster_wire::to_frame).collect(),
         frames: Some(frames),
+    }
+}
+
+impl From<InfoError> for Rejection {
+    fn from(error: InfoError) -> Self {
+        Self::new(v1::RecordingReason::Invalid, error.to_string())
+    }
+}
+
+impl From<TargetError> for Rejection {
+    fn from(error: TargetError) -> Self {
+        // No recording of that name is there, nor will be.
+        Self::new(v1::RecordingReason::NotFound, error.to_string())
     }
 }
 

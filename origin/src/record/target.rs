@@ -89,6 +89,26 @@ impl Target {
             container,
         })
     }
+
+    /// The target whose file stands there, if a recording could have put it there.
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        let text = path.as_ref();
+        let (vhost, rest) = match text.strip_prefix("vhosts/") {
+            Some(rest) => {
+                let (vhost, rest) = rest.split_once('/')?;
+                (named(vhost), rest)
+            }
+            None => (DEFAULT_VHOST.to_owned(), text),
+        };
+        let (app, rest) = rest.strip_prefix("applications/")?.split_once('/')?;
+        let (instance, file) = rest.strip_prefix("streams/")?.split_once('/')?;
+        let stream = match extension(file) {
+            Some(found) if found.eq_ignore_ascii_case("flv") => file.to_owned(),
+            _ => format!("mp4:{file}"),
+        };
+        let name = StreamName::new(&vhost, &named(app), &named(instance), &stream).ok()?;
+        Self::of(&name).ok().filter(|found| found.path == *path)
+    }
 }
 
 fn with_extension(base: &str, wanted: &str) -> String {
@@ -116,6 +136,11 @@ fn folder(name: &StreamName) -> Option<String> {
         true => path,
         false => format!("vhosts/{vhost}/{path}"),
     })
+}
+
+/// What a segment of a folder stands for.
+fn named(segment: &str) -> String {
+    segment.replace("%2F", "/").replace("%25", "%")
 }
 
 fn is_segment(text: &str) -> bool {
@@ -208,6 +233,34 @@ mod tests {
             let target = of(stream);
             assert_eq!(target.name.stream, canonical, "{stream}");
             assert_eq!(Target::of(&target.name).unwrap(), target, "{stream}");
+        }
+    }
+
+    #[test]
+    fn files_lead_back_to_their_names() {
+        for (vhost, instance, stream) in [
+            (DEFAULT_VHOST, "_definst_", "a/show"),
+            (DEFAULT_VHOST, "a/b", "flv:show.FLV"),
+            (DEFAULT_VHOST, "a%2Fb", "show%25#1"),
+            ("example.org", "i", "mp4:show"),
+            ("example.org", "i", "mp4:a/show.f4v"),
+            (DEFAULT_VHOST, "i", "show.mp4"),
+        ] {
+            let name = StreamName::new(vhost, "live", instance, stream).unwrap();
+            let target = Target::of(&name).unwrap();
+            assert_eq!(Target::at(&target.path), Some(target.clone()), "{stream}");
+        }
+        for path in [
+            "",
+            "applications/live/streams/i",
+            "applications/live/show.flv",
+            "recordings/live/streams/i/show.flv",
+            "vhosts/applications/live/streams/i/show.flv",
+            "applications/a%2Fb%/streams/i/show.flv",
+            "applications/live/streams/i/show",
+        ] {
+            let path = Path::parse(path).unwrap();
+            assert_eq!(Target::at(&path), None, "{path}");
         }
     }
 

@@ -28,6 +28,7 @@ use headwater_proto::v1::describe_response::Response as Described;
 use headwater_proto::v1::fetch_request::Position;
 use headwater_proto::v1::fetch_response::Response as Fetched;
 use headwater_proto::v1::recordings_server::{Recordings, RecordingsServer};
+use headwater_proto::v1::set_stream_info_response::Response as InfoSet;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
@@ -57,6 +58,15 @@ pub(super) const MAX_PIECE_FRAMES: usize = 65_536;
 pub(crate) trait RecordingIndex: Send + Sync + 'static {
     /// What is recorded under a name.
     async fn find(&self, name: &StreamName) -> Result<Option<Arc<dyn Recording>>, Rejection>;
+
+    /// What an encoder said of a stream.
+    async fn info(&self, name: &StreamName) -> Result<Option<v1::StreamInfo>, Rejection>;
+
+    /// The same as far as it is known here, without asking the store.
+    fn last_info(&self, name: &StreamName) -> Option<v1::StreamInfo>;
+
+    /// Keeps what an encoder says.
+    async fn set_info(&self, name: &StreamName, info: &v1::StreamInfo) -> Result<(), Rejection>;
 }
 
 /// A recording that grows, or that is not a file yet.
@@ -142,7 +152,7 @@ impl Recordings for RecordingsService {
         let span = tracing::info_span!("describe", stream = %call.name, edge);
         let serving = async {
             match self.admit(&call)? {
-                Admitted::Here(_permit) => match self.description(&call.name).await {
+                Admitted::Here(_permit) => match self.told(&call.name, request.with_info).await {
                     Ok(description) => answer(Described::Description(description)),
                     Err(rejection) => answer(Described::Rejected(self.reject(rejection))),
                 },
@@ -187,6 +197,40 @@ impl Recordings for RecordingsService {
                 Admitted::Full(rejection) => answer(Fetched::Rejected(self.reject(rejection))),
                 Admitted::Relay(owner, _permit) => {
                     relay::fetch(&self.streams, &call, &owner, request.clone()).await
+                }
+            }
+        };
+        self.serve(&span, &metadata, serving).await
+    }
+
+    async fn set_stream_info(
+        &self,
+        request: Request<v1::SetStreamInfoRequest>,
+    ) -> Result<Response<v1::SetStreamInfoResponse>, Status> {
+        let (metadata, _, mut request) = request.into_parts();
+        let answer = |response| {
+            Ok(Response::new(v1::SetStreamInfoResponse {
+                response: Some(response),
+            }))
+        };
+        let checked = Call::check(request.name.as_ref(), request.routing.take())
+            .and_then(|call| Ok((call, request.info.ok_or(Malformed::NoInfo)?)));
+        let (call, info) = match checked {
+            Ok(checked) => checked,
+            Err(malformed) => return answer(InfoSet::Rejected(self.reject(malformed.into()))),
+        };
+        let edge = wire::shortened(&request.edge);
+        let span = tracing::info_span!("set_stream_info", stream = %call.name, edge);
+        let serving = async {
+            match self.admit(&call)? {
+                Admitted::Here(_permit) => match self.set_info(&call.name, &info).await {
+                    Ok(set) => answer(InfoSet::Set(set)),
+                    Err(rejection) => answer(InfoSet::Rejected(self.reject(rejection))),
+                },
+                Admitted::Moved(moved) => answer(InfoSet::Moved(moved)),
+                Admitted::Full(rejection) => answer(InfoSet::Rejected(self.reject(rejection))),
+                Admitted::Relay(owner, _permit) => {
+                    relay::set_stream_info(&self.streams, &call, &owner, request.clone()).await
                 }
             }
         };
@@ -291,7 +335,59 @@ impl RecordingsService {
         } else {
             stored.await?
         };
-        Ok(v1::StreamDescription { publishing, stored })
+        Ok(v1::StreamDescription {
+            publishing,
+            stored,
+            info: None,
+        })
+    }
+
+    /// The description, with what an encoder said if that is wanted.
+    async fn told(
+        &self,
+        name: &StreamName,
+        with_info: bool,
+    ) -> Result<v1::StreamDescription, Rejection> {
+        if !with_info {
+            return self.description(name).await;
+        }
+        let (description, info) = tokio::join!(self.description(name), self.info(name));
+        Ok(v1::StreamDescription {
+            info: info?,
+            ..description?
+        })
+    }
+
+    async fn info(&self, name: &StreamName) -> Result<Option<v1::StreamInfo>, Rejection> {
+        let Some(recordings) = &self.recordings else {
+            return Ok(None);
+        };
+        if !self.streams.logs.is_published(name) {
+            return self.soon(recordings.info(name)).await;
+        }
+        match tokio::time::timeout(LIVE_PATIENCE, recordings.info(name)).await {
+            Ok(Ok(info)) => Ok(info),
+            Ok(Err(rejection)) => {
+                tracing::debug!(?rejection, "live, and what was said of it is not to be had");
+                Ok(recordings.last_info(name))
+            }
+            Err(_) => Ok(recordings.last_info(name)),
+        }
+    }
+
+    async fn set_info(
+        &self,
+        name: &StreamName,
+        info: &v1::StreamInfo,
+    ) -> Result<v1::StreamInfoSet, Rejection> {
+        let Some(recordings) = &self.recordings else {
+            return Err(VodError::NotFound.into());
+        };
+        self.soon(recordings.set_info(name, info)).await?;
+        tracing::debug!(?info, "an encoder says what it sends");
+        // It is kept, whether the rest can be told or not.
+        let description = self.told(name, true).await.ok();
+        Ok(v1::StreamInfoSet { description })
     }
 
     async fn recorded(&self, name: &StreamName) -> Result<Option<Arc<dyn Recording>>, Rejection> {

@@ -35,6 +35,8 @@ pub(crate) enum Malformed {
     Payload { sequence: u64, length: usize },
     #[error("the read has no position")]
     NoPosition,
+    #[error("nothing is said of the stream")]
+    NoInfo,
 }
 
 /// [`v1::AppendOpen`], checked.

@@ -152,6 +152,7 @@ impl Library {
         Ok(Description {
             publishing: self.publishing,
             stored,
+            info: None,
         })
     }
 

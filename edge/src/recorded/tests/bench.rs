@@ -1,8 +1,8 @@
 //! Origins with stored streams, and an edge that asks them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use headwater_media::frame::{FrameFlags, Offset};
@@ -159,6 +159,11 @@ pub(super) struct Fake {
     pub(super) files: Mutex<HashMap<String, File>>,
     pub(super) fetches: AtomicUsize,
     pub(super) describes: AtomicUsize,
+    /// What was said of streams, and how often anything was.
+    pub(super) infos: Mutex<HashMap<String, v1::StreamInfo>>,
+    pub(super) said: AtomicUsize,
+    /// Whether whoever says something is told what there is.
+    pub(super) tells: AtomicBool,
     /// Answers nothing while it hangs.
     pub(super) hung: watch::Sender<bool>,
     /// Calls that wait for that.
@@ -176,6 +181,9 @@ impl Fake {
             files: Mutex::default(),
             fetches: AtomicUsize::new(0),
             describes: AtomicUsize::new(0),
+            infos: Mutex::default(),
+            said: AtomicUsize::new(0),
+            tells: AtomicBool::new(true),
             hung: watch::Sender::new(false),
             waiting: watch::Sender::new(0),
             moved: Mutex::new(None),
@@ -259,10 +267,44 @@ impl Recordings for Service {
             (None, Some(rejected)) => Answer::Rejected(rejected),
             (None, None) => Answer::Description(v1::StreamDescription {
                 publishing: false,
+                info: request.name.as_ref().and_then(|name| {
+                    let info = self.0.infos.lock().get(&name.stream).copied();
+                    info.filter(|_| request.with_info)
+                }),
                 stored: self.0.file(request.name).map(|file| file.stored()),
             }),
         };
         Ok(Response::new(v1::DescribeResponse {
+            response: Some(answer),
+        }))
+    }
+
+    async fn set_stream_info(
+        &self,
+        request: Request<v1::SetStreamInfoRequest>,
+    ) -> Result<Response<v1::SetStreamInfoResponse>, Status> {
+        use v1::set_stream_info_response::Response as Answer;
+        let request = request.into_inner();
+        self.0.said.fetch_add(1, Ordering::Relaxed);
+        self.0.awake(request.routing).await;
+        let answer = match (self.0.moved(), self.0.refusal()) {
+            (Some(moved), _) => Answer::Moved(moved),
+            (None, Some(rejected)) => Answer::Rejected(rejected),
+            (None, None) => {
+                let (name, info) = (request.name.unwrap(), request.info.unwrap());
+                self.0.infos.lock().insert(name.stream.clone(), info);
+                let description = v1::StreamDescription {
+                    publishing: false,
+                    info: Some(info),
+                    stored: self.0.file(Some(name)).map(|file| file.stored()),
+                };
+                let tells = self.0.tells.load(Ordering::Relaxed);
+                Answer::Set(v1::StreamInfoSet {
+                    description: tells.then_some(description),
+                })
+            }
+        };
+        Ok(Response::new(v1::SetStreamInfoResponse {
             response: Some(answer),
         }))
     }
@@ -330,7 +372,12 @@ impl Bench {
         let origins = Origins::start(ids, UpstreamSection::default(), add).await;
         let tasks = Tasks::new(origins.stop.child_token());
         Self {
-            recorded: Recorded::new(&section, Arc::clone(&origins.upstream), tasks),
+            recorded: Recorded::new(
+                &section,
+                BTreeSet::from(["vod".to_owned()]),
+                Arc::clone(&origins.upstream),
+                tasks,
+            ),
             origins,
             fakes,
         }

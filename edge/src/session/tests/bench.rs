@@ -28,7 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::config::EdgeConfig;
+use crate::config::{ApplicationSection, EdgeConfig};
 use crate::edge::{Edge, EdgeNode};
 use crate::player::tests::library::Library;
 use crate::recorded::Place;
@@ -39,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The streams of the origin.
 #[derive(Clone)]
 pub(super) struct Origin {
+    /// What was said of streams.
+    infos: Arc<Mutex<HashMap<String, v1::StreamInfo>>>,
     streams: Arc<Mutex<HashMap<String, Library>>>,
     changes: watch::Sender<u64>,
 }
@@ -62,8 +64,12 @@ impl Recordings for Origin {
         request: Request<v1::DescribeRequest>,
     ) -> Result<Response<v1::DescribeResponse>, Status> {
         use v1::describe_response::Response as Answer;
-        let found = self.find(request.into_inner().name);
+        let request = request.into_inner();
+        let info = request.name.as_ref();
+        let info = info.and_then(|name| self.infos.lock().get(&name.stream).copied());
+        let found = self.find(request.name);
         let description = found.map(|library| library.describe().unwrap());
+        let publishing = description.as_ref().is_some_and(|it| it.publishing);
         let stored = description.and_then(|it| it.stored).map(|it| v1::Stored {
             generation: it.generation,
             start_ms: it.start_ms,
@@ -75,9 +81,32 @@ impl Recordings for Origin {
         });
         Ok(Response::new(v1::DescribeResponse {
             response: Some(Answer::Description(v1::StreamDescription {
-                publishing: description.is_some_and(|it| it.publishing),
+                publishing,
                 stored,
+                info: info.filter(|_| request.with_info),
             })),
+        }))
+    }
+
+    async fn set_stream_info(
+        &self,
+        request: Request<v1::SetStreamInfoRequest>,
+    ) -> Result<Response<v1::SetStreamInfoResponse>, Status> {
+        use v1::set_stream_info_response::Response as Answer;
+        let request = request.into_inner();
+        let name = request.name.expect("a name").stream;
+        let answer = if name == "mp3:song" {
+            Answer::Rejected(v1::RecordingRejected {
+                reason: v1::RecordingReason::NotFound.into(),
+                description: "not here".to_owned(),
+            })
+        } else {
+            let info = request.info.expect("something said");
+            self.infos.lock().insert(name, info);
+            Answer::Set(v1::StreamInfoSet { description: None })
+        };
+        Ok(Response::new(v1::SetStreamInfoResponse {
+            response: Some(answer),
         }))
     }
 
@@ -209,6 +238,7 @@ impl Bench {
         let cluster = start("edge", Role::Edge);
         let node = NodeService::new(start("origin", Role::Origin), v1::Load::default);
         let origin = Origin {
+            infos: Arc::default(),
             streams: Arc::default(),
             changes: watch::Sender::new(0),
         };
@@ -234,6 +264,12 @@ impl Bench {
         config.edge.fanout.workers = 1;
         // So that what changes is seen.
         config.edge.recorded.description_ms = 0;
+        let watched = ApplicationSection {
+            publish: false,
+            dvr: true,
+            ..ApplicationSection::default()
+        };
+        config.applications.insert("watched".to_owned(), watched);
         let metrics = Metrics::new("edge", "edge");
         let shutdown = Shutdown::new(Duration::from_millis(10));
         let node = EdgeNode {

@@ -1,6 +1,6 @@
 //! What is stored, played through a session.
 
-use headwater_amf::Value;
+use headwater_amf::{Object, Value};
 use headwater_media::frame::FrameKind;
 use headwater_rtmp::client::ClientEvent;
 use headwater_rtmp::command::{PlayLength, PlayReset, PlayStart};
@@ -152,8 +152,8 @@ async fn what_is_not_there_is_not_found() {
     client.wait_status("NetStream.Play.Complete").await;
 }
 
-async fn call(client: &mut Client, name: &str, stream: &str) -> Result<Value, Value> {
-    let arguments = vec![Value::from(stream)];
+async fn call(client: &mut Client, name: &str, argument: impl Into<Value>) -> Result<Value, Value> {
+    let arguments = vec![argument.into()];
     let asked = client.session.call(name, arguments).unwrap();
     let came = client
         .wait(|event| {
@@ -227,6 +227,54 @@ async fn calls_about_streams_are_answered() {
     assert!(
         matches!(came.last(), Some(ClientEvent::CallRequest { name, .. }) if name == "onDVRSubscribe")
     );
-    assert!(call(&mut client, "DVRSetStreamInfo", "show").await.is_err());
     assert!(call(&mut client, "nonsense", "show").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_encoder_says_players_are_told() {
+    let bench = Bench::start().await;
+    bench.origin.put("show", Library::growing(b'S', 20_000));
+    let said = |name: &str, offset: f64| {
+        let object = Object::new().with("streamName", name).with("offline", true);
+        Value::Object(object.with("begOffset", offset))
+    };
+    let mut encoder = bench.client("dvrcast").await;
+    // Encoders do not wait for answers.
+    for offset in [3.0, 4.0, 5.0] {
+        let arguments = vec![said("show?key=1", offset)];
+        encoder.session.call("DVRSetStreamInfo", arguments).unwrap();
+    }
+    let answer = call(&mut encoder, "DVRSetStreamInfo", said("flv:show", 6.5)).await;
+    assert_eq!(answer, Ok(Value::Null));
+    let mut player = bench.client("dvrcast").await;
+    let answer = call(&mut player, "DVRGetStreamInfo", "show").await.unwrap();
+    let data = answer.get("data").unwrap();
+    assert_eq!(data.get("begOffset"), Some(&Value::Number(6.5)));
+    assert_eq!(data.get("offline"), Some(&Value::Boolean(true)));
+    // As it is, whatever was said.
+    assert_eq!(data.get("currLen"), Some(&Value::Number(20.0)));
+    assert_eq!(data.get("isRec"), Some(&Value::Boolean(true)));
+
+    for (application, argument, why) in [
+        ("dvrcast", said("show", -4.0), "begOffset"),
+        ("dvrcast", Value::from("show"), "object"),
+        ("dvrcast", said("a/../b", 0.0), "a/../b"),
+        ("dvrcast", said("mp3:song", 0.0), "recorded"),
+        ("watched", said("show", 0.0), "no publishers"),
+        ("live", said("show", 0.0), "Method not found"),
+    ] {
+        let mut client = bench.client(application).await;
+        let answer = call(&mut client, "DVRSetStreamInfo", argument).await;
+        let error = answer.unwrap_err();
+        let described = error.get("description").and_then(Value::as_str);
+        let described = described.unwrap_or_default();
+        assert!(described.contains(why), "{application}: {error:?}");
+    }
+    // Nothing of that is kept; who may only watch is told, too.
+    let mut watcher = bench.client("watched").await;
+    let answer = call(&mut watcher, "DVRGetStreamInfo", "show")
+        .await
+        .unwrap();
+    let data = answer.get("data").unwrap();
+    assert_eq!(data.get("begOffset"), Some(&Value::Number(6.5)));
 }

@@ -127,6 +127,18 @@ impl Session {
         let _ = self.subscribe().wait_for(Progress::is_over).await;
     }
 
+    /// Waits for the first frame that is stored. False if none was, and none will be.
+    pub(crate) async fn begins(&self) -> bool {
+        let mut progress = self.subscribe();
+        let moved = progress.wait_for(|it| it.state != State::Waiting).await;
+        moved.is_ok_and(|it| it.has_begun)
+    }
+
+    /// Whether a frame of a publisher that did not come back was stored.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.progress.borrow().has_begun
+    }
+
     /// Why it failed.
     pub(crate) fn failure(&self) -> Option<Failure> {
         match &self.progress.borrow().state {

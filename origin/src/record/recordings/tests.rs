@@ -4,6 +4,7 @@ mod ending;
 mod failing;
 mod fake;
 mod going_on;
+mod said;
 mod support;
 
 use support::{Bench, recording};

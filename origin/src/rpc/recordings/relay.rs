@@ -44,6 +44,20 @@ pub(super) async fn fetch(
     pass_on(service, call, owner, client.fetch(request)).await
 }
 
+pub(super) async fn set_stream_info(
+    service: &StreamLogService,
+    call: &Call,
+    owner: &Member,
+    request: v1::SetStreamInfoRequest,
+) -> Result<Response<v1::SetStreamInfoResponse>, Status> {
+    let mut client = client(service, call, owner)?;
+    let request = with_trace(v1::SetStreamInfoRequest {
+        routing: Some(signed(service, call)),
+        ..request
+    });
+    pass_on(service, call, owner, client.set_stream_info(request)).await
+}
+
 fn client(
     service: &StreamLogService,
     call: &Call,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use headwater_media::file::{FileFrame, FilePiece};
 use headwater_media::frame::{FrameFlags, FrameKind};
+use headwater_media::name::StreamName;
 use headwater_proto::v1;
 use headwater_proto::v1::describe_response::Response as Described;
 use headwater_proto::v1::fetch_request::Position;
@@ -22,6 +23,7 @@ use crate::vod::VodSection;
 use crate::vod::library::tests::fakes::Step;
 
 mod bench;
+mod info;
 
 use bench::{Bench, describe, fetch};
 

@@ -180,7 +180,7 @@ async fn another_origin_goes_on_after_a_crash() {
 #[tokio::test(start_paused = true)]
 async fn a_recording_that_comes_to_an_origin_without_its_beginning_has_a_hole_that_is_counted() {
     let bench = Bench::new();
-    let epoch = Epoch(crate::log::table::unix_millis());
+    let epoch = Epoch(unix_millis());
     let mut late = bench
         .open("show", 1, Some(Mode::Record), Some((epoch, 30)))
         .await;

@@ -270,6 +270,7 @@ pub(super) fn fetch(name: &StreamName, generation: u64, position: Position) -> v
 #[derive(Default)]
 pub(super) struct FakeIndex {
     recordings: Mutex<HashMap<StreamName, Arc<FakeRecording>>>,
+    infos: Mutex<HashMap<StreamName, v1::StreamInfo>>,
     failing: AtomicBool,
     hanging: AtomicBool,
 }
@@ -314,6 +315,28 @@ impl RecordingIndex for FakeIndex {
         }
         let found = self.recordings.lock().get(name).cloned();
         Ok(found.map(|found| found as Arc<dyn Recording>))
+    }
+
+    async fn info(&self, name: &StreamName) -> Result<Option<v1::StreamInfo>, Rejection> {
+        if self.failing.load(Ordering::Relaxed) {
+            return Err(Rejection::new(RecordingReason::Unavailable, "on purpose"));
+        }
+        if self.hanging.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        Ok(self.last_info(name))
+    }
+
+    fn last_info(&self, name: &StreamName) -> Option<v1::StreamInfo> {
+        self.infos.lock().get(name).copied()
+    }
+
+    async fn set_info(&self, name: &StreamName, info: &v1::StreamInfo) -> Result<(), Rejection> {
+        if self.failing.load(Ordering::Relaxed) {
+            return Err(Rejection::new(RecordingReason::Unavailable, "on purpose"));
+        }
+        self.infos.lock().insert(name.clone(), *info);
+        Ok(())
     }
 }
 
