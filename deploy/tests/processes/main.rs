@@ -17,6 +17,7 @@ mod bad_input;
 mod dns_membership;
 mod drain;
 mod dvr;
+mod dvrcast;
 mod flush;
 mod interop_ffmpeg;
 mod interop_gstreamer;

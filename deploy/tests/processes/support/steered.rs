@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use headwater_amf::Value;
 use headwater_media::frame::FrameKind;
 use headwater_media::synthetic::{SyntheticFrame, SyntheticStream, read_stamp};
 use headwater_rtmp::client::{ClientEvent, ClientSession};
@@ -280,6 +281,28 @@ impl Steered {
     /// Reads all that comes for a time.
     pub(crate) fn read_for(&mut self, time: Duration) {
         self.read_until(Instant::now() + time);
+    }
+
+    /// Calls a method with one argument, and waits for its answer.
+    pub(crate) fn call(&mut self, method: &str, argument: Value) -> Result<Value, Value> {
+        let called = self.connection.session.call(method, vec![argument]);
+        let called = called.expect("a call");
+        let deadline = Instant::now() + patience(ANSWER_LIMIT);
+        loop {
+            assert!(
+                Instant::now() < deadline && self.ended.is_none(),
+                "{method}: no answer, the connection: {:?}",
+                self.ended
+            );
+            match self.read(deadline) {
+                Some(ClientEvent::CallResult {
+                    transaction,
+                    result,
+                    ..
+                }) if transaction == called => return result,
+                _ => {}
+            }
+        }
     }
 
     fn read_until(&mut self, deadline: Instant) {
