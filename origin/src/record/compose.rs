@@ -23,7 +23,7 @@ mod upload;
 use encoder::Survey;
 use upload::Upload;
 
-use super::files::{Continues, Files};
+use super::files::{Continues, Files, Room};
 use super::target::Target;
 use super::vault::{Cause, Stored, VaultError};
 
@@ -51,6 +51,7 @@ pub(crate) struct Made {
     upload: Upload,
     end_ms: u64,
     shift_ms: i64,
+    _room: Room,
 }
 
 impl Made {
@@ -75,13 +76,16 @@ impl Made {
     }
 }
 
-/// Makes the file of a generation.
+/// Makes the file of a generation, if there is room for it and `keep` bytes stay free.
 pub(crate) async fn make<R: Stored>(
     files: &Files,
     target: &Target,
     continues: Option<Continues>,
     reader: &R,
+    keep: u64,
 ) -> Result<Made, ComposeError> {
+    // Before it is read for nothing: the file will have the payloads, but for what the container cannot hold.
+    drop(files.room(reader.kept().bytes, keep).await?);
     let begin = signed(begin_of(reader).await?);
     let (base, shift_ms) = match continues {
         None => (None, begin.saturating_neg()),
@@ -115,6 +119,7 @@ pub(crate) async fn make<R: Stored>(
         );
     }
     let (length, end_ms) = (layout.length(), layout.duration_ms());
+    let room = files.room(length, keep).await?;
     let mut progress = Progress::new("writing");
     let mut upload = Upload::new(files, target, length).await?;
     let (mut writer, head) = layout.writer();
@@ -136,6 +141,7 @@ pub(crate) async fn make<R: Stored>(
         upload,
         end_ms,
         shift_ms,
+        _room: room,
     })
 }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use headwater_media::file::ReadAt;
@@ -29,7 +30,16 @@ const MAX_CARD: u64 = 4_096;
 pub(crate) const CARDS: &str = "recorded";
 
 /// How free space is asked for, in bytes; `None` where it is not known. Blocks.
-pub(crate) type FreeSpace = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+pub(crate) type FreeSpace = Arc<dyn Fn(Disk) -> Option<u64> + Send + Sync>;
+
+/// Whose free space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disk {
+    /// That of the files alone.
+    Files,
+    /// All that a recording takes: the one with the least.
+    All,
+}
 
 /// How an object is opened for reading; `None` if it is not there.
 pub(crate) type Read = Arc<
@@ -46,6 +56,21 @@ pub(crate) struct Files {
     /// Whether links in it may lead anywhere.
     follow_links: bool,
     free_space: FreeSpace,
+    /// Bytes that files which are being made will have.
+    promised: Arc<AtomicU64>,
+}
+
+/// Room for a file that is being made. Dropped, it is given back.
+#[derive(Debug)]
+pub(crate) struct Room {
+    bytes: u64,
+    promised: Arc<AtomicU64>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.promised.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl fmt::Debug for Files {
@@ -106,7 +131,8 @@ impl Files {
     /// Of a node's store.
     pub(crate) fn of_store(store: &Store, follow_links: bool) -> Self {
         let root = store.local_root().map(FilePath::to_owned);
-        let folders: Vec<PathBuf> = root.iter().cloned().chain([store.journal_dir()]).collect();
+        let of_files: Vec<PathBuf> = root.iter().cloned().collect();
+        let all: Vec<PathBuf> = root.iter().cloned().chain([store.journal_dir()]).collect();
         let reading = store.clone();
         Self {
             objects: Arc::clone(store.objects()),
@@ -128,7 +154,11 @@ impl Files {
             }),
             root,
             follow_links,
-            free_space: Arc::new(move || free_space(&folders)),
+            free_space: Arc::new(move |disk| match disk {
+                Disk::Files => free_space(&of_files),
+                Disk::All => free_space(&all),
+            }),
+            promised: Arc::default(),
         }
     }
 
@@ -156,6 +186,7 @@ impl Files {
             root,
             follow_links: false,
             free_space,
+            promised: Arc::default(),
         }
     }
 
@@ -265,8 +296,32 @@ impl Files {
 
     /// Bytes that are free where recordings are written; `None` where that is not known.
     pub(crate) async fn free_space(&self) -> Option<u64> {
+        self.space(Disk::All).await
+    }
+
+    /// Room for a file of so many bytes beside which `keep` stay free, and beside all files that are being made: trying it without
+    /// would take the last of the disk from those who record, only to give it back.
+    pub(crate) async fn room(&self, bytes: u64, keep: u64) -> Result<Room, VaultError> {
+        let others = self.promised.fetch_add(bytes, Ordering::Relaxed);
+        let room = Room {
+            bytes,
+            promised: Arc::clone(&self.promised),
+        };
+        let needed = bytes.saturating_add(keep).saturating_add(others);
+        match self.space(Disk::Files).await {
+            Some(free) if free < needed => Err(VaultError {
+                cause: Cause::Full,
+                text: format!(
+                    "a file of {bytes} bytes needs {needed} on the disk, {free} are free"
+                ),
+            }),
+            _ => Ok(room),
+        }
+    }
+
+    async fn space(&self, disk: Disk) -> Option<u64> {
         let free_space = Arc::clone(&self.free_space);
-        blocking(move || Ok(free_space())).await.ok().flatten()
+        blocking(move || Ok(free_space(disk))).await.ok().flatten()
     }
 }
 

@@ -512,6 +512,14 @@ impl<V: Vault> Shared<V> {
         }
     }
 
+    /// Bytes of the disk that are not for files: what would end the recordings that go on.
+    pub(crate) fn kept_free(&self) -> u64 {
+        match *self.active.borrow() {
+            0 => 0,
+            _ => self.config.min_free_bytes,
+        }
+    }
+
     pub(crate) fn note_buffered(&self) {
         let used = i64::try_from(self.budget.used()).unwrap_or(i64::MAX);
         self.metrics.buffered.set(used);

@@ -28,7 +28,8 @@ headwater_node::section! {
         pub max_duration_ms: u64 = 0 => 0..=31_536_000_000,
         /// The largest recording, bytes of frames, without what an `append` goes on behind. 0: no limit.
         pub max_recording_bytes: u64 = 0 => 0..=1 << 50,
-        /// The free space on the disk below which recordings end, bytes. 0: none is kept free.
+        /// The free space on the disk below which recordings end, bytes. 0: none is kept free. While others record, a recording
+        /// is made a file only where so much is free afterwards; until then its parts stay, and are played.
         pub min_free_bytes: u64 = 256 << 20 => 0..=1 << 50,
         /// Whether a publisher who does not record erases the recording that is stored under the stream's name. Adobe's servers
         /// do so if not told otherwise (`EraseOnPublish`); here nothing is lost unless asked for.

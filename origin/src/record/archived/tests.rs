@@ -109,7 +109,7 @@ impl Node {
         let origin = OriginMetrics::new(&metrics);
         let logs = LogTable::new(&section, origin, tasks.clone(), stop.clone());
         let root = machine.is_local.then(|| machine.store());
-        let files = Files::of_objects(machine.objects.clone(), root, Arc::new(|| None));
+        let files = Files::of_objects(machine.objects.clone(), root, Arc::new(|_| None));
         let archives = Archives::new(
             machine.objects.clone(),
             machine.journal().join("frames"),

@@ -15,7 +15,7 @@ fn name() -> StreamName {
 }
 
 fn files(root: Option<PathBuf>) -> Files {
-    Files::of_objects(Arc::new(InMemory::new()), root, Arc::new(|| None))
+    Files::of_objects(Arc::new(InMemory::new()), root, Arc::new(|_| None))
 }
 
 #[tokio::test]
@@ -171,4 +171,18 @@ fn errors_are_told_apart() {
         };
         assert_eq!(from_store(&error).cause, cause, "{kind:?}");
     }
+}
+
+#[tokio::test]
+async fn room_is_promised_once_and_given_back() {
+    let files = Files::of_objects(Arc::new(InMemory::new()), None, Arc::new(|_| Some(1_000)));
+    let first = files.room(600, 300).await.unwrap();
+    let second = files.room(600, 300).await.unwrap_err();
+    assert_eq!(second.cause, Cause::Full);
+    let third = files.room(400, 0).await.unwrap();
+    drop((first, third));
+    drop(files.room(1_000, 0).await.unwrap());
+    assert!(files.room(1_000, 1).await.is_err());
+    assert!(files.room(u64::MAX, u64::MAX).await.is_err());
+    drop(files.room(1_000, 0).await.unwrap());
 }

@@ -167,7 +167,8 @@ impl<V: Vault> Work<V> {
         let started = Instant::now();
         shared.files.sweep(&entry.target).await;
         let continues = card.continues.filter(|it| it.generation == generation);
-        let made = compose::make(&shared.files, &entry.target, continues, &reader).await?;
+        let keep = shared.kept_free();
+        let made = compose::make(&shared.files, &entry.target, continues, &reader, keep).await?;
         drop(permit);
         // Whoever took it over meanwhile makes a file of all of it.
         let now = shared

@@ -171,14 +171,14 @@ async fn limits_end_a_recording_and_leave_a_file() {
 #[tokio::test(start_paused = true)]
 async fn a_disk_with_little_space_ends_recordings() {
     let bench = Bench::with_config(RecordingSection {
-        min_free_bytes: 1_000,
+        min_free_bytes: 1 << 20,
         ..recording()
     });
-    *bench.world.free.lock() = Some(1_000);
+    *bench.world.free.lock() = Some(1 << 20);
     let mut publisher = bench.publish("show", 1, Mode::Record).await;
     publisher.send(10);
     publisher.stored().await;
-    *bench.world.free.lock() = Some(999);
+    *bench.world.free.lock() = Some((1 << 20) - 1);
     tokio::time::sleep(Duration::from_secs(2)).await;
     publisher.send(10);
     let (state, why) = publisher.over().await;
@@ -187,6 +187,50 @@ async fn a_disk_with_little_space_ends_recordings() {
     bench.settled().await;
     let file = bench.file("show.flv").await.unwrap();
     assert!(file.len() >= 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_does_not_fit_waits_for_room() {
+    let bench = Bench::new();
+    let mut publisher = bench.publish("show", 1, Mode::Record).await;
+    publisher.send(10);
+    publisher.stored().await;
+    *bench.world.free.lock() = Some(500);
+    publisher.stop();
+    assert_eq!(publisher.over().await.0, RecordState::Stopped);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(bench.file("show.flv").await, None);
+    let tried = bench.metric("compose_errors_total");
+    assert!((3..10).contains(&tried), "{tried} times");
+    *bench.world.free.lock() = Some(1 << 20);
+    bench.settled().await;
+    assert_eq!(bench.file("show.flv").await, Some(publisher.sent(0..10, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_leaves_those_who_record_what_is_to_be_free() {
+    let bench = Bench::with_config(RecordingSection {
+        min_free_bytes: 1 << 20,
+        ..recording()
+    });
+    *bench.world.free.lock() = Some((1 << 20) + 500);
+    let mut first = bench.publish("first", 1, Mode::Record).await;
+    let mut second = bench.publish("second", 2, Mode::Record).await;
+    for publisher in [&mut first, &mut second] {
+        publisher.send(10);
+        publisher.stored().await;
+    }
+    first.stop();
+    assert_eq!(first.over().await.0, RecordState::Stopped);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(bench.file("first.flv").await, None);
+    second.send(10);
+    second.stored().await;
+    second.stop();
+    assert_eq!(second.over().await.0, RecordState::Stopped);
+    bench.settled().await;
+    assert_eq!(bench.file("first.flv").await, Some(first.sent(0..10, 0)));
+    assert_eq!(bench.file("second.flv").await, Some(second.sent(0..20, 0)));
 }
 
 #[tokio::test(start_paused = true)]

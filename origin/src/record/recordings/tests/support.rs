@@ -110,7 +110,7 @@ impl Bench {
         );
         let free = Arc::clone(&world.free);
         let root = is_local.then(|| world.disk.path().join("store"));
-        let free: FreeSpace = Arc::new(move || *free.lock());
+        let free: FreeSpace = Arc::new(move |_| *free.lock());
         let files = Files::of_objects(world.objects.clone(), root, free);
         let marks = Marks::new(world.disk.path().join("unfinished")).unwrap();
         let recordings = Recordings::new(Parts {
