@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use headwater_media::name::StreamName;
 use tokio::time::Instant;
-use tracing::{Instrument as _, debug};
+use tracing::{Instrument as _, debug, info};
 
 use crate::config::RecordedSection;
 use crate::edge::Tasks;
@@ -289,7 +289,7 @@ impl Shared {
             Ok(Answer::Description(description)) => Ok(description),
             Ok(_) => Err(RecordedError::unavailable("no description")),
             Err(error) => {
-                debug!(%error, "a stream cannot be described");
+                note(&error, "a stream cannot be described");
                 self.meters.failed(&error);
                 let last = self.descriptions.last(name).filter(|_| error.may_pass());
                 last.ok_or(error)
@@ -326,7 +326,7 @@ impl Shared {
                 Err(RecordedError::unavailable("no piece"))
             }
             Err(error) => {
-                debug!(%error, "a piece cannot be fetched");
+                note(&error, "a piece cannot be fetched");
                 self.meters.failed(&error);
                 if matches!(error, RecordedError::Replaced | RecordedError::NotFound) {
                     self.descriptions.forget(name);
@@ -335,6 +335,14 @@ impl Shared {
             }
         };
         landing.land(outcome);
+    }
+}
+
+/// Clients are told less.
+fn note(error: &RecordedError, what: &str) {
+    match error.may_pass() {
+        true => info!(%error, "{what}"),
+        false => debug!(%error, "{what}"),
     }
 }
 

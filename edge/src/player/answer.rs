@@ -93,7 +93,7 @@ impl Player {
                 return;
             }
             Err(error) => {
-                self.fail_entry(code_of(error), error.to_string());
+                self.fail_entry(code_of(error), error.told());
                 return;
             }
         };
@@ -430,12 +430,12 @@ impl Player {
             Cue::Begin(how) if *error == RecordedError::Replaced => {
                 track.replaced += 1;
                 if track.replaced > MAX_REPLACED {
-                    self.fail_entry(code_of(error), error.to_string());
+                    self.fail_entry(code_of(error), error.told());
                 } else {
                     self.describe(Why::Begin(how));
                 }
             }
-            Cue::Begin(_) => self.fail_entry(code_of(error), error.to_string()),
+            Cue::Begin(_) => self.fail_entry(code_of(error), error.told()),
             Cue::Seek(to) if *error == RecordedError::Replaced => {
                 track.replaced += 1;
                 if track.replaced > MAX_REPLACED {
@@ -466,7 +466,7 @@ impl Player {
             let at = now.saturating_add(RETRY_WAIT);
             self.stage = Stage::Retrying { at, cue, place };
         } else {
-            self.fail_entry(code_of(error), error.to_string());
+            self.fail_entry(code_of(error), error.told());
         }
     }
 

@@ -190,7 +190,7 @@ impl Player {
         let description = match answer {
             Ok(description) => description,
             Err(error) => {
-                self.refuse_change(&change.entry, code_of(&error), error.to_string());
+                self.refuse_change(&change.entry, code_of(&error), error.told());
                 return;
             }
         };
@@ -257,7 +257,7 @@ impl Player {
         let piece = match answer {
             Ok(piece) => piece,
             Err(error) => {
-                self.refuse_change(&change.entry, code_of(&error), error.to_string());
+                self.refuse_change(&change.entry, code_of(&error), error.told());
                 self.go_on(now);
                 return;
             }

@@ -108,7 +108,7 @@ impl Follows {
     }
 }
 
-/// Why a stored stream cannot be had. The texts may be shown to clients.
+/// Why a stored stream cannot be had. The texts are for the log: see [`RecordedError::told`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RecordedError {
     /// `NetStream.Play.StreamNotFound`.
@@ -140,6 +140,18 @@ impl RecordedError {
         Self::Limit(why.into())
     }
 
+    /// What a client is told: not what origins say of their stores, which has addresses in it.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::Unavailable(_) => "the recording cannot be reached now".to_owned(),
+            Self::Limit(_) => "too much is asked for at once".to_owned(),
+            Self::NotFound
+            | Self::Replaced
+            | Self::StructureInvalid(_)
+            | Self::NoSupportedTrack(_) => self.to_string(),
+        }
+    }
+
     /// Whether it says nothing about what is stored: only that it cannot be had now.
     pub(super) fn may_pass(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Limit(_))
@@ -155,5 +167,21 @@ impl RecordedError {
             Self::Unavailable(_) => "unavailable",
             Self::Limit(_) => "limit",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_not_told_where_a_store_is() {
+        let why = "error performing GET http://store.internal/bucket";
+        for error in [RecordedError::unavailable(why), RecordedError::limit(why)] {
+            assert!(error.to_string().contains(why), "{error}");
+            assert!(!error.told().contains("store"), "{}", error.told());
+        }
+        let damaged = RecordedError::StructureInvalid("no moov box".into());
+        assert_eq!(damaged.told(), "the file is damaged: no moov box");
     }
 }

@@ -60,7 +60,7 @@ impl Progress {
             State::Waiting | State::Suspended | State::Recording { announced: false } => None,
             State::Recording { announced: true } => Some((RecordState::Started, String::new())),
             State::Stopped => Some((RecordState::Stopped, String::new())),
-            State::Failed(failure) => Some((failure.state(), failure.to_string())),
+            State::Failed(failure) => Some((failure.state(), failure.told())),
         }
     }
 }
