@@ -111,6 +111,12 @@ impl<V: Vault> Work<V> {
             self.entry.hide(generation);
             shared.vault.delete(name, generation).await?;
         }
+        // Its session ended in order a moment ago, with frames.
+        let written = self.finished.take().map(|writer| writer.kept());
+        if written.is_some_and(|kept| kept.next.is_some()) {
+            let why = "the store has lost the parts of a recording";
+            return Err(Unsettled::GivenUp(why.to_owned()));
+        }
         Ok(Ready::Nothing)
     }
 
