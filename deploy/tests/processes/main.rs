@@ -19,6 +19,7 @@ mod drain;
 mod dvr;
 mod dvrcast;
 mod flush;
+mod interop_enhanced_rtmp;
 mod interop_ffmpeg;
 mod interop_gstreamer;
 mod interop_node_client;

@@ -2,7 +2,7 @@
 # Installs the programs that the tests talk to. What is there already is left alone, so a second run costs nothing.
 #
 #   .test-tools/node    npm package rtmp-client, as pinned in package-lock.json here
-#   .test-tools/python  venv with Py3AMF and moto, as pinned in requirements.txt here
+#   .test-tools/python  venv with Py3AMF, moto and imageio-ffmpeg (ffmpeg 7), as pinned in requirements.txt here
 #   Debian packages     ffmpeg, rtmpdump, GStreamer with its RTMP elements, openssl
 #   cargo               cargo-nextest; cargo-deny and cargo-fuzz too when asked for with HEADWATER_TOOLS=all
 #
@@ -69,12 +69,12 @@ node_packages() {
 python_packages() {
     local folder=$tools/python
     cmp -s "$here/requirements.txt" "$folder/installed.txt" && return 0
-    echo "installing Py3AMF and moto"
+    echo "installing Py3AMF, moto and imageio-ffmpeg"
     if python3 -m venv --clear "$folder" &&
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"; then
         cp "$here/requirements.txt" "$folder/installed.txt"
     else
-        missing+=("Py3AMF and moto (python3 -m venv or pip failed)")
+        missing+=("Py3AMF, moto and imageio-ffmpeg (python3 -m venv or pip failed)")
     fi
 }
 

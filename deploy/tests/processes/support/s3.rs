@@ -1,13 +1,12 @@
 //! An S3 server of others: moto's, from PyPI.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use super::node::get;
 use super::ports::Port;
-use super::tools::Tool;
+use super::tools::{Tool, python};
 use super::wait::until;
 
 /// The bucket that is there.
@@ -17,35 +16,30 @@ const BUCKET: &str = "recordings";
 pub(crate) struct S3 {
     address: SocketAddr,
     server: Tool,
+    /// Held so that nobody takes it while the server is away.
+    _port: Port,
 }
 
 impl S3 {
     /// Starts a server and makes its bucket.
     pub(crate) fn start() -> Self {
         let port = Port::reserve();
-        let address: SocketAddr = ([127, 0, 0, 1], port.number()).into();
-        drop(port);
-        let python = std::env::var_os("HEADWATER_TEST_PYTHON").map_or_else(
-            || {
-                PathBuf::from(concat!(
-                    env!("CARGO_MANIFEST_DIR"),
-                    "/../.test-tools/python/bin/python"
-                ))
-            },
-            PathBuf::from,
-        );
-        let mut server = Tool::spawn(
-            Command::new(python)
-                .args(["-m", "moto.server", "-H", "127.0.0.1", "-p"])
-                .arg(address.port().to_string()),
-        );
-        until("the S3 server answers", Duration::from_secs(30), || {
-            assert!(server.is_running(), "{}", server.said());
-            get(address, "/moto-api/").is_ok()
-        });
-        let made = put(address, &format!("/{BUCKET}"));
-        assert!(made.starts_with("HTTP/1.1 200"), "{made}");
-        Self { address, server }
+        let address = ([127, 0, 0, 1], port.number()).into();
+        Self {
+            address,
+            server: serve(address),
+            _port: port,
+        }
+    }
+
+    /// Ends the server at once, and with it all that was in its memory; see [`Self::restart`].
+    pub(crate) fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts the server that was killed where it was, with an empty bucket.
+    pub(crate) fn restart(&mut self) {
+        self.server = serve(self.address);
     }
 
     /// Flags of an origin that keeps its recordings here.
@@ -65,8 +59,13 @@ impl S3 {
 
     /// An object, if it is there.
     pub(crate) fn object(&self, path: &str) -> Option<Vec<u8>> {
-        let (head, body) = request(self.address, "GET", &format!("/{BUCKET}/{path}"));
+        let (head, body) = request(self.address, "GET", &format!("/{BUCKET}/{path}"), &[]);
         head.starts_with("HTTP/1.1 200").then_some(body)
+    }
+
+    /// Puts an object.
+    pub(crate) fn put(&self, path: &str, body: &[u8]) {
+        put(self.address, &format!("/{BUCKET}/{path}"), body);
     }
 
     /// Makes the server hang.
@@ -80,21 +79,39 @@ impl S3 {
     }
 }
 
-fn put(address: SocketAddr, path: &str) -> String {
-    request(address, "PUT", path).0
+/// A server that answers, with its bucket.
+fn serve(address: SocketAddr) -> Tool {
+    let mut server = Tool::spawn(
+        Command::new(python())
+            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p"])
+            .arg(address.port().to_string()),
+    );
+    until("the S3 server answers", Duration::from_secs(30), || {
+        assert!(server.is_running(), "{}", server.said());
+        get(address, "/moto-api/").is_ok()
+    });
+    put(address, &format!("/{BUCKET}"), &[]);
+    server
+}
+
+fn put(address: SocketAddr, path: &str, body: &[u8]) {
+    let (head, _) = request(address, "PUT", path, body);
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
 }
 
 /// An HTTP request with a signature that nobody checks: head and body of the answer.
-fn request(address: SocketAddr, method: &str, path: &str) -> (String, Vec<u8>) {
+fn request(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> (String, Vec<u8>) {
     use std::io::{Read, Write};
 
     let mut stream = std::net::TcpStream::connect(address).expect("the S3 server");
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\
-         Authorization: AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\nConnection: close\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=test/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n",
+        body.len()
     )
     .expect("a request");
+    stream.write_all(body).expect("its body");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an answer");
     let end = answer

@@ -1,7 +1,7 @@
 //! Programs of others: whether they are there, and running them.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -38,6 +38,36 @@ pub(crate) fn node_modules() -> Option<PathBuf> {
     None
 }
 
+/// The interpreter that has the Python packages of the tests.
+pub(crate) fn python() -> PathBuf {
+    std::env::var_os("HEADWATER_TEST_PYTHON").map_or_else(
+        || {
+            PathBuf::from(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../.test-tools/python/bin/python"
+            ))
+        },
+        PathBuf::from,
+    )
+}
+
+/// An ffmpeg of PyPI's that speaks Enhanced RTMP, which those of distributions often do not yet.
+pub(crate) fn enhanced_ffmpeg() -> Option<PathBuf> {
+    let script = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())";
+    let asked = Command::new(python()).args(["-c", script]).output();
+    let found = asked
+        .ok()
+        .filter(|output| output.status.success())
+        .and_then(|output| String::from_utf8(output.stdout).ok());
+    match found {
+        Some(path) => Some(PathBuf::from(path.trim())),
+        None => {
+            skipped("the Python package imageio-ffmpeg is not installed");
+            None
+        }
+    }
+}
+
 /// Whether GStreamer is there with an element.
 pub(crate) fn has_element(element: &str) -> bool {
     if !has("gst-inspect-1.0") {
@@ -51,12 +81,17 @@ pub(crate) fn has_element(element: &str) -> bool {
 }
 
 fn skipped(why: &str) -> bool {
+    cannot(&format!("{why} (make tools)"))
+}
+
+/// Says why a test ends here; where nothing may be skipped, it fails. False.
+pub(crate) fn cannot(why: &str) -> bool {
     let is_set = |name: &str, value: &str| std::env::var(name).is_ok_and(|set| set == value);
     assert!(
         !is_set("CI", "true") && !is_set("HEADWATER_REQUIRE_TOOLS", "1"),
-        "{why}, and no test may be skipped here: run `make tools`"
+        "{why}, and no test may be skipped here"
     );
-    eprintln!("skipped: {why} (make tools)");
+    eprintln!("skipped: {why}");
     false
 }
 
@@ -114,9 +149,21 @@ impl Tool {
         self.child.try_wait().expect("its state").is_none()
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGINT, upon which most programs end in order.
     pub(crate) fn interrupt(&self) {
         kill_process(Pid::from_child(&self.child), Signal::INT).expect("the signal is sent");
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        // Fails when it has ended.
+        let _ = self.child.kill();
+        self.child.wait().expect("its end");
     }
 
     /// SIGSTOP.
@@ -157,13 +204,18 @@ fn collect(source: impl Read + Send + 'static, into: &Arc<Mutex<Vec<String>>>) -
 
 /// `ffmpeg`, quiet but for warnings.
 pub(crate) fn ffmpeg() -> Command {
-    let mut command = Command::new("ffmpeg");
+    quiet_ffmpeg(Path::new("ffmpeg"))
+}
+
+/// The same of a certain one.
+pub(crate) fn quiet_ffmpeg(program: &Path) -> Command {
+    let mut command = Command::new(program);
     command.args(["-hide_banner", "-nostdin", "-loglevel", "warning", "-y"]);
     command
 }
 
 /// `ffmpeg` that publishes a file in real time, as it is.
-pub(crate) fn ffmpeg_publish(file: &std::path::Path, url: &str) -> Tool {
+pub(crate) fn ffmpeg_publish(file: &Path, url: &str) -> Tool {
     Tool::spawn(ffmpeg().args(["-re", "-i"]).arg(file).args([
         "-c",
         "copy",
@@ -176,12 +228,12 @@ pub(crate) fn ffmpeg_publish(file: &std::path::Path, url: &str) -> Tool {
 }
 
 /// `ffmpeg` that plays a stream until it ends, and writes the digest of every packet to a file.
-pub(crate) fn ffmpeg_play(url: &str, digests: &std::path::Path) -> Tool {
+pub(crate) fn ffmpeg_play(url: &str, digests: &Path) -> Tool {
     ffmpeg_play_with(&[], url, digests)
 }
 
 /// As [`ffmpeg_play`], with options before the address.
-pub(crate) fn ffmpeg_play_with(options: &[&str], url: &str, digests: &std::path::Path) -> Tool {
+pub(crate) fn ffmpeg_play_with(options: &[&str], url: &str, digests: &Path) -> Tool {
     Tool::spawn(
         ffmpeg()
             .args(options)
@@ -192,7 +244,7 @@ pub(crate) fn ffmpeg_play_with(options: &[&str], url: &str, digests: &std::path:
 }
 
 /// `rtmpdump` that plays a live stream until it ends, into a file.
-pub(crate) fn rtmpdump(url: &str, file: &std::path::Path) -> Tool {
+pub(crate) fn rtmpdump(url: &str, file: &Path) -> Tool {
     Tool::spawn(
         Command::new("rtmpdump")
             .args(["--live", "--rtmp", url, "--flv"])
