@@ -8,7 +8,7 @@ use headwater_media::flv::{FlvReader, MAX_TAG_BODY};
 use headwater_rtmp::command::PlayStart;
 
 use crate::support::cluster::{Cluster, Plan};
-use crate::support::media::{Packets, assert_same, clip, packets_of, tags_of};
+use crate::support::media::{CLIP_SECONDS, Packets, assert_same, clip, packets_of, tags_of};
 use crate::support::steered::Steered;
 use crate::support::tools::{Tool, ffmpeg, ffmpeg_play_with, has};
 
@@ -178,15 +178,47 @@ fn rtmpdump_gets_all_of_it_a_part_of_it_and_the_rest_of_it() {
         );
     }
 
-    // Cut off in the middle, as when it was interrupted, then the rest.
-    let bytes = std::fs::read(&whole).expect("the file");
-    let resumed = folder.join("resumed.flv");
-    let cut = end_of_tag(&bytes, bytes.len() / 2);
-    std::fs::write(&resumed, &bytes[..cut]).expect("half of it");
-    let code = rtmpdump(&url, &resumed, &["--resume"]);
-    assert!(code == 0 || code == 2, "{code}");
-    for (kind, tags) in tags_of(&resumed) {
-        assert_same(&format!("resumed: {kind}"), &tags, &original[kind]);
+    assert_resumes(&library, &url, &whole);
+}
+
+#[test]
+fn rtmpdump_gets_the_rest_of_an_mp4_file() {
+    if !has("rtmpdump") || !has("ffmpeg") {
+        return;
+    }
+    let mut library = Library::start();
+    for (name, options) in [
+        ("clip.mp4", &["-c", "copy"][..]),
+        (
+            "fragmented.mp4",
+            &["-c", "copy", "-movflags", "+frag_keyframe+empty_moov"],
+        ),
+    ] {
+        library.add(name, options);
+        let url = library.url(&format!("mp4:{name}"));
+        let whole = library.cluster.folder().join("whole.flv");
+        let code = rtmpdump(&url, &whole, &[]);
+        assert!(code == 0 || code == 2, "{code}");
+        let pictures = tags_of(&whole)["video"].len();
+        assert!(pictures > CLIP_SECONDS as usize * 25, "{pictures}");
+        assert_resumes(&library, &url, &whole);
+    }
+}
+
+/// A download that was cut off at many places, as when it was interrupted, is the whole one when it was resumed.
+fn assert_resumes(library: &Library, url: &str, whole: &Path) {
+    let original = tags_of(whole);
+    let bytes = std::fs::read(whole).expect("the file");
+    for part in [2, 5, 8] {
+        let resumed = library.cluster.folder().join("resumed.flv");
+        let cut = end_of_tag(&bytes, bytes.len() * part / 10);
+        std::fs::write(&resumed, &bytes[..cut]).expect("a part of it");
+        let code = rtmpdump(url, &resumed, &["--resume"]);
+        assert!(code == 0 || code == 2, "{url}, {part}: {code}");
+        for (kind, tags) in tags_of(&resumed) {
+            let what = format!("{url}, resumed at {part} tenths: {kind}");
+            assert_same(&what, &tags, &original[kind]);
+        }
     }
 }
 
