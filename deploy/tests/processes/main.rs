@@ -11,7 +11,9 @@
 mod support;
 
 mod a_cluster_carries_live_streams;
+mod a_disk_is_full;
 mod a_node_that_cannot_start_says_why;
+mod a_store_goes_away;
 mod an_origin_dies;
 mod bad_input;
 mod dns_membership;

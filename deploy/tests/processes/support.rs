@@ -13,6 +13,7 @@
 //! | [`recorded`] | what is in a recorded file |
 //! | [`s3`] | an S3 server of others |
 //! | [`tools`] | programs of others, and what to do when they are missing |
+//! | [`volume`] | a disk that a test may fill, and freeze |
 
 pub(crate) mod client;
 pub(crate) mod cluster;
@@ -24,4 +25,5 @@ pub(crate) mod recorded;
 pub(crate) mod s3;
 pub(crate) mod steered;
 pub(crate) mod tools;
+pub(crate) mod volume;
 pub(crate) mod wait;

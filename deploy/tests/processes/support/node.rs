@@ -20,8 +20,23 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 const SHOWN_LINES: usize = 150;
 
 /// The program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_headwater");
+
+/// The program as a command.
 pub(crate) fn headwater() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
+    command(&[])
+}
+
+/// The program behind the words of another one that starts it, and becomes it.
+fn command(wrapper: &[String]) -> Command {
+    let mut command = match wrapper {
+        [] => Command::new(PROGRAM),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(PROGRAM);
+            command
+        }
+    };
     // Variables of the tests are no keys of the configuration.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HEADWATER_") {
@@ -34,6 +49,7 @@ pub(crate) fn headwater() -> Command {
 /// A node that runs, or ran. It is killed with the value; a failing test shows its log.
 pub(crate) struct Node {
     name: String,
+    wrapper: Vec<String>,
     command: Vec<String>,
     child: Child,
     output: Arc<Mutex<Vec<String>>>,
@@ -47,7 +63,16 @@ impl Node {
         name: &str,
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
-        let mut node = Self::spawn(name, arguments);
+        Self::start_within(&[], name, arguments)
+    }
+
+    /// The same, started by another program that becomes the node: see [`Volume::wrapper`](super::volume::Volume::wrapper).
+    pub(crate) fn start_within<A: AsRef<OsStr>>(
+        wrapper: &[String],
+        name: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let mut node = Self::spawn_command(name, wrapper.to_vec(), texts(arguments));
         node.wait_ready();
         node
     }
@@ -57,15 +82,11 @@ impl Node {
         name: &str,
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
-        let command = arguments
-            .into_iter()
-            .map(|argument| argument.as_ref().to_string_lossy().into_owned())
-            .collect();
-        Self::spawn_command(name, command)
+        Self::spawn_command(name, Vec::new(), texts(arguments))
     }
 
-    fn spawn_command(name: &str, command: Vec<String>) -> Self {
-        let mut child = headwater()
+    fn spawn_command(name: &str, wrapper: Vec<String>, command: Vec<String>) -> Self {
+        let mut child = self::command(&wrapper)
             .args(&command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -76,6 +97,7 @@ impl Node {
         let (log, of_log) = collect(child.stderr.take().expect("its log"));
         Self {
             name: name.to_owned(),
+            wrapper,
             command,
             child,
             output,
@@ -94,7 +116,7 @@ impl Node {
     /// Starts the node again as it was started before. It must have ended.
     pub(crate) fn restart(&mut self) {
         self.child.wait().expect("its end");
-        let fresh = Self::spawn_command(&self.name, self.command.clone());
+        let fresh = Self::spawn_command(&self.name, self.wrapper.clone(), self.command.clone());
         // The old value would kill its process, which is gone, and show its log.
         let old = std::mem::replace(self, fresh);
         if std::thread::panicking() {
@@ -159,6 +181,20 @@ impl Node {
             .and_then(|number| number.parse::<u64>().ok())
             .expect("its resident size")
             * 1024
+    }
+
+    /// Time on a processor that the process has used.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let text = std::fs::read_to_string(path).expect("the state of the process");
+        // Behind the name, which may hold anything: the state is the third field, `utime` and `stime` are the 14th and 15th.
+        let (_, fields) = text.rsplit_once(')').expect("its name");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks
+            .map(|field| field.parse::<u64>().expect("ticks"))
+            .sum();
+        // Linux counts in hundredths of a second here, whatever its own clock does.
+        Duration::from_millis(ticks * 10)
     }
 
     /// `kill -9`.
@@ -238,6 +274,13 @@ impl Drop for Node {
             self.show();
         }
     }
+}
+
+fn texts<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Vec<String> {
+    arguments
+        .into_iter()
+        .map(|argument| argument.as_ref().to_string_lossy().into_owned())
+        .collect()
 }
 
 /// Collects lines as they come, in a thread that ends with its source.

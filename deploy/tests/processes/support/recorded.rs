@@ -87,6 +87,14 @@ pub(crate) fn assert_whole(who: &str, recorded: &[Recorded], sent: &[Sent]) {
     );
 }
 
+/// Fails unless a file has the frames that were sent from the first one on, once and in order; gives how many.
+pub(crate) fn assert_beginning(who: &str, recorded: &[Recorded], sent: &[Sent]) -> usize {
+    let count = recorded.len();
+    assert!(count <= sent.len(), "{who}: {count} of {}", sent.len());
+    assert_whole(who, recorded, &sent[..count]);
+    count
+}
+
 /// Fails unless ffmpeg reads a file without a word.
 pub(crate) fn assert_playable(file: &Path) {
     let said = Tool::spawn(
