@@ -16,8 +16,8 @@
 //! [`Player::poll_timeout`] has passed.
 //!
 //! # Invariants
-//! - A question to the cluster has a number; an answer to any but the newest one is dropped, so a client that changes its mind as
-//!   often as it likes gets what it wanted last.
+//! - A question to the cluster has a number; an answer is dropped unless the player still waits for it, see
+//!   [`Player::waits_for`]. So a client that changes its mind as often as it likes gets what it wanted last.
 //! - A viewer holds one piece while it is sent, and none while it rests or is paused; a full socket is no error.
 //! - Timestamps are the stream's own, recorded and live alike, but for a client that begins in the middle of a file, which counts from
 //!   there as with Adobe's server, until it seeks. No frame is sent twice or left out where a viewer goes from one to the
@@ -308,7 +308,18 @@ impl Player {
         !idle || self.paused.is_some() || self.change.is_some() || self.has_actions()
     }
 
-    /// The stream that a question is about, if its answer is still wanted.
+    /// Whether the answer to a question is still wanted.
+    pub(crate) fn waits_for(&self, number: u64) -> bool {
+        let waits = matches!(
+            self.stage,
+            Stage::Describing(_) | Stage::Finding(..) | Stage::Fetching(_)
+        );
+        let change = self.change.as_deref();
+        (waits && self.asked == number)
+            || change.is_some_and(|change| change.is_asking() && change.number == number)
+    }
+
+    /// The stream that the answer to a question would be taken for: the one that is gone over to, or the one that plays.
     pub(crate) fn asked_about(&self, number: u64) -> Option<&StreamName> {
         let change = self.change.as_deref();
         match change.filter(|change| change.number == number) {

@@ -85,6 +85,11 @@ impl Change {
         &self.entry.stream
     }
 
+    /// Whether its question is not answered yet.
+    pub(super) fn is_asking(&self) -> bool {
+        !matches!(self.step, Step::Ready { .. })
+    }
+
     /// Media time of the switch, once it is known.
     pub(super) fn at(&self) -> Option<u64> {
         match self.step {

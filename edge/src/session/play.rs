@@ -15,8 +15,6 @@ use crate::player::{Action, Entry, Notice, Player, Transition};
 
 /// How long the answer may take whether a stream is published.
 const FIND_TIMEOUT: Duration = Duration::from_secs(3);
-/// Questions of one stream that may wait for their answers: one of the entry that plays, one of a transition.
-const MAX_QUESTIONS: usize = 2;
 /// Streams whose buffer lengths are remembered: as many as a client may have.
 const MAX_BUFFERS: usize = 64;
 
@@ -368,13 +366,10 @@ impl Session {
     }
 
     fn ask(&mut self, stream_id: u32, number: u64, question: impl Future<Output = ()> + 'static) {
-        let of_stream = |question: &Question| question.stream_id == stream_id;
-        let asked = self.questions.iter().filter(|it| of_stream(it)).count();
-        if asked >= MAX_QUESTIONS
-            && let Some(oldest) = self.questions.iter().position(of_stream)
-        {
-            // Nobody waits for it any more.
-            self.questions.remove(oldest);
+        if let Some(player) = self.connection.borrow_mut().player(stream_id) {
+            // One for what plays and one for what it goes over to, at most.
+            self.questions
+                .retain(|it| it.stream_id != stream_id || player.waits_for(it.number));
         }
         self.questions.push(Question {
             stream_id,

@@ -43,6 +43,10 @@ pub(super) struct Origin {
     infos: Arc<Mutex<HashMap<String, v1::StreamInfo>>>,
     streams: Arc<Mutex<HashMap<String, Library>>>,
     changes: watch::Sender<u64>,
+    /// Questions about stored streams are not answered for as long as this is set.
+    pub(super) hung: watch::Sender<bool>,
+    /// Questions about stored streams that came so far: descriptions, pieces.
+    asked: watch::Sender<(usize, usize)>,
 }
 
 impl Origin {
@@ -50,6 +54,24 @@ impl Origin {
     pub(super) fn put(&self, name: &str, library: Library) {
         self.streams.lock().insert(name.to_owned(), library);
         self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Waits until so many descriptions and pieces were asked for.
+    pub(super) async fn until_asked(&self, describes: usize, fetches: usize) {
+        let mut asked = self.asked.subscribe();
+        let enough = asked.wait_for(|asked| asked.0 >= describes && asked.1 >= fetches);
+        let outcome = tokio::time::timeout(PATIENCE, enough).await.is_ok();
+        assert!(outcome, "asked {:?}", self.asked());
+    }
+
+    /// How many descriptions and pieces were asked for so far.
+    pub(super) fn asked(&self) -> (usize, usize) {
+        *self.asked.borrow()
+    }
+
+    async fn hang(&self) {
+        let mut hung = self.hung.subscribe();
+        let _ = hung.wait_for(|hung| !hung).await;
     }
 
     fn find(&self, name: Option<v1::StreamName>) -> Option<Library> {
@@ -64,6 +86,8 @@ impl Recordings for Origin {
         request: Request<v1::DescribeRequest>,
     ) -> Result<Response<v1::DescribeResponse>, Status> {
         use v1::describe_response::Response as Answer;
+        self.asked.send_modify(|asked| asked.0 += 1);
+        self.hang().await;
         let request = request.into_inner();
         let info = request.name.as_ref();
         let info = info.and_then(|name| self.infos.lock().get(&name.stream).copied());
@@ -116,6 +140,8 @@ impl Recordings for Origin {
     ) -> Result<Response<v1::FetchResponse>, Status> {
         use v1::fetch_request::Position;
         use v1::fetch_response::Response as Answer;
+        self.asked.send_modify(|asked| asked.1 += 1);
+        self.hang().await;
         let request = request.into_inner();
         let library = self.find(request.name).expect("a stream");
         let place = match request.position.expect("a position") {
@@ -241,6 +267,8 @@ impl Bench {
             infos: Arc::default(),
             streams: Arc::default(),
             changes: watch::Sender::new(0),
+            hung: watch::Sender::new(false),
+            asked: watch::Sender::default(),
         };
         let routes = Routes::new(node.into_server())
             .add_service(RecordingsServer::new(origin.clone()))
@@ -351,9 +379,7 @@ impl Client {
         is_last: impl Fn(&ClientEvent) -> bool,
     ) {
         loop {
-            while let Some(bytes) = self.session.poll_transmit() {
-                self.socket.write_all(&bytes).await.unwrap();
-            }
+            self.send().await;
             while let Some(event) = self.session.poll_event() {
                 let last = is_last(&event);
                 came.push(event);
@@ -368,6 +394,13 @@ impl Client {
             self.session
                 .handle_input(Duration::ZERO, &mut self.input)
                 .unwrap();
+        }
+    }
+
+    /// Sends what the client has to say, without waiting for an answer.
+    pub(super) async fn send(&mut self) {
+        while let Some(bytes) = self.session.poll_transmit() {
+            self.socket.write_all(&bytes).await.unwrap();
         }
     }
 

@@ -3,7 +3,7 @@
 use headwater_amf::{Object, Value};
 use headwater_media::frame::FrameKind;
 use headwater_rtmp::client::ClientEvent;
-use headwater_rtmp::command::{PlayLength, PlayReset, PlayStart};
+use headwater_rtmp::command::{Play2Parameters, PlayLength, PlayReset, PlayStart};
 
 use super::bench::{Bench, Client, says};
 use crate::player::tests::library::Library;
@@ -124,6 +124,39 @@ async fn a_live_viewer_pauses_what_is_recorded() {
         times(&came, FrameKind::Audio),
         (5_000..7_000).step_by(50).collect::<Vec<_>>()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_mind_take_nothing_from_what_plays() {
+    let bench = Bench::start().await;
+    for (name, tag) in [("film", b'F'), ("low", b'L'), ("high", b'H')] {
+        bench.origin.put(name, Library::file(tag, 60_000));
+    }
+    let mut client = bench.client("vod").await;
+    play(&mut client, "film", PlayStart::At(0));
+    client.wait_time(3_900).await;
+    // The next piece is being fetched while the client changes its mind twice.
+    bench.origin.hung.send_replace(true);
+    let (describes, fetches) = bench.origin.asked();
+    client.session.set_buffer_length(1, 20_000).unwrap();
+    client.send().await;
+    bench.origin.until_asked(describes, fetches + 1).await;
+    for (count, name) in ["low", "high"].into_iter().enumerate() {
+        let parameters = Play2Parameters {
+            stream_name: name.to_owned(),
+            transition: "switch".to_owned(),
+            start: PlayStart::At(0),
+            ..Play2Parameters::default()
+        };
+        client.session.play2(1, &parameters).unwrap();
+        client.send().await;
+        let describes = describes + 1 + count;
+        bench.origin.until_asked(describes, fetches + 1).await;
+    }
+    bench.origin.hung.send_replace(false);
+    client
+        .wait_status("NetStream.Play.TransitionComplete")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
