@@ -161,6 +161,10 @@ impl Player {
         }
         self.fail_change("The client went elsewhere.");
         self.hold_if_sending();
+        if self.is_coming_back() {
+            // As it would if it could not go on where it was: until there is something else, and if there is nothing else.
+            self.actions.push_back(Action::PauseLive(false));
+        }
         match &self.track {
             Some(track) if !track.stored.growing => {
                 let stored = track.stored;
@@ -168,6 +172,15 @@ impl Player {
             }
             _ => self.describe(Why::Seek(to)),
         }
+    }
+
+    /// Whether the live play is still held after the end of a pause, until it is known where it goes on.
+    fn is_coming_back(&self) -> bool {
+        let asks = matches!(
+            self.stage,
+            Stage::Describing(Why::Unpause(_)) | Stage::Fetching(Cue::After(_) | Cue::Behind(_))
+        );
+        self.live && self.paused.is_none() && asks
     }
 
     fn hold_if_sending(&mut self) {

@@ -5,6 +5,7 @@ use headwater_rtmp::command::PlayStart;
 
 use super::*;
 use crate::player::Mark;
+use crate::recorded::RecordedError;
 
 #[test]
 fn a_viewer_joins_the_live_stream_at_the_very_frame() {
@@ -146,7 +147,7 @@ fn a_live_viewer_of_what_is_not_recorded_comes_back_live() {
         ..Library::growing(b'S', 60_000)
     };
     let away = Library {
-        failure: Some(crate::recorded::RecordedError::NotFound),
+        failure: Some(RecordedError::NotFound),
         ..nothing.clone()
     };
     for library in [nothing, old, away] {
@@ -211,4 +212,27 @@ fn a_live_viewer_that_seeks_to_the_end_gets_the_newest() {
             .contains(&"NetStream.Seek.Notify".to_owned())
     );
     assert!(!stage.player.is_needed());
+}
+
+#[test]
+fn a_seek_while_it_comes_back_does_not_leave_it_paused() {
+    // Its name is being described, or its piece is being fetched.
+    for answers in [0, 1] {
+        let mut stage = watching();
+        stage.prompt = false;
+        stage.pause(true, 0.0);
+        stage.pause(false, 0.0);
+        for _ in 0..answers {
+            stage.answer();
+        }
+        stage.seek(20_000.0);
+        let live = ["pause true", "pause false"];
+        assert_eq!(stage.live, live, "it plays until there is something else");
+        stage.library.get_mut("show").unwrap().failure = Some(RecordedError::NotFound);
+        stage.answer_all();
+        let said = stage.take_said();
+        assert_eq!(said.last().unwrap(), "NetStream.Seek.Failed");
+        assert_eq!(stage.live, live);
+        assert!(!stage.player.is_needed());
+    }
 }

@@ -13,7 +13,7 @@ use headwater_rtmp::server::{ConnectAnswer, ServerConfig, ServerEvent, ServerSes
 use headwater_rtmp::url::RtmpUrl;
 
 use super::library::{CHUNK, Library};
-use crate::player::{Action, Entry, Mark, Pacing, Player, Transition};
+use crate::player::{Action, Entry, Mark, Pacing, Player, Sent, Transition};
 
 /// What the client got, in short.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub(super) struct Stage {
     pub(super) live_mark: Option<Mark>,
     /// Bytes given out at once.
     pub(super) budget: usize,
+    /// The socket takes nothing.
+    pub(super) full: bool,
     came: Vec<Came>,
     pub(super) slices: usize,
 }
@@ -98,6 +100,7 @@ impl Stage {
             counts_from: 0,
             live_mark: None,
             budget: usize::MAX,
+            full: false,
             came: Vec::new(),
             slices: 0,
         };
@@ -248,6 +251,18 @@ impl Stage {
         }
     }
 
+    /// Answers until nothing more is asked.
+    pub(super) fn answer_all(&mut self) {
+        while !self.questions.is_empty() {
+            self.answer();
+        }
+    }
+
+    /// Whether the player holds a piece.
+    pub(super) fn holds_piece(&self) -> bool {
+        matches!(self.player.stage, crate::player::Stage::Sending(_))
+    }
+
     /// Carries everything until all are silent.
     pub(super) fn run(&mut self) {
         loop {
@@ -269,7 +284,10 @@ impl Stage {
             }
             self.flush();
             let mut out = VecDeque::new();
-            let sent = self.player.poll_transmit(self.now, &mut out, self.budget);
+            let mut sent = Sent::default();
+            if !self.full {
+                sent = self.player.poll_transmit(self.now, &mut out, self.budget);
+            }
             moved |= sent.bytes > 0 || self.player.has_actions();
             self.slices += out.len();
             let bytes: usize = out.iter().map(bytes::Bytes::len).sum();
