@@ -261,7 +261,9 @@ impl Player {
 
     /// A live stream goes on without a viewer that pauses; it comes back at the newest key frame.
     fn unpause_live(&mut self) {
-        self.actions.push_back(Action::PauseLive(false));
+        if self.paused.is_none() {
+            self.actions.push_back(Action::PauseLive(false));
+        }
         self.track = None;
         self.stage = Stage::Live;
     }
@@ -397,6 +399,9 @@ impl Player {
             Cue::Seek(to) => self.sought(to),
             _ => {}
         }
+        if self.paused.is_some() && !self.snapshot {
+            self.hold_if_sending();
+        }
     }
 
     fn begun(&mut self, how: How) {
@@ -476,6 +481,9 @@ impl Player {
             self.stage = Stage::Live;
             self.track = None;
             self.live = true;
+            if self.paused.is_some() {
+                self.actions.push_back(Action::PauseLive(true));
+            }
         }
     }
 

@@ -108,6 +108,7 @@ impl Player {
         };
         let snapshot = std::mem::take(&mut self.snapshot);
         let at = [at, pause.at].into_iter().find(|at| *at > 0);
+        let is_coming_back = self.is_coming_back();
         match (&self.stage, &mut self.track) {
             (Stage::Live, _) => {
                 let cue = match (at, pause.live) {
@@ -139,6 +140,8 @@ impl Player {
                     }
                 }
             }
+            // It paused while it was coming back from another pause.
+            _ if is_coming_back => {}
             _ if self.live => self.actions.push_back(Action::PauseLive(false)),
             _ => {}
         }
@@ -183,7 +186,7 @@ impl Player {
         self.live && self.paused.is_none() && asks
     }
 
-    fn hold_if_sending(&mut self) {
+    pub(super) fn hold_if_sending(&mut self) {
         if matches!(self.stage, Stage::Sending(_)) {
             self.hold();
         }

@@ -236,3 +236,55 @@ fn a_seek_while_it_comes_back_does_not_leave_it_paused() {
         assert!(!stage.player.is_needed());
     }
 }
+
+#[test]
+fn a_pause_while_it_comes_back_is_a_pause() {
+    let nothing = Library {
+        frames: Vec::new(),
+        ..Library::growing(b'S', 0)
+    };
+    let mut stage = watching();
+    stage.library.insert("show".to_owned(), nothing);
+    stage.prompt = false;
+    for paused in [true, false, true] {
+        stage.pause(paused, 0.0);
+    }
+    stage.answer_all();
+    assert_eq!(stage.live, ["pause true", "pause true"]);
+    stage.pause(false, 0.0);
+    stage.answer_all();
+    assert_eq!(stage.live[2..], ["pause false"]);
+    assert!(!stage.player.is_needed());
+
+    // The same of what is recorded.
+    let mut stage = watching();
+    stage.prompt = false;
+    for paused in [true, false, true] {
+        stage.pause(paused, 0.0);
+    }
+    stage.answer_all();
+    assert_eq!(stage.take_frames(), []);
+    assert!(!stage.holds_piece());
+    assert_eq!(stage.live, ["pause true", "pause true", "leave"]);
+    stage.pause(false, 0.0);
+    stage.answer_all();
+    let came = stage.take_frames();
+    assert_eq!(came[..2], [('a', 50_000), ('a', 50_050)]);
+}
+
+#[test]
+fn whoever_cannot_wait_to_go_on_gets_nothing_twice() {
+    let mut stage = watching();
+    stage.prompt = false;
+    for paused in [true, false, true, false] {
+        stage.pause(paused, 0.0);
+    }
+    stage.answer_all();
+    assert_eq!(
+        stage.live,
+        ["pause true", "pause true", "leave"],
+        "nothing is sent live meanwhile"
+    );
+    let came = stage.take_frames();
+    assert_eq!(came[..2], [('a', 50_000), ('a', 50_050)]);
+}
