@@ -246,7 +246,7 @@ impl Player {
                 Some(track.clock.due(track.position, self.ahead()))
             }
             Stage::Tail { again } if self.paused.is_none() => Some(*again),
-            Stage::Retrying { at, .. } => Some(*at),
+            Stage::Retrying { at, .. } if self.paused.is_none() => Some(*at),
             _ => None,
         }
     }
@@ -256,7 +256,7 @@ impl Player {
         match &self.stage {
             Stage::Resting => self.advance(now),
             Stage::Tail { again } if self.paused.is_none() && *again <= now => self.fetch_next(),
-            Stage::Retrying { at, cue, place } if *at <= now => {
+            Stage::Retrying { at, cue, place } if self.paused.is_none() && *at <= now => {
                 let (cue, place) = (*cue, *place);
                 self.fetch(cue, place);
             }
@@ -389,6 +389,7 @@ impl Player {
         let piece = feed.piece();
         (track.next, track.from) = (piece.next, track.from.max(piece.next));
         track.position = track.position.max(piece.end_ms);
+        track.fresh = feed.is_fresh();
         let (follows, over) = (piece.follows, track.is_over());
         self.stage = Stage::Resting;
         if self.change_if_due() {
@@ -470,6 +471,7 @@ impl Player {
                 (piece.first, frame.offset)
             });
             track.position = feed.position();
+            track.fresh = feed.is_fresh();
         }
         self.stage = Stage::Resting;
     }

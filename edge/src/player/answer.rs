@@ -347,7 +347,7 @@ impl Player {
             },
             Cue::Next => FeedPlace {
                 index: piece.index_at(track.from),
-                fresh: false,
+                fresh: track.fresh,
             },
             Cue::After(at) => feed::after(&piece, at),
             Cue::Behind(mark) => feed::behind(&piece, &mark, track.stored.growing),

@@ -91,11 +91,18 @@ impl Player {
             self.paused = Some(Pause { at, live });
             match &self.stage {
                 Stage::Sending(_) => self.hold(),
+                // Asked for again afterwards, however long that may be.
+                Stage::Fetching(Cue::Next) | Stage::Retrying { cue: Cue::Next, .. } => {
+                    self.stage = Stage::Resting
+                }
                 // One picture of what begins.
                 Stage::Describing(Why::Begin(_) | Why::Seek(_))
                 | Stage::Finding(..)
                 | Stage::Fetching(Cue::Begin(_) | Cue::Seek(_)) => self.snapshot = true,
                 _ => {}
+            }
+            if let Some(track) = &mut self.track {
+                track.failing = None;
             }
             if self.live {
                 self.actions.push_back(Action::PauseLive(true));
@@ -107,7 +114,15 @@ impl Player {
             return;
         };
         let snapshot = std::mem::take(&mut self.snapshot);
-        let at = [at, pause.at].into_iter().find(|at| *at > 0);
+        let asked = match self.stage {
+            Stage::Fetching(Cue::After(at))
+            | Stage::Retrying {
+                cue: Cue::After(at),
+                ..
+            } => at,
+            _ => 0,
+        };
+        let at = [at, pause.at, asked].into_iter().find(|at| *at > 0);
         let is_coming_back = self.is_coming_back();
         match (&self.stage, &mut self.track) {
             (Stage::Live, _) => {
@@ -123,7 +138,17 @@ impl Player {
                 };
                 self.describe(Why::Unpause(cue));
             }
-            (Stage::Resting | Stage::Tail { .. } | Stage::Sending(_), Some(track)) => {
+            // It paused while it was coming back from another pause.
+            _ if is_coming_back => {}
+            (
+                Stage::Resting
+                | Stage::Tail { .. }
+                | Stage::Sending(_)
+                | Stage::Retrying { .. }
+                | Stage::Fetching(Cue::After(_) | Cue::Behind(_)),
+                Some(track),
+            ) => {
+                track.failing = None;
                 let sent = track.mark.map_or(0, |mark| mark.timestamp);
                 match at {
                     Some(at) if at < sent && !snapshot => {
@@ -133,15 +158,17 @@ impl Player {
                     at => {
                         let at = at.unwrap_or(track.position).min(track.position);
                         track.clock = Clock::start(now, at);
-                        if !matches!(self.stage, Stage::Sending(_)) {
-                            self.stage = Stage::Resting;
-                            self.advance(now);
+                        match &mut self.stage {
+                            Stage::Resting | Stage::Tail { .. } => {
+                                self.stage = Stage::Resting;
+                                self.advance(now);
+                            }
+                            Stage::Retrying { at, .. } => *at = now,
+                            _ => {}
                         }
                     }
                 }
             }
-            // It paused while it was coming back from another pause.
-            _ if is_coming_back => {}
             _ if self.live => self.actions.push_back(Action::PauseLive(false)),
             _ => {}
         }

@@ -207,6 +207,11 @@ impl Feed {
         &self.piece
     }
 
+    /// Whether the viewer's decoder still has to be given codec headers and metadata.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
     /// The next frame.
     pub(super) fn next(&self) -> Option<&PieceFrame> {
         self.piece.frames.get(self.index)

@@ -16,6 +16,8 @@ pub(super) struct Track {
     /// Where the piece begins that is needed next, and its first frame that was not sent.
     pub(super) next: Offset,
     pub(super) from: Offset,
+    /// The viewer's decoder knows nothing of what comes before that frame.
+    pub(super) fresh: bool,
     /// Media time up to which was sent, in milliseconds.
     pub(super) position: u64,
     /// Media time at which the entry begins and ends for this viewer.
@@ -34,6 +36,7 @@ impl Track {
             clock: Clock::start(Duration::ZERO, begin),
             next: Offset::default(),
             from: Offset::default(),
+            fresh: false,
             position: begin,
             begin,
             until,

@@ -3,6 +3,7 @@
 use headwater_rtmp::command::PlayStart;
 
 use super::*;
+use crate::recorded::RecordedError;
 
 #[test]
 fn nothing_comes_while_it_is_paused() {
@@ -132,4 +133,73 @@ fn pauses_that_are_none_change_nothing() {
     assert_eq!(stage.take_said(), ["NetStream.Unpause.Notify"]);
     stage.pass(30_000);
     assert_eq!(before + stage.take_frames().len(), 180);
+}
+
+fn away() -> RecordedError {
+    RecordedError::Unavailable("the store is away".into())
+}
+
+#[test]
+fn a_pause_outlasts_an_origin_that_is_away() {
+    // Where the client says that it is, and where it goes on: behind all that was sent, or behind what it has.
+    for (at, first) in [(0.0, ('K', 4_000)), (1_230.0, ('a', 1_250))] {
+        let mut stage = Stage::new([("film", Library::file(b'F', 60_000))]);
+        stage.play("film", PlayStart::At(0));
+        stage.take();
+        stage.library.get_mut("film").unwrap().failure = Some(away());
+        stage.pass(5_000);
+        stage.pause(true, at);
+        stage.pass(60_000);
+        assert_eq!(stage.take_said(), ["NetStream.Pause.Notify"]);
+        // Still away: the time that it may take begins now.
+        stage.pause(false, at);
+        stage.pass(20_000);
+        assert_eq!(stage.take_said(), ["NetStream.Unpause.Notify"]);
+        stage.pause(true, at);
+        assert_eq!(stage.player.poll_timeout(), None);
+        stage.pass(60_000);
+        stage.library.get_mut("film").unwrap().failure = None;
+        assert_eq!(stage.take_said(), ["NetStream.Pause.Notify"]);
+        stage.pause(false, at);
+        stage.pass(1_000);
+        assert_eq!(stage.take_frames()[0], first, "paused at {at}");
+    }
+}
+
+#[test]
+fn a_pause_while_a_piece_comes_holds_nothing_and_forgets_nothing() {
+    for (at, first) in [(0.0, ('K', 4_000)), (1_230.0, ('a', 1_250))] {
+        // The piece comes during the pause, or after it.
+        for during in [true, false] {
+            let mut stage = Stage::new([("film", Library::file(b'F', 60_000))]);
+            stage.play("film", PlayStart::At(0));
+            stage.take();
+            stage.prompt = false;
+            stage.pass(3_000);
+            assert_eq!(stage.questions.len(), 1);
+            stage.pause(true, at);
+            if during {
+                stage.answer();
+            }
+            assert!(!stage.holds_piece());
+            assert_eq!(stage.take_frames(), []);
+            stage.pause(false, at);
+            stage.answer_all();
+            assert_eq!(stage.take_frames()[0], first, "{at} {during}");
+        }
+    }
+}
+
+#[test]
+fn who_pauses_before_the_codec_headers_gets_them_afterwards() {
+    let mut stage = Stage::new([("film", Library::file(b'F', 60_000))]);
+    stage.full = true;
+    stage.play("film", PlayStart::At(0));
+    stage.pause(true, 0.0);
+    assert!(!stage.holds_piece());
+    stage.full = false;
+    stage.pause(false, 0.0);
+    let came = stage.take();
+    let headers = came.iter().filter(|it| matches!(it, Came::Header(..)));
+    assert_eq!(headers.count(), 3);
 }
