@@ -199,6 +199,7 @@ impl Player {
             self.fetch(Cue::Seek(to), Place::Time(to));
             return;
         }
+        self.forget_where_it_paused();
         let recorded = over || !stored.growing;
         let sought = Notice::Sought {
             name,
@@ -416,7 +417,15 @@ impl Player {
         }
     }
 
+    /// The client went elsewhere: where it was when it paused means nothing any more.
+    fn forget_where_it_paused(&mut self) {
+        if let Some(pause) = &mut self.paused {
+            *pause = Pause { at: 0, live: None };
+        }
+    }
+
     fn sought(&mut self, to: u64) {
+        self.forget_where_it_paused();
         let name = self.name().to_owned();
         self.tell(Notice::Sought {
             name,

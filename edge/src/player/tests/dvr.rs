@@ -288,3 +288,13 @@ fn whoever_cannot_wait_to_go_on_gets_nothing_twice() {
     let came = stage.take_frames();
     assert_eq!(came[..2], [('a', 50_000), ('a', 50_050)]);
 }
+
+#[test]
+fn a_live_viewer_that_seeks_to_the_end_while_it_is_paused_goes_on_there() {
+    let mut stage = watching();
+    stage.pause(true, 50_000.0);
+    stage.seek(60_000.0);
+    stage.pause(false, 0.0);
+    assert_eq!(stage.live, ["pause true", "newest", "pause false"]);
+    assert!(!stage.player.is_needed());
+}

@@ -169,3 +169,16 @@ fn a_seek_that_fails_goes_on_as_before() {
     stage.pass(4_000);
     assert_eq!(stage.take_frames()[0], ('K', 4_000), "no hole");
 }
+
+#[test]
+fn a_seek_while_it_is_paused_is_where_it_goes_on() {
+    let mut stage = playing();
+    stage.pause(true, 1_000.0);
+    stage.seek(7_300.0);
+    stage.take();
+    stage.pause(false, 0.0);
+    assert_eq!(
+        stage.take_frames()[..3],
+        [('a', 7_000), ('a', 7_050), ('v', 7_100)]
+    );
+}
