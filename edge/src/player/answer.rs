@@ -464,7 +464,9 @@ impl Player {
             Cue::Next | Cue::After(_) | Cue::Behind(_) if replaced => self.describe(Why::Replaced),
             Cue::Next => {
                 let place = Place::Offset(track.next);
-                self.retry(now, error, cue, place);
+                if !self.change_if_due() {
+                    self.retry(now, error, cue, place);
+                }
             }
             Cue::After(at) => self.retry(now, error, cue, Place::Time(at)),
             Cue::Behind(mark) => self.retry(now, error, cue, Place::Time(mark.timestamp)),

@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use headwater_media::frame::Offset;
 use headwater_rtmp::command::{PlayLength, PlayStart};
 use headwater_rtmp::status::StatusCode;
 
 use super::answer::{Found, code_of, found};
-use super::feed::{self, Place as FeedPlace};
+use super::feed;
 use super::*;
 use crate::recorded::Place;
 
@@ -72,10 +73,11 @@ enum Step {
         stored: Stored,
         from: u64,
     },
+    /// Found: the piece that begins at `next` and this frame of it, which stands at this media time.
     Ready {
         stored: Stored,
-        piece: Arc<Piece>,
-        index: usize,
+        next: Offset,
+        from: Offset,
         at: u64,
     },
 }
@@ -276,15 +278,13 @@ impl Player {
             }
             found => found.unwrap_or_else(|| piece.start_at(from)),
         };
-        let at = piece
-            .frames
-            .get(index)
-            .map_or(from, |frame| frame.timestamp.max(from));
+        let first = piece.frames.get(index);
+        // The piece is let go of until it is needed: the old stream may be paused for hours.
         change.step = Step::Ready {
             stored,
-            piece,
-            index,
-            at,
+            next: piece.first,
+            from: first.map_or(piece.first, |frame| frame.offset),
+            at: first.map_or(from, |frame| frame.timestamp.max(from)),
         };
         self.change = Some(change);
         self.go_on(now);
@@ -292,7 +292,14 @@ impl Player {
 
     /// The old stream may go on, or is where the new one begins.
     fn go_on(&mut self, now: Duration) {
-        let waits = matches!(self.stage, Stage::Resting | Stage::Tail { .. });
+        // Also while the old one is waited for, which may be the very reason for the switch.
+        let waits = matches!(
+            self.stage,
+            Stage::Resting
+                | Stage::Tail { .. }
+                | Stage::Fetching(Cue::Next)
+                | Stage::Retrying { cue: Cue::Next, .. }
+        );
         if waits && !self.change_if_due() {
             self.handle_timeout(now);
         }
@@ -311,8 +318,8 @@ impl Player {
         let Change { entry, step, .. } = *change;
         let Step::Ready {
             stored,
-            piece,
-            index,
+            next,
+            from,
             at,
         } = step
         else {
@@ -324,14 +331,14 @@ impl Player {
             PlayLength::All | PlayLength::OneFrame => None,
         };
         track.mark = None;
-        track.from = piece.first;
-        let place = FeedPlace { index, fresh: true };
-        self.stage = Stage::Sending(Feed::new(piece, place));
+        (track.next, track.from, track.fresh) = (next, from, true);
+        track.failing = None;
         self.entry = Some(Entry {
             length: PlayLength::All,
             ..entry
         });
         self.transition = true;
+        self.fetch_next();
         true
     }
 

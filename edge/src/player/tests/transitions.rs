@@ -3,6 +3,7 @@
 use headwater_rtmp::command::PlayStart;
 
 use super::*;
+use crate::recorded::RecordedError;
 
 fn rates() -> Stage {
     let mut stage = Stage::new([
@@ -159,4 +160,39 @@ fn the_other_words() {
     stage.play2("resume", "low", None);
     stage.pass(100_000);
     assert_eq!(frames(&stage.take()).last(), Some(&(b'L', 'a', 19_950)));
+}
+
+#[test]
+fn a_switch_helps_where_the_old_stream_cannot_be_read() {
+    let away = RecordedError::Unavailable("the store is away".into());
+    // The old stream is tried again now and then, or its fetch is under way.
+    for prompt in [true, false] {
+        let mut stage = rates();
+        stage.take();
+        stage.library.get_mut("low").unwrap().failure = Some(away.clone());
+        stage.prompt = prompt;
+        stage.pass(3_000);
+        let under_way = stage.questions.pop_front();
+        assert_eq!(under_way.is_none(), prompt);
+        stage.prompt = true;
+        stage.play2("switch", "high", None);
+        assert_eq!(frames(&stage.take()).first(), Some(&(b'H', 'K', 6_000)));
+    }
+}
+
+#[test]
+fn a_switch_that_is_ready_holds_no_piece_and_waits_no_longer_than_it_must() {
+    let away = RecordedError::Unavailable("the store is away".into());
+    let mut stage = rates();
+    stage.take();
+    stage.prompt = false;
+    stage.pass(3_000);
+    stage.play2("switch", "high", None);
+    // The piece of the old stream is the last of what is answered, and cannot be had.
+    let old = stage.questions.pop_front().unwrap();
+    stage.answer_all();
+    stage.questions.push_back(old);
+    stage.library.get_mut("low").unwrap().failure = Some(away);
+    stage.answer_all();
+    assert_eq!(frames(&stage.take()).first(), Some(&(b'H', 'K', 6_000)));
 }
