@@ -467,9 +467,11 @@ impl Player {
             && let Some(track) = &mut self.track
         {
             let piece = feed.piece();
-            (track.next, track.from) = feed.next().map_or((piece.next, piece.next), |frame| {
+            let (next, from) = feed.next().map_or((piece.next, piece.next), |frame| {
                 (piece.first, frame.offset)
             });
+            // What the client has live may be ahead of what is stored.
+            (track.next, track.from) = (next, track.from.max(from));
             track.position = feed.position();
             track.fresh = feed.is_fresh();
         }

@@ -298,3 +298,18 @@ fn a_live_viewer_that_seeks_to_the_end_while_it_is_paused_goes_on_there() {
     assert_eq!(stage.live, ["pause true", "newest", "pause false"]);
     assert!(!stage.player.is_needed());
 }
+
+#[test]
+fn what_was_sent_live_is_not_sent_again_after_another_pause() {
+    let mut stage = watching();
+    let library = Library::growing(b'S', 48_500);
+    stage.library.insert("show".to_owned(), library);
+    stage.full = true;
+    stage.pause(true, 50_000.0);
+    stage.pause(false, 50_000.0);
+    stage.pause(true, 50_000.0);
+    stage.library.get_mut("show").unwrap().grow(52_000);
+    stage.full = false;
+    stage.pause(false, 50_000.0);
+    assert_eq!(stage.take_frames()[..2], [('a', 50_000), ('a', 50_050)]);
+}
