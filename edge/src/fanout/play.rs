@@ -132,6 +132,8 @@ impl Play {
     /// Ends with its publisher: something else follows.
     pub(crate) fn end_with_publisher(&mut self) {
         self.ends = true;
+        // Nobody cared when it came to its end, if it has.
+        self.reported = false;
     }
 
     /// Whether it has come to its end since this was asked last.

@@ -55,7 +55,8 @@ pub(crate) enum Action {
     PauseLive(bool),
     /// Let the live play go on at the newest key frame.
     RejoinLive,
-    /// The live play ends with its publisher from now on.
+    /// The live play ends with its publisher from now on. When it has, or if it was over already:
+    /// [`Player::live_over`](super::Player::live_over).
     EndLive,
     /// Stop the live play.
     LeaveLive,

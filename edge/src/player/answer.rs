@@ -214,8 +214,7 @@ impl Player {
         } else if self.live {
             self.tell(sought);
             self.actions.push_back(Action::RejoinLive);
-            self.track = None;
-            self.stage = Stage::Live;
+            self.stay_live();
         } else {
             self.play_live(Some(sought));
         }
@@ -231,8 +230,7 @@ impl Player {
     /// Goes on with what was played before the question.
     fn stay(&mut self, now: Duration) {
         if self.live {
-            self.track = None;
-            self.stage = Stage::Live;
+            self.stay_live();
         } else if self.ended {
             self.stage = Stage::Ended;
         } else {
@@ -265,8 +263,16 @@ impl Player {
         if self.paused.is_none() {
             self.actions.push_back(Action::PauseLive(false));
         }
+        self.stay_live();
+    }
+
+    fn stay_live(&mut self) {
         self.track = None;
         self.stage = Stage::Live;
+        if !self.playlist.is_empty() {
+            // It may have ended meanwhile.
+            self.actions.push_back(Action::EndLive);
+        }
     }
 
     fn replaced_described(&mut self, now: Duration, answer: Result<Description, RecordedError>) {

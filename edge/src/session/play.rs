@@ -250,18 +250,22 @@ impl Session {
 
     /// Does what the players ask for, until they ask for nothing.
     pub(super) fn drive_players(&mut self) {
-        let completed = self.connection.borrow_mut().take_completed();
-        for stream_id in completed {
-            if let Some(player) = self.connection.borrow_mut().player(stream_id) {
-                player.live_over();
-            }
-        }
         loop {
             let next = self.connection.borrow_mut().poll_player_action();
-            let Some((stream_id, action)) = next else {
+            if let Some((stream_id, action)) = next {
+                self.do_for_player(stream_id, action);
+                continue;
+            }
+            // Not before: a play that is over may be one that its player has left already.
+            let completed = self.connection.borrow_mut().take_completed();
+            if completed.is_empty() {
                 break;
-            };
-            self.do_for_player(stream_id, action);
+            }
+            for stream_id in completed {
+                if let Some(player) = self.connection.borrow_mut().player(stream_id) {
+                    player.live_over();
+                }
+            }
         }
         self.connection.borrow_mut().drop_idle_players();
     }

@@ -1,7 +1,7 @@
 //! Recordings that grow, and live streams that are recorded.
 
 use headwater_media::frame::FrameKind;
-use headwater_rtmp::command::PlayStart;
+use headwater_rtmp::command::{PlayLength, PlayReset, PlayStart};
 
 use super::*;
 use crate::player::Mark;
@@ -312,4 +312,27 @@ fn what_was_sent_live_is_not_sent_again_after_another_pause() {
     stage.full = false;
     stage.pause(false, 50_000.0);
     assert_eq!(stage.take_frames()[..2], [('a', 50_000), ('a', 50_050)]);
+}
+
+#[test]
+fn a_live_play_that_ends_during_a_question_is_over_all_the_same() {
+    for ask in [
+        // To go back, and to go on after a pause.
+        (|stage| stage.seek(20_000.0)) as fn(&mut Stage),
+        |stage| {
+            stage.pause(true, 0.0);
+            stage.pause(false, 0.0);
+        },
+    ] {
+        let mut stage = watching();
+        stage.prompt = false;
+        ask(&mut stage);
+        let length = PlayLength::All;
+        stage.play_with("film", PlayStart::At(0), length, PlayReset::Append);
+        stage.live.clear();
+        stage.player.live_over();
+        stage.library.get_mut("show").unwrap().failure = Some(RecordedError::NotFound);
+        stage.answer_all();
+        assert_eq!(stage.live.last().unwrap(), "end with it", "asked again");
+    }
 }

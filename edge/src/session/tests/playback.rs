@@ -160,6 +160,32 @@ async fn changes_of_mind_take_nothing_from_what_plays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_appended_to_a_live_play_that_is_over_is_played() {
+    let bench = Bench::start().await;
+    bench.origin.put("show", Library::growing(b'S', 5_000));
+    bench.origin.put("film", Library::file(b'F', 1_000));
+    let mut client = bench.client("live").await;
+    let length = PlayLength::Milliseconds(500);
+    client
+        .session
+        .play(1, "show", PlayStart::Live, length, PlayReset::Reset)
+        .unwrap();
+    client.wait_status("NetStream.Play.Stop").await;
+    let session = &mut client.session;
+    session
+        .play(
+            1,
+            "film",
+            PlayStart::At(0),
+            PlayLength::All,
+            PlayReset::Append,
+        )
+        .unwrap();
+    let came = client.wait_status("NetStream.Play.Complete").await;
+    assert_eq!(times(&came, FrameKind::Audio), all_times(1_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_there_is_not_found() {
     let bench = Bench::start().await;
     let mut client = bench.client("vod").await;
