@@ -145,7 +145,7 @@ impl Ring {
     }
 
     /// Number of the entry with which a reader goes on that has every frame before this offset. `None` if the ring does not hold
-    /// that frame any more, or has not come so far.
+    /// that frame any more, has not come so far, or never had it: frames may have been lost to this edge.
     pub(crate) fn place_of(&self, offset: Offset) -> Option<u64> {
         if self.next_offset.is_none_or(|next| next < offset) {
             return None;
@@ -156,9 +156,16 @@ impl Ring {
             Entry::Published | Entry::Unpublished => None,
         };
         // From the back: who asks is near the tail.
-        let before = |slot: &Slot| frame(slot).is_some_and(|it| it < offset);
-        if let Some(index) = self.entries.iter().rposition(before) {
-            return Some(number(index + 1));
+        let before = |slot: &Slot| frame(slot).filter(|it| *it < offset);
+        let last = self.entries.iter().enumerate().rev();
+        let mut last = last.filter_map(|(index, slot)| Some((index, before(slot)?)));
+        if let Some((index, last)) = last.next() {
+            let next = self.entries.range(index + 1..).find_map(frame);
+            let next = next.or(self.next_offset)?;
+            // The run of a publisher ends anywhere; the next one is whole if it is there from its beginning.
+            let is_next_run =
+                next.epoch > offset.epoch && next.sequence == 0 && last.next() == offset;
+            return (next == offset || is_next_run).then(|| number(index + 1));
         }
         match self.entries.iter().find_map(frame) {
             Some(oldest) if oldest > offset => None,

@@ -242,6 +242,51 @@ fn a_reader_joins_at_any_frame_that_is_held() {
 }
 
 #[test]
+fn a_reader_does_not_join_in_a_gap() {
+    let at = |epoch, sequence| Offset {
+        epoch: Epoch(epoch),
+        sequence,
+    };
+    let places = |ring: &Ring, cases: &[(Offset, Option<u64>)]| {
+        for (offset, place) in cases {
+            assert_eq!(ring.place_of(*offset), *place, "{offset}");
+        }
+    };
+    let mut ring = ring();
+    ring.open(true, Epoch(1), &[], CHUNK);
+    for n in 98..=100 {
+        ring.push(&video(1, n, n == 98), CHUNK);
+    }
+    // This edge was too slow for its origin.
+    ring.skip_to(at(1, 200), &[], CHUNK);
+    let gap = [
+        (at(1, 100), Some(2)),
+        (at(1, 101), None),
+        (at(1, 150), None),
+        (at(1, 200), Some(3)),
+    ];
+    places(&ring, &gap);
+    ring.push(&video(1, 200, true), CHUNK);
+    places(&ring, &gap);
+    places(&ring, &[(at(1, 201), Some(4))]);
+    // And once more, beyond the end of this publisher's run.
+    ring.skip_to(at(2, 30), &[], CHUNK);
+    ring.push(&video(2, 30, true), CHUNK);
+    assert_eq!(sketch(&ring), "KffKUPK");
+    places(
+        &ring,
+        &[
+            (at(1, 200), Some(3)),
+            (at(1, 201), None),
+            (at(1, 260), None),
+            (at(2, 0), None),
+            (at(2, 30), Some(4)),
+            (at(2, 31), Some(7)),
+        ],
+    );
+}
+
+#[test]
 fn a_read_that_breaks_before_its_first_frame_starts_live_again() {
     let mut ring = ring();
     ring.open(true, Epoch(1), &[], CHUNK);
