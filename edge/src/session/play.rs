@@ -430,7 +430,8 @@ impl Session {
                 number,
                 live,
             });
-            // Until the player has taken the answer, somebody watches the stream.
+            // Held up to here, so that the stream is read for as long as the answer is waited for. It lingers for a moment, in
+            // which the player begins to watch it.
             drop(hub);
         });
     }
