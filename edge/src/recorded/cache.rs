@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - bounded in bytes; what was not used for the longest time goes first, whatever stream it is of;
-//! - one short lock: pieces are made, copied and freed outside of it, and each step under it is O(log n);
+//! - one short lock: pieces are made, copied and freed outside of it, and each step under it is O(log n). A media time is looked for
+//!   in [`MOST_BACK`] pieces at most: a file may have a key frame an hour;
 //! - a piece that more pieces follow is right for as long as it is held. The last one of a stream may come again with more frames, so
 //!   it has to be looked after: see [`Found::Unsure`] and [`Found::Grows`].
 //!
@@ -19,6 +20,10 @@ use tokio::time::Instant;
 
 use super::model::{Follows, Place};
 use super::piece::Piece;
+
+/// Pieces that are looked at for the place from which a decoder can start at some media time: minutes of media, where key frames are
+/// seconds apart in nearly every file. An origin is asked for what is farther back.
+pub(super) const MOST_BACK: usize = 64;
 
 /// Sorts after every other place of the same media time.
 const LAST: Offset = Offset {
@@ -314,7 +319,7 @@ impl Generation {
         // Whether every piece from the one that is looked at to the one that holds `ms` is here.
         let mut whole = true;
         let mut after = None;
-        for (_, first) in self.times.range(..=(ms, LAST)).rev() {
+        for (_, first) in self.times.range(..=(ms, LAST)).rev().take(MOST_BACK) {
             let held = self.pieces.get(first)?;
             let piece = &held.piece;
             whole &= match after {

@@ -3,7 +3,7 @@
 use headwater_media::frame::FrameFlags;
 use proptest::prelude::*;
 
-use super::super::cache::{Cache, Found, Trust};
+use super::super::cache::{Cache, Found, MOST_BACK, Trust};
 use super::*;
 
 const LONG: Duration = Duration::from_secs(3_600);
@@ -84,6 +84,37 @@ fn shapes() -> impl Strategy<Value = Vec<Shape>> {
         prop::bool::weighted(0.3),
     );
     prop::collection::vec(frame, 1..40)
+}
+
+/// A file with one key frame and many pieces.
+#[tokio::test(start_paused = true)]
+async fn no_place_is_looked_for_too_far_back() {
+    let shapes: Vec<Shape> = (0..300).map(|number| (100, number == 0, true)).collect();
+    let pieces = file(&shapes, true, 0);
+    let trust = Trust {
+        growing: LONG,
+        ends: LONG,
+    };
+    let cache = Cache::new(usize::MAX, trust);
+    let show = name("show");
+    for piece in &pieces {
+        cache.insert(&show, Place::Offset(piece.first), piece);
+    }
+    for number in [0, 1, MOST_BACK - 1] {
+        let ms = pieces[number].start_ms;
+        let found = cache.find(&show, 1, Place::Time(ms), || None);
+        let Found::Piece(found) = found else {
+            panic!("{number}: {found:?}");
+        };
+        assert_eq!(found.first, pieces[0].first, "{number}");
+    }
+    for number in [MOST_BACK, 250] {
+        let place = Place::Time(pieces[number].start_ms);
+        let found = cache.find(&show, 1, place, || None);
+        assert!(matches!(found, Found::Missing), "{number}: {found:?}");
+        // An origin is asked each time, and its answer is of use.
+        cache.insert(&show, place, &pieces[0]);
+    }
 }
 
 proptest! {
