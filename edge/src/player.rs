@@ -59,7 +59,7 @@ pub(crate) use entry::Entry;
 use entry::Playlist;
 use feed::{Feed, Limit, Reached, Wishes};
 pub(crate) use feed::{Mark, Sent};
-pub(crate) use notice::{Notice, seconds};
+pub(crate) use notice::{Notice, seconds, transition_complete};
 use pace::Clock;
 pub(crate) use pace::Pacing;
 use track::Track;

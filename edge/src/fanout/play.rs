@@ -13,13 +13,13 @@ use bytes::Bytes;
 use headwater_media::frame::{FrameFlags, FrameKind};
 use headwater_rtmp::chunk;
 use headwater_rtmp::command::{ObjectEncoding, PlayLength, chunk_streams};
-use headwater_rtmp::status::{Status, StatusCode, on_status_message};
+use headwater_rtmp::status::{Status, StatusCode, on_play_status_message, on_status_message};
 
 use super::lag::Lag;
 use super::mirror::{Mirror, Portion};
 use super::{LocalHub, Membership};
-use crate::hub::{Entry, SHARED_STREAM_ID, StreamEntry, WireFrame};
-use crate::player::Mark;
+use crate::hub::{Entry, SHARED_STREAM_ID, StreamEntry, WireFrame, chunk_stream};
+use crate::player::{Mark, transition_complete};
 
 /// Behind by this much media time, a viewer loses disposable frames.
 const DROP_DISPOSABLE_AFTER_MS: u64 = 500;
@@ -78,6 +78,8 @@ pub(crate) struct Play {
     began_at: Option<u64>,
     /// Video frames sent.
     pictures: u64,
+    /// The client waits to be told that its transition to this stream is complete.
+    transition: bool,
     /// It ends with its publisher, because something else follows.
     ends: bool,
     /// The viewer got all that it asked for.
@@ -113,6 +115,7 @@ impl Play {
             length: PlayLength::All,
             began_at: None,
             pictures: 0,
+            transition: false,
             ends: false,
             complete: false,
             reported: false,
@@ -127,6 +130,11 @@ impl Play {
         self.next = number;
         self.fresh = false;
         self.await_key = false;
+    }
+
+    /// Tells the client with the first frame that its transition to this stream is complete.
+    pub(crate) fn complete_transition(&mut self) {
+        self.transition = true;
     }
 
     /// Ends with its publisher: something else follows.
@@ -304,6 +312,9 @@ impl Play {
             }
             self.next += 1;
         }
+        if selected.frames > 0 && std::mem::take(&mut self.transition) {
+            self.tell_transition(out, &mut selected);
+        }
         self.total.frames += selected.frames;
         self.total.dropped += selected.dropped;
         self.total.jumps += selected.jumps;
@@ -414,6 +425,18 @@ impl Play {
             out.push_back(first);
             out.push_back(rest);
         }
+    }
+
+    fn tell_transition(&self, out: &mut VecDeque<Bytes>, selected: &mut Selected) {
+        let status = transition_complete(&self.name);
+        // As in `tell`.
+        let Ok(message) = on_play_status_message(self.stream_id, &status) else {
+            return;
+        };
+        let stream = chunk_stream(FrameKind::Data);
+        let bytes = chunk::shared_wire_form(stream, &message, self.chunk_size).bytes;
+        selected.bytes += bytes.len();
+        out.push_back(bytes);
     }
 
     fn tell(

@@ -41,6 +41,8 @@ pub(crate) enum Action {
         length: PlayLength,
         /// Something follows in the playlist, so the end of the publisher is the end of this.
         ends: bool,
+        /// The client is to be told with the first frame that its transition is complete.
+        transition: bool,
     },
     /// Play the live stream from exactly this frame on, if this edge holds it:
     /// [`Player::joined`](super::Player::joined), else nothing.

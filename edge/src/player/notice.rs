@@ -130,9 +130,7 @@ impl Notice {
                 core.status(stream_id, status)
             }
             Self::TransitionComplete { name } => {
-                let text = format!("Transition to {name} is complete.");
-                let status = about(StatusCode::PlayTransitionComplete, name, text);
-                core.play_status(stream_id, &status)
+                core.play_status(stream_id, &transition_complete(name))
             }
             Self::Stop { name } => core.play_stop(stream_id, name),
             Self::Complete {
@@ -146,6 +144,12 @@ impl Notice {
             Self::Failed { code, name, why } => core.play_failed(stream_id, *code, name, why),
         }
     }
+}
+
+/// What is told with the first frame of a stream that was gone over to.
+pub(crate) fn transition_complete(name: &str) -> Status {
+    let text = format!("Transition to {name} is complete.");
+    about(StatusCode::PlayTransitionComplete, name, text)
 }
 
 fn about(code: StatusCode, name: &str, text: String) -> Status {

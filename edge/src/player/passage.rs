@@ -79,12 +79,8 @@ impl Player {
     pub(super) fn go_live(&mut self, how: How) {
         let name = self.name().to_owned();
         let notice = self.start_notice(how, name, false);
+        self.transition = how.transition;
         self.play_live(notice);
-        self.transition = false;
-        if how.transition {
-            let name = self.name().to_owned();
-            self.tell(Notice::TransitionComplete { name });
-        }
     }
 
     /// Has the connection play the live stream from its newest key frame on.
@@ -98,6 +94,7 @@ impl Player {
             notice,
             length: entry.length,
             ends: !self.playlist.is_empty(),
+            transition: std::mem::take(&mut self.transition),
         });
         self.stage = Stage::Live;
         self.ended = false;

@@ -313,6 +313,7 @@ impl Session {
                 notice,
                 length,
                 ends,
+                transition,
             } => {
                 let entry = Entry {
                     length,
@@ -322,9 +323,16 @@ impl Session {
                     if let Some(player) = self.connection.borrow_mut().player(stream_id) {
                         player.live_failed(why);
                     }
-                } else if ends {
-                    self.with_play(stream_id, Play::end_with_publisher);
+                    return;
                 }
+                self.with_play(stream_id, |play| {
+                    if ends {
+                        play.end_with_publisher();
+                    }
+                    if transition {
+                        play.complete_transition();
+                    }
+                });
             }
             Action::Join {
                 name,

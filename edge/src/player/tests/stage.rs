@@ -372,13 +372,18 @@ impl Stage {
                 self.questions.push_back(action);
             }
             Action::GoLive {
-                name, notice, ends, ..
+                name,
+                notice,
+                ends,
+                transition,
+                ..
             } => {
                 if let Some(notice) = notice {
                     notice.tell(&mut self.server, self.stream_id).unwrap();
                 }
                 let ends = if ends { " until its end" } else { "" };
-                self.live.push(format!("live {name}{ends}"));
+                let transition = if transition { ", completes" } else { "" };
+                self.live.push(format!("live {name}{ends}{transition}"));
             }
             Action::Join { from, .. } => {
                 self.live.push(format!("join at {from}"));

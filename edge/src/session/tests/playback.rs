@@ -186,6 +186,28 @@ async fn what_is_appended_to_a_live_play_that_is_over_is_played() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_to_a_live_stream_is_complete_with_its_first_frame() {
+    let bench = Bench::start().await;
+    bench.origin.put("film", Library::file(b'F', 60_000));
+    bench.origin.put("show", Library::growing(b'S', 5_000));
+    let mut client = bench.client("live").await;
+    play(&mut client, "film", PlayStart::At(0));
+    client.wait_time(3_900).await;
+    let parameters = Play2Parameters {
+        stream_name: "show".to_owned(),
+        transition: "switch".to_owned(),
+        start: PlayStart::Live,
+        ..Play2Parameters::default()
+    };
+    client.session.play2(1, &parameters).unwrap();
+    client.wait_status("NetStream.Play.Transition").await;
+    let came = client
+        .wait_status("NetStream.Play.TransitionComplete")
+        .await;
+    assert_eq!(times(&came, FrameKind::Video).first(), Some(&4_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_there_is_not_found() {
     let bench = Bench::start().await;
     let mut client = bench.client("vod").await;
