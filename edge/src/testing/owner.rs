@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use headwater_media::frame::{FrameFlags, FrameKind};
@@ -38,7 +39,7 @@ pub(crate) struct Owner {
     /// Said of the recording at the beginning of each call.
     pub(crate) record: Mutex<Option<v1::RecordState>>,
     /// Ends a call that was closed only when all of it is durable.
-    pub(crate) waits_for_store: bool,
+    pub(crate) waits_for_store: AtomicBool,
 }
 
 impl Owner {
@@ -47,7 +48,7 @@ impl Owner {
             calls: watch::Sender::default(),
             durable: watch::Sender::new(0),
             record: Mutex::new(None),
-            waits_for_store: true,
+            waits_for_store: AtomicBool::new(true),
         }
     }
 
@@ -98,7 +99,8 @@ impl Owner {
         let mut closed = false;
         loop {
             let safe = *durable.borrow_and_update();
-            if closed && (safe >= next || !self.waits_for_store) {
+            let waits = self.waits_for_store.load(Ordering::Relaxed);
+            if closed && (safe >= next || !waits) {
                 say(recorded(v1::RecordState::Stopped)).await?;
                 return Some(());
             }

@@ -269,7 +269,10 @@ impl Appender {
                 Happened::Media(None) => media_open = false,
                 Happened::Answer(Ok(Some(answer))) => {
                     deadline = Instant::now() + STALL_TIMEOUT;
-                    pause.reset();
+                    // Once its client has left, a stream comes back less and less often.
+                    if media_open {
+                        pause.reset();
+                    }
                     match answer.response {
                         Some(Answer::Acknowledged(acknowledged)) => {
                             let keep = self.keep(&link.target);
@@ -292,7 +295,15 @@ impl Appender {
                         Some(Answer::Accepted(_)) | None => {}
                     }
                 }
-                Happened::Answer(Ok(None)) if closing.is_some() => return End::Closed,
+                Happened::Answer(Ok(None)) if closing.is_some() => {
+                    let end = self.end_of_closed(publication);
+                    if matches!(end, End::Broken) {
+                        info!(node = %link.target.node, "the owner has let go of a recording that is not durable");
+                        // It may take the stream again at once, and let go of it again.
+                        self.wait_meanwhile(publication, pause).await;
+                    }
+                    return end;
+                }
                 Happened::Answer(Ok(None)) => return End::Broken,
                 Happened::Answer(Err(status)) => {
                     if closing.is_some() && publication.is_settled() {
@@ -314,7 +325,7 @@ impl Appender {
                         Box::pin(self.hand_over(link, publication, better)).await;
                     }
                 }
-                Happened::Late if closing.is_some() => return self.end_late(publication),
+                Happened::Late if closing.is_some() => return self.end_of_closed(publication),
                 Happened::Late => {
                     warn!(node = %link.target.node, "the owner takes no frames");
                     return End::Broken;
@@ -356,8 +367,8 @@ impl Appender {
             .get_or_insert_with(|| Instant::now() + RECORDED_CLOSE_TIMEOUT)
     }
 
-    /// The owner knows that the client has left, and has not ended the call in time.
-    fn end_late(&self, publication: &Publication) -> End {
+    /// What the end is of a call whose owner knows that the client has left: the owner ended it, or did not in time.
+    fn end_of_closed(&self, publication: &Publication) -> End {
         let is_over = self.give_up.is_none_or(|end| Instant::now() >= end);
         if publication.is_settled() || !publication.is_recorded() {
             return End::Closed;

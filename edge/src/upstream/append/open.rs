@@ -165,7 +165,11 @@ impl Appender {
         self.meanwhile(call, publication).await
     }
 
-    async fn wait_meanwhile(&mut self, publication: &mut Publication, pause: &mut Pause) {
+    pub(super) async fn wait_meanwhile(
+        &mut self,
+        publication: &mut Publication,
+        pause: &mut Pause,
+    ) {
         let upstream = Arc::clone(&self.upstream);
         self.meanwhile(pause.wait(&upstream), publication).await;
     }

@@ -1,5 +1,8 @@
 //! Streams that are recorded, over two owners.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use headwater_proto::v1;
 use headwater_proto::v1::{PublishMode, RecordState};
 use tokio::time::Instant;
@@ -124,6 +127,47 @@ async fn the_end_of_a_recording_survives_its_owner_after_the_client_has_left() {
     let call = b.until(|call| call.closed).await;
     assert_eq!(call.sequences, Vec::from_iter(40..50));
     assert_eq!(client.recording().await, [RecordState::Stopped]);
+    assert_eq!(bench.origins.metric("publishers"), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_ends_the_call_too_early_is_not_the_end_of_a_recording() {
+    let bench = Owners::start().await;
+    let show = bench.origins.stream_of("a");
+    let a = bench.owner("a");
+    a.durable.send_replace(40);
+    a.waits_for_store.store(false, Ordering::Relaxed);
+    let mut client = bench.publish(&show, PublishMode::Append).await;
+    client.send(50).await;
+    client.leave();
+    a.until(|call| call.closed).await;
+    // What is missing is sent again, but not without a pause.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let calls = a.calls.borrow().clone();
+    assert!((3..60).contains(&calls.len()), "{} calls", calls.len());
+    for call in &calls[1..calls.len() - 1] {
+        assert_eq!(call.sequences, Vec::from_iter(40..50));
+    }
+    a.durable.send_replace(u64::MAX);
+    assert_eq!(client.recording().await, [RecordState::Stopped]);
+    assert_eq!(bench.origins.metric("publishers"), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn owners_that_end_every_call_too_early_are_not_asked_for_ever() {
+    let bench = Owners::start().await;
+    let show = bench.origins.stream_of("a");
+    let a = bench.owner("a");
+    a.waits_for_store.store(false, Ordering::Relaxed);
+    let mut client = bench.publish(&show, PublishMode::Record).await;
+    client.send(50).await;
+    a.until(|call| call.sequences.len() == 50).await;
+    client.leave();
+    let began = Instant::now();
+    client.recording().await;
+    let took = began.elapsed();
+    assert!(took >= RECORDED_CLOSE_TIMEOUT / 2, "{took:?}");
+    assert!(took < RECORDED_CLOSE_TIMEOUT * 2, "{took:?}");
     assert_eq!(bench.origins.metric("publishers"), 0.0);
 }
 
