@@ -11,8 +11,10 @@
 //!
 //! # Invariants
 //! - Memory is bounded by `[edge.recorded]`: bytes of pieces, number of names, number of calls under way.
-//! - Fetches run on the process's shared runtime: a viewer that leaves takes nothing from those who wait for the same piece, and
-//!   what it asked for is kept.
+//! - Fetches run on the process's shared runtime: a viewer that leaves takes nothing from those who wait for the same piece. What nobody
+//!   waits for any more is not asked; if it is being asked, the answer is kept.
+//! - One client has [`CLIENT_QUESTIONS`] questions under way at most, those included that it does not wait for any more: however often
+//!   it changes its mind, there is room for others.
 //! - Nothing waits for ever: an answer, or an error once patience has ended.
 //! - While no origin answers, what is here goes on being served as it is, also where it would otherwise be asked for again.
 //!
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_media::name::StreamName;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug, info};
 
@@ -53,6 +56,9 @@ pub(crate) use piece::{Piece, PieceFrame};
 
 /// Most pieces, and most names, that are asked for at once, waiting calls included: some tens of megabytes of bookkeeping.
 const MAX_FLIGHTS: usize = 65_536;
+/// Most questions of one client that are under way at once; more wait for those. A viewer has one, and another one while it goes over to
+/// another stream or something is fetched for it beforehand.
+const CLIENT_QUESTIONS: usize = 8;
 /// How often a place is looked at anew when what is known of it changes while somebody asks.
 const LOOKS: usize = 4;
 
@@ -65,6 +71,8 @@ type Described = Result<Description, RecordedError>;
 #[derive(Clone)]
 pub(crate) struct Recorded {
     shared: Arc<Shared>,
+    /// Room for the questions of the client that this is for.
+    room: Option<Arc<Semaphore>>,
 }
 
 struct Shared {
@@ -105,7 +113,23 @@ impl Recorded {
                 with_info,
                 turns: Turns::new(Duration::from_millis(section.patience_ms)),
             }),
+            room: None,
         }
+    }
+
+    /// For one client: what is asked with this, or a clone of it, counts as its questions.
+    pub(crate) fn for_client(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            room: Some(Arc::new(Semaphore::new(CLIENT_QUESTIONS))),
+        }
+    }
+
+    /// Waits until there is room for a question of this client.
+    async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        let room = Arc::clone(self.room.as_ref()?);
+        // Never closed.
+        room.acquire_owned().await.ok()
     }
 
     /// What there is under a name, at most [`RecordedSection::description_ms`] old; older only while no origin answers.
@@ -118,12 +142,16 @@ impl Recorded {
         {
             return Ok(last);
         }
+        let room = self.enter().await;
         let answer = match self.shared.describes.join(name.clone()) {
             Joined::Waits(answer) => answer,
             Joined::Asks(answer, landing) => {
                 let shared = Arc::clone(&self.shared);
                 let span = tracing::info_span!("describe", stream = %name);
-                let task = async move { shared.describe(landing).await };
+                let task = async move {
+                    shared.describe(landing).await;
+                    drop(room);
+                };
                 self.shared.tasks.spawn(task.instrument(span));
                 answer
             }
@@ -220,17 +248,27 @@ impl Recorded {
         if self.shared.asker.is_busy() {
             return;
         }
-        if let Joined::Asks(_, landing) = self.shared.fetches.join((name.clone(), known, ask)) {
-            self.start_fetch(landing);
+        let room = match &self.room {
+            Some(room) => match Arc::clone(room).try_acquire_owned() {
+                Ok(room) => Some(room),
+                Err(_) => return,
+            },
+            None => None,
+        };
+        let key = (name.clone(), known, ask);
+        if let Joined::Asks(answer, landing) = self.shared.fetches.join(key) {
+            // Until somebody waits for it, the task does.
+            self.start_fetch(landing, (room, answer));
         }
     }
 
     /// Waits for a piece that is not here.
     async fn fetch(&self, name: &StreamName, generation: u64, place: Place) -> Fetched {
+        let room = self.enter().await;
         let answer = match self.shared.fetches.join((name.clone(), generation, place)) {
             Joined::Waits(answer) => answer,
             Joined::Asks(answer, landing) => {
-                self.start_fetch(landing);
+                self.start_fetch(landing, room);
                 answer
             }
             Joined::Full => return Err(RecordedError::limit("the edge asks for too many pieces")),
@@ -238,11 +276,15 @@ impl Recorded {
         wait(answer).await.unwrap_or_else(stopping)
     }
 
-    fn start_fetch(&self, landing: Landing<PieceKey, Fetched>) {
+    /// `until_then` is held for as long as it takes.
+    fn start_fetch(&self, landing: Landing<PieceKey, Fetched>, until_then: impl Send + 'static) {
         let shared = Arc::clone(&self.shared);
         let (name, _, place) = landing.key();
         let span = tracing::info_span!("fetch", stream = %name, ?place);
-        let task = async move { shared.fetch(landing).await };
+        let task = async move {
+            shared.fetch(landing).await;
+            drop(until_then);
+        };
         self.shared.tasks.spawn(task.instrument(span));
     }
 
@@ -285,7 +327,11 @@ impl Shared {
         let question = Question::Describe {
             with_info: self.with_info.contains(&name.app),
         };
-        let outcome = match self.asker.ask(name, question, known).await {
+        let abandoned = landing.abandoned();
+        let Some(answer) = self.asker.ask(name, question, known, abandoned).await else {
+            return;
+        };
+        let outcome = match answer {
             Ok(Answer::Description(description)) => Ok(description),
             Ok(_) => Err(RecordedError::unavailable("no description")),
             Err(error) => {
@@ -308,7 +354,12 @@ impl Shared {
             Found::Piece(piece) => Some(Answer::Cached(piece)),
             _ => None,
         };
-        let outcome = match self.asker.ask(name, question, known).await {
+        let abandoned = landing.abandoned();
+        let answer = self.asker.ask(name, question, known, abandoned);
+        let Some(answer) = answer.await else {
+            return;
+        };
+        let outcome = match answer {
             Ok(Answer::Piece(piece)) => {
                 self.cache.insert(name, place, &piece);
                 self.meters.cache_bytes.set(self.cache.bytes() as i64);

@@ -33,7 +33,7 @@ use crate::admission::Place;
 use crate::config::{ApplicationSection, RtmpSection};
 use crate::fanout::SharedConnection;
 use crate::fanout::connection::Connection;
-use crate::recorded::{Description, Piece, RecordedError};
+use crate::recorded::{Description, Piece, Recorded, RecordedError};
 use crate::transport::Transport;
 use crate::upstream::append::PublishEvent;
 use crate::worker::Worker;
@@ -102,6 +102,8 @@ struct Session {
     connecting: Option<Application>,
     publishing: Vec<Publishing>,
     questions: Vec<Question>,
+    /// Made when it is needed first.
+    recorded: Option<Recorded>,
     /// How much the client buffers of its streams, as far as it said so.
     buffers: Vec<(u32, Duration)>,
     probes: Vec<Probe>,
@@ -147,6 +149,7 @@ pub(crate) fn run(
         connecting: None,
         publishing: Vec::new(),
         questions: Vec::new(),
+        recorded: None,
         buffers: Vec::new(),
         probes: Vec::new(),
         player_number: 0,

@@ -63,3 +63,15 @@ pub(crate) enum Action {
     /// Stop the live play.
     LeaveLive,
 }
+
+impl Action {
+    /// The number of the question that it asks, if it does.
+    pub(crate) fn question(&self) -> Option<u64> {
+        match self {
+            Self::Describe { number, .. }
+            | Self::FindLive { number, .. }
+            | Self::Fetch { number, .. } => Some(*number),
+            _ => None,
+        }
+    }
+}

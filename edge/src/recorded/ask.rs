@@ -1,9 +1,12 @@
 //! Questions to origins: which one, how long, how often, how many at once.
 //!
 //! Every question is idempotent. It goes to the owner of the stream as this edge sees it; `Moved` is followed once, and where a node
-//! does not answer, or its store does not, the question is asked again after a pause, until patience ends.
+//! does not answer, or its store does not, the question is asked again after a pause, until patience ends or nobody waits for the answer.
+//! A call that is under way then is let come to its end: an origin that is called and left in the lurch by the hundred takes that for an
+//! attack, and ends the connection that all share.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +63,8 @@ enum Outcome {
     Final(RecordedError),
     /// Asking again may help.
     Again(RecordedError),
+    /// Nobody waits for the answer.
+    Abandoned,
 }
 
 /// How many questions may be under way.
@@ -135,13 +140,15 @@ impl Asker {
     }
 
     /// Asks until there is an answer, or patience ends. `here` is looked at before each call: the answer may have come meanwhile,
-    /// with the answer to another question.
+    /// with the answer to another question. `None` if nobody waits any more, as `abandoned` tells by its end, before there is one.
     pub(super) async fn ask(
         &self,
         name: &StreamName,
         question: Question,
         here: impl Fn() -> Option<Answer> + Send + Sync,
-    ) -> Result<Answer, RecordedError> {
+        abandoned: impl Future<Output = ()> + Send,
+    ) -> Option<Result<Answer, RecordedError>> {
+        tokio::pin!(abandoned);
         let deadline = Instant::now() + self.patience;
         let mut pause = Pause::new();
         let mut followed: Option<Target> = None;
@@ -150,10 +157,12 @@ impl Asker {
             let was_named = followed.is_some();
             let target = followed.take().or_else(|| self.upstream.target(name));
             if let Some(target) = target {
-                let outcome = self.attempt(name, question, &target, deadline, &here);
+                let gone = abandoned.as_mut();
+                let outcome = self.attempt(name, question, &target, deadline, &here, gone);
                 match outcome.await {
-                    Outcome::Answer(answer) => return Ok(answer),
-                    Outcome::Final(error) => return Err(error),
+                    Outcome::Answer(answer) => return Some(Ok(answer)),
+                    Outcome::Final(error) => return Some(Err(error)),
+                    Outcome::Abandoned => return None,
                     Outcome::Again(error) => why = error,
                     Outcome::Moved(moved) if !was_named => {
                         debug!(owner = moved.owner, "asking elsewhere");
@@ -166,11 +175,12 @@ impl Asker {
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if tokio::time::timeout(left, pause.wait(&self.upstream))
-                .await
-                .is_err()
-            {
-                return Err(why);
+            let waited = tokio::select! {
+                waited = tokio::time::timeout(left, pause.wait(&self.upstream)) => waited,
+                () = abandoned.as_mut() => return None,
+            };
+            if waited.is_err() {
+                return Some(Err(why));
             }
         }
     }
@@ -183,6 +193,7 @@ impl Asker {
         target: &Target,
         deadline: Instant,
         here: &(impl Fn() -> Option<Answer> + Send + Sync),
+        abandoned: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Outcome {
         let bounds = match question {
             Question::Describe { .. } | Question::SetInfo(_) => &self.describes,
@@ -194,6 +205,7 @@ impl Asker {
         let place = tokio::select! {
             place = tokio::time::timeout_at(deadline, place) => place,
             () = &mut lost => return again("the origin does not answer"),
+            () = abandoned => return Outcome::Abandoned,
         };
         let Ok(Some(_place)) = place else {
             return Outcome::Again(RecordedError::limit("too many calls to the origin"));

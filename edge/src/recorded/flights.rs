@@ -2,6 +2,7 @@
 //!
 //! An answer lands in this order: whoever fetched it keeps it where others look first, then the question is forgotten, then those who
 //! wait are told. So nobody asks again for what has just come. A question whose task ends without an answer is forgotten, too.
+//! Whoever asks can find out that nobody waits any more, see [`Landing::abandoned`].
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,12 +11,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-type Answer<V> = watch::Receiver<Option<V>>;
+/// For whoever waits.
+pub(super) type Answer<V> = watch::Receiver<Option<V>>;
+
+/// What is asked, and who will tell the answer: those who wait are counted by their receivers.
+type Table<K, V> = Mutex<HashMap<K, watch::Sender<Option<V>>>>;
 
 /// The questions under way.
 pub(super) struct Flights<K, V> {
     most: usize,
-    table: Arc<Mutex<HashMap<K, Answer<V>>>>,
+    table: Arc<Table<K, V>>,
 }
 
 /// A place among those who wait.
@@ -30,7 +35,7 @@ pub(super) enum Joined<K: Hash + Eq, V> {
 
 /// Held by whoever asks.
 pub(super) struct Landing<K: Hash + Eq, V> {
-    table: Arc<Mutex<HashMap<K, Answer<V>>>>,
+    table: Arc<Table<K, V>>,
     key: K,
     answer: watch::Sender<Option<V>>,
 }
@@ -48,13 +53,13 @@ impl<K: Hash + Eq + Clone, V> Flights<K, V> {
     pub(super) fn join(&self, key: K) -> Joined<K, V> {
         let mut table = self.table.lock();
         if let Some(answer) = table.get(&key) {
-            return Joined::Waits(answer.clone());
+            return Joined::Waits(answer.subscribe());
         }
         if table.len() >= self.most {
             return Joined::Full;
         }
         let (sender, answer) = watch::channel(None);
-        table.insert(key.clone(), answer.clone());
+        table.insert(key.clone(), sender.clone());
         let landing = Landing {
             table: Arc::clone(&self.table),
             key,
@@ -75,18 +80,33 @@ impl<K: Hash + Eq, V> Landing<K, V> {
         self.table.lock().remove(&self.key);
         self.answer.send_replace(Some(answer));
     }
+
+    /// Ends when nobody waits any more. The question is forgotten then: whoever has it later asks anew.
+    pub(super) async fn abandoned(&self) {
+        loop {
+            self.answer.closed().await;
+            let mut table = self.table.lock();
+            // Nobody joins while the table is locked.
+            if self.answer.receiver_count() == 0 {
+                self.forget(&mut table);
+                return;
+            }
+        }
+    }
+
+    fn forget(&self, table: &mut HashMap<K, watch::Sender<Option<V>>>) {
+        // A later question has another channel: it must stay.
+        let asked = table.get(&self.key);
+        if asked.is_some_and(|answer| answer.same_channel(&self.answer)) {
+            table.remove(&self.key);
+        }
+    }
 }
 
 impl<K: Hash + Eq, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        // A later question has another channel: it must stay.
         let mut table = self.table.lock();
-        if table
-            .get(&self.key)
-            .is_some_and(|answer| answer.same_channel(&self.answer.subscribe()))
-        {
-            table.remove(&self.key);
-        }
+        self.forget(&mut table);
         if table.capacity() > 256 && table.len() * 4 < table.capacity() {
             table.shrink_to_fit();
         }
@@ -101,6 +121,8 @@ pub(super) async fn wait<V: Clone>(mut answer: Answer<V>) -> Option<V> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -132,5 +154,37 @@ mod tests {
         drop(landing);
         assert_eq!(wait(answer).await, None);
         assert!(matches!(flights.join(2), Joined::Asks(..)));
+    }
+
+    async fn is_abandoned(landing: &Landing<u8, u8>) -> bool {
+        let now = tokio::time::timeout(Duration::ZERO, landing.abandoned());
+        now.await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_question_that_nobody_waits_for_is_known_to_be_one() {
+        let flights = Flights::<u8, u8>::new(1);
+        let Joined::Asks(first, landing) = flights.join(1) else {
+            panic!("somebody else asks");
+        };
+        let Joined::Waits(second) = flights.join(1) else {
+            panic!("asked twice");
+        };
+        drop(first);
+        assert!(!is_abandoned(&landing).await);
+        drop(second);
+        // Somebody comes at the last moment.
+        let Joined::Waits(third) = flights.join(1) else {
+            panic!("asked twice");
+        };
+        assert!(!is_abandoned(&landing).await);
+        drop(third);
+        assert!(is_abandoned(&landing).await);
+        // It does not take a later one along.
+        let Joined::Asks(_answer, _landing) = flights.join(1) else {
+            panic!("it was forgotten");
+        };
+        drop(landing);
+        assert!(matches!(flights.join(1), Joined::Waits(_)));
     }
 }

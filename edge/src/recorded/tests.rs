@@ -185,6 +185,79 @@ async fn a_viewer_that_leaves_takes_nothing_from_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_is_not_asked() {
+    let section = RecordedSection {
+        max_fetches_per_origin: 1,
+        ..RecordedSection::default()
+    };
+    let bench = Bench::start(&["a"], section).await;
+    let show = name("show");
+    let fake = bench.fake("a");
+    fake.put(&show, File::closed(3));
+    fake.hung.send_replace(true);
+    let ask = |number| {
+        let (recorded, show) = (bench.recorded.clone(), show.clone());
+        tokio::spawn(async move { recorded.piece(&show, 1, at_piece(number)).await })
+    };
+    let (first, second, third) = (ask(0), ask(1), ask(2));
+    let mut waiting = fake.waiting.subscribe();
+    waiting.wait_for(|waiting| *waiting == 1).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    first.abort();
+    second.abort();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    fake.hung.send_replace(false);
+    assert!(third.await.unwrap().is_ok());
+    assert_eq!(fake.fetches(), 2);
+    // It was being asked already.
+    assert!(bench.recorded.cached(&show, 1, at_piece(0)).is_some());
+    assert!(bench.recorded.cached(&show, 1, at_piece(1)).is_none());
+    // Nobody failed.
+    assert!(ask(1).await.unwrap().is_ok());
+    assert_eq!(bench.metric("recorded_fetch_seconds_count"), 3.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_client_leaves_room_for_others() {
+    let section = RecordedSection {
+        max_fetches_per_origin: CLIENT_QUESTIONS + 1,
+        ..RecordedSection::default()
+    };
+    let bench = Bench::start(&["a"], section).await;
+    let show = name("show");
+    let fake = bench.fake("a");
+    fake.put(&show, File::closed(200));
+    fake.hung.send_replace(true);
+    let greedy = bench.recorded.for_client();
+    let ask = |recorded: &Recorded, number| {
+        let (recorded, show) = (recorded.clone(), show.clone());
+        async move { recorded.piece(&show, 1, at_piece(number)).await }
+    };
+    let mut asking = JoinSet::new();
+    for round in 0..5 {
+        for number in 0..20 {
+            asking.spawn(ask(&greedy, round * 20 + number));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        greedy.prefetch(&show, 1, at_piece(150));
+        // What it asked for is under way still.
+        asking.abort_all();
+        while asking.join_next().await.is_some() {}
+        assert_eq!(*fake.waiting.borrow(), CLIENT_QUESTIONS);
+    }
+    let other = tokio::spawn(ask(&bench.recorded.for_client(), 199));
+    let mut waiting = fake.waiting.subscribe();
+    waiting
+        .wait_for(|waiting| *waiting == CLIENT_QUESTIONS + 1)
+        .await
+        .unwrap();
+    fake.hung.send_replace(false);
+    assert!(other.await.unwrap().is_ok());
+    assert!(ask(&greedy, 150).await.is_ok(), "and for itself");
+    assert_eq!(fake.fetches(), CLIENT_QUESTIONS + 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_not_used_for_the_longest_time_goes_first() {
     let section = RecordedSection {
         // Below what the configuration allows: two and a half pieces.

@@ -139,7 +139,7 @@ impl Session {
             self.stream_known(transaction, asked, Err(RecordedError::NotFound));
             return;
         };
-        let recorded = self.worker.shared.recorded.clone();
+        let recorded = self.recorded();
         let notes = self.notes.teller();
         // As many as there may be calls without an answer; each ends by itself.
         tokio::task::spawn_local(async move {

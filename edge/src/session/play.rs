@@ -268,13 +268,21 @@ impl Session {
             }
         }
         self.connection.borrow_mut().drop_idle_players();
+        self.drop_unwanted_questions();
     }
 
     fn do_for_player(&mut self, stream_id: u32, action: Action) {
+        if let Some(number) = action.question()
+            && let Some(player) = self.connection.borrow_mut().player(stream_id)
+            && !player.waits_for(number)
+        {
+            // It has changed its mind since.
+            return;
+        }
         match action {
             Action::Tell(notice) => self.tell(stream_id, &notice),
             Action::Describe { number, stream } => {
-                let recorded = self.worker.shared.recorded.clone();
+                let recorded = self.recorded();
                 let notes = self.notes.teller();
                 self.ask(stream_id, number, async move {
                     let answer = recorded.describe(&stream).await;
@@ -292,7 +300,7 @@ impl Session {
                 generation,
                 place,
             } => {
-                let recorded = self.worker.shared.recorded.clone();
+                let recorded = self.recorded();
                 if let Some(piece) = recorded.cached(&stream, generation, place) {
                     self.piece_came(stream_id, number, Ok(piece));
                     return;
@@ -377,12 +385,25 @@ impl Session {
         self.transmit();
     }
 
+    /// The stored streams as this client asks for them.
+    pub(super) fn recorded(&mut self) -> Recorded {
+        let shared = &self.worker.shared.recorded;
+        self.recorded
+            .get_or_insert_with(|| shared.for_client())
+            .clone()
+    }
+
+    /// Lets go of the questions that the players do not wait for any more. What is left is one of each for what it plays, and one
+    /// for what it goes over to.
+    fn drop_unwanted_questions(&mut self) {
+        let mut connection = self.connection.borrow_mut();
+        self.questions.retain(|question| {
+            let player = connection.player(question.stream_id);
+            player.is_some_and(|player| player.waits_for(question.number))
+        });
+    }
+
     fn ask(&mut self, stream_id: u32, number: u64, question: impl Future<Output = ()> + 'static) {
-        if let Some(player) = self.connection.borrow_mut().player(stream_id) {
-            // One for what plays and one for what it goes over to, at most.
-            self.questions
-                .retain(|it| it.stream_id != stream_id || player.waits_for(it.number));
-        }
         self.questions.push(Question {
             stream_id,
             number,
@@ -460,15 +481,15 @@ impl Session {
         self.answered(stream_id, number);
         let now = self.now();
         let piece = answer.as_ref().ok().cloned();
+        let recorded = piece.is_some().then(|| self.recorded());
         let mut connection = self.connection.borrow_mut();
         let Some(player) = connection.player(stream_id) else {
             return;
         };
         player.piece(now, number, answer);
-        if let Some(piece) = piece
+        if let (Some(piece), Some(recorded)) = (piece, recorded)
             && let Some((stream, place)) = player.needs_soon(now, &piece)
         {
-            let recorded = &self.worker.shared.recorded;
             recorded.prefetch(stream, piece.generation, place);
         }
     }

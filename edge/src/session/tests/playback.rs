@@ -208,6 +208,32 @@ async fn a_switch_to_a_live_stream_is_complete_with_its_first_frame() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_a_client_wants_last_is_fetched() {
+    let bench = Bench::start().await;
+    bench.origin.put("film", Library::file(b'F', 600_000));
+    let mut client = bench.client("vod").await;
+    play(&mut client, "film", PlayStart::At(0));
+    client.wait_time(3_900).await;
+    bench.origin.hung.send_replace(true);
+    let (describes, fetches) = bench.origin.asked();
+    for seconds in 1..=50 {
+        client.session.seek(1, f64::from(seconds) * 10e3).unwrap();
+    }
+    // Answered when all of that was heard.
+    client.session.create_stream().unwrap();
+    client
+        .wait(|event| matches!(event, ClientEvent::StreamCreated { .. }))
+        .await;
+    bench.origin.until_asked(describes, fetches + 1).await;
+    bench.origin.hung.send_replace(false);
+    let came = client.wait_time(500_000).await;
+    let notified = came.iter().filter(|it| says(it, "NetStream.Seek.Notify"));
+    assert_eq!(notified.count(), 1);
+    let fetched = bench.origin.asked().1 - fetches;
+    assert!(fetched <= 5, "{fetched} pieces were fetched");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_there_is_not_found() {
     let bench = Bench::start().await;
     let mut client = bench.client("vod").await;
