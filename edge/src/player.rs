@@ -18,7 +18,8 @@
 //! # Invariants
 //! - A question to the cluster has a number; an answer is dropped unless the player still waits for it, see
 //!   [`Player::waits_for`]. So a client that changes its mind as often as it likes gets what it wanted last.
-//! - A viewer holds one piece while it is sent, and none while it rests or is paused; a full socket is no error.
+//! - A viewer holds one piece while it is sent, and none while it rests, is paused or was told to put it away because its socket is full:
+//!   what is held beside the cache is little, however many viewers are slow.
 //! - Timestamps are the stream's own, recorded and live alike, but for a client that begins in the middle of a file, which counts from
 //!   there as with Adobe's server, until it seeks. No frame is sent twice or left out where a viewer goes from one to the
 //!   other, but for what it asked to have again.
@@ -121,6 +122,11 @@ enum Stage {
     Finding(How, StatusCode),
     Fetching(Cue),
     Sending(Feed),
+    /// The socket is full: what is being sent was put away. It is asked for again when there is room.
+    Aside {
+        /// Media time at which the piece ends, in milliseconds.
+        end_ms: u64,
+    },
     /// Everything that is due was sent.
     Resting,
     /// At the end of a recording that grows.
@@ -274,6 +280,10 @@ impl Player {
         if self.has_actions() || (self.paused.is_some() && !self.snapshot) {
             return Sent::default();
         }
+        if matches!(self.stage, Stage::Aside { .. }) {
+            self.fetch_next();
+            return Sent::default();
+        }
         let limit = self.limit();
         let (Stage::Sending(feed), Some(track)) = (&mut self.stage, &mut self.track) else {
             return Sent::default();
@@ -296,6 +306,20 @@ impl Player {
             Reached::End => self.piece_sent(now),
         }
         sent
+    }
+
+    /// Whether it holds a piece.
+    pub(crate) fn holds_piece(&self) -> bool {
+        matches!(self.stage, Stage::Sending(_))
+    }
+
+    /// Puts the piece away that is being sent, because there will be no room for it soon.
+    pub(crate) fn set_aside(&mut self) {
+        if let Stage::Sending(feed) = &self.stage {
+            let end_ms = feed.piece().end_ms;
+            self.hold();
+            self.stage = Stage::Aside { end_ms };
+        }
     }
 
     /// Whether the session has to keep it: a client that plays a live stream and has nothing else to come does not need one.

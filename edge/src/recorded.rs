@@ -10,7 +10,8 @@
 //! ```
 //!
 //! # Invariants
-//! - Memory is bounded by `[edge.recorded]`: bytes of pieces, number of names, number of calls under way.
+//! - Memory is bounded by `[edge.recorded]`: bytes of pieces, number of names, number of calls under way. Pieces that were let go of live on
+//!   for as long as they are being sent to somebody, which is not long: see [`crate::fanout::connection`].
 //! - Fetches run on the process's shared runtime: a viewer that leaves takes nothing from those who wait for the same piece. What nobody
 //!   waits for any more is not asked; if it is being asked, the answer is kept.
 //! - One client has [`CLIENT_QUESTIONS`] questions under way at most, those included that it does not wait for any more: however often

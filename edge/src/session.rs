@@ -454,7 +454,9 @@ impl Session {
             .min();
         let player = self.connection.borrow().player_deadline();
         let player = player.map(|at| at.saturating_sub(now));
-        let waits = [core, stuck, closing, probe, player];
+        let let_go = self.connection.borrow().let_go_at();
+        let let_go = let_go.map(|at| at.saturating_duration_since(Instant::now()));
+        let waits = [core, stuck, closing, probe, player, let_go];
         let wait = waits.into_iter().flatten().min();
         // A little late rather than early: the core does nothing before its time.
         let at = tokio::time::Instant::now() + wait.unwrap_or(NEVER) + Duration::from_millis(1);

@@ -2,7 +2,12 @@
 //!
 //! Bytes leave in this order: what is already committed (the rest of a message that the socket took half of, control
 //! messages), then entries of the streams it plays, taken in small portions only when next to nothing is left before them.
-//! So a connection holds hardly more than one portion of shared slices, whatever its socket does, and messages never interleave.
+//! So a connection holds hardly more than a portion of each live stream that it plays and one of what is stored, whatever its socket
+//! does, and messages never interleave.
+//!
+//! A slice of what is stored keeps the whole piece in memory, also when the cache has let go of it. Therefore a connection whose socket
+//! has been full for [`LET_GO_AFTER`] copies what waits, and its players put their pieces away: from then on it holds those bytes alone,
+//! [`LITTLE`] and two portions at most.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -25,6 +30,9 @@ const PORTION: usize = 128 * 1024;
 /// Bytes taken from a stored stream at once: a slice of a piece, as large as the kernel takes for a client. What a client that seeks
 /// has to get first is not more than this.
 const RECORDED_PORTION: usize = 256 * 1024;
+/// How long what is stored may wait in its shared form. A viewer that takes its stream in time takes a portion faster than this, and
+/// nothing is copied for it.
+const LET_GO_AFTER: Duration = Duration::from_secs(1);
 /// A connection that has no more than this waiting takes a portion of its streams along, so that both leave with one call: the
 /// answer to `play` and the first group of pictures, for one.
 const LITTLE: usize = 8 * 1024;
@@ -44,6 +52,12 @@ pub(crate) struct Connection {
     plays: Vec<Play>,
     /// NetStreams that play what is stored.
     players: Vec<Seat>,
+    /// Which of them was given room last.
+    turn: usize,
+    /// What waits has slices of pieces.
+    shares_pieces: bool,
+    /// Since when more than a little waits for a socket that is full.
+    full_since: Option<Instant>,
     /// When the session began: players count from there.
     started: Instant,
     /// The session has something to do for a player, or for a play that is over.
@@ -77,6 +91,9 @@ impl Connection {
             needs_flush: false,
             plays: Vec::new(),
             players: Vec::new(),
+            turn: 0,
+            shares_pieces: false,
+            full_since: None,
             started,
             wants_session: false,
             stuck_since: None,
@@ -213,6 +230,14 @@ impl Connection {
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
+    /// When to write again although the socket is full, to let go of pieces.
+    pub(crate) fn let_go_at(&self) -> Option<Instant> {
+        let since = self.full_since?;
+        let holds = |seat: &Seat| seat.player.holds_piece();
+        let has_pieces = self.shares_pieces || self.players.iter().any(holds);
+        has_pieces.then(|| since + LET_GO_AFTER)
+    }
+
     /// Ends what plays because the socket takes nothing, and makes room for last words. Gives stream id, name and the number of
     /// entries missed of each that played.
     pub(crate) fn give_up(&mut self) -> Vec<(u32, String, u64)> {
@@ -333,6 +358,7 @@ impl Connection {
     fn write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.pending_bytes <= LITTLE {
+                self.full_since = None;
                 self.take_portion();
             }
             if self.pending.is_empty() {
@@ -360,7 +386,12 @@ impl Connection {
                 }
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Pending => {
-                    self.stuck_since.get_or_insert_with(Instant::now);
+                    let now = Instant::now();
+                    self.stuck_since.get_or_insert(now);
+                    self.full_since.get_or_insert(now);
+                    if self.let_go_at().is_some_and(|at| at <= now) {
+                        self.let_go();
+                    }
                     return Poll::Pending;
                 }
             }
@@ -408,13 +439,37 @@ impl Connection {
 
     fn take_recorded(&mut self) {
         let now = self.started.elapsed();
-        for seat in &mut self.players {
-            let player = &mut seat.player;
+        let players = self.players.len();
+        for _ in 0..players {
+            if self.pending_bytes > PORTION {
+                // The others have their turn when there is room.
+                return;
+            }
+            self.turn = (self.turn + 1) % players;
+            let Some(Seat { player, .. }) = self.players.get_mut(self.turn) else {
+                return;
+            };
             let sent = player.poll_transmit(now, &mut self.pending, RECORDED_PORTION);
             self.pending_bytes += sent.bytes;
+            self.shares_pieces |= sent.bytes > 0;
             self.meters.recorded(&sent);
             // Also after media: when the player wants to run again is another time now.
             self.wants_session |= player.has_actions() || sent.frames > 0;
+        }
+    }
+
+    /// Makes what waits this connection's own, and has the players put their pieces away.
+    fn let_go(&mut self) {
+        for seat in &mut self.players {
+            seat.player.set_aside();
+        }
+        if std::mem::take(&mut self.shares_pieces) {
+            let mut own = BytesMut::with_capacity(self.pending_bytes);
+            for bytes in self.pending.drain(..) {
+                own.extend_from_slice(&bytes);
+            }
+            self.pending_bytes = own.len();
+            self.pending.push_back(own.freeze());
         }
     }
 
@@ -430,9 +485,13 @@ impl Connection {
         }
         // Header forms differ by a few bytes from what was counted: an empty queue holds nothing.
         self.pending_bytes = 0;
+        self.shares_pieces = false;
     }
 
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.transport.poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -220,6 +220,7 @@ impl Player {
         };
         let reached = match &self.stage {
             Stage::Sending(feed) => feed.piece().end_ms,
+            Stage::Aside { end_ms } => *end_ms,
             _ => track.position,
         };
         let from = reached.max(change.not_before);

@@ -92,9 +92,9 @@ impl Player {
             match &self.stage {
                 Stage::Sending(_) => self.hold(),
                 // Asked for again afterwards, however long that may be.
-                Stage::Fetching(Cue::Next) | Stage::Retrying { cue: Cue::Next, .. } => {
-                    self.stage = Stage::Resting
-                }
+                Stage::Aside { .. }
+                | Stage::Fetching(Cue::Next)
+                | Stage::Retrying { cue: Cue::Next, .. } => self.stage = Stage::Resting,
                 // One picture of what begins.
                 Stage::Describing(Why::Begin(_) | Why::Seek(_))
                 | Stage::Finding(..)
@@ -144,6 +144,7 @@ impl Player {
                 Stage::Resting
                 | Stage::Tail { .. }
                 | Stage::Sending(_)
+                | Stage::Aside { .. }
                 | Stage::Retrying { .. }
                 | Stage::Fetching(Cue::After(_) | Cue::Behind(_)),
                 Some(track),

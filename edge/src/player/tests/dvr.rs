@@ -264,7 +264,7 @@ fn a_pause_while_it_comes_back_is_a_pause() {
     }
     stage.answer_all();
     assert_eq!(stage.take_frames(), []);
-    assert!(!stage.holds_piece());
+    assert!(!stage.player.holds_piece());
     assert_eq!(stage.live, ["pause true", "pause true", "leave"]);
     stage.pause(false, 0.0);
     stage.answer_all();

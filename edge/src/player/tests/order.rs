@@ -119,12 +119,22 @@ fn every_frame_comes_once_whatever_the_stream_and_the_budget() {
         .collect();
     for stream_id in [1, 2] {
         for budget in [1, 3_000, 100_000, usize::MAX] {
-            let mut stage = Stage::on_stream(stream_id, [("film", library.clone())]);
-            stage.budget = budget;
-            stage.play("film", PlayStart::At(0));
-            stage.pass(20_000);
-            let came = stage.take_frames();
-            assert_eq!(came, expected, "stream {stream_id}, {budget} bytes at once");
+            for sets_aside in [false, true] {
+                let mut stage = Stage::on_stream(stream_id, [("film", library.clone())]);
+                stage.budget = budget;
+                stage.sets_aside = sets_aside;
+                stage.play("film", PlayStart::At(0));
+                stage.pass(20_000);
+                let came = stage.take();
+                let headers = came.iter().filter(|it| matches!(it, Came::Header(..)));
+                assert_eq!(headers.count(), 3);
+                stage.put_back(came);
+                let came = stage.take_frames();
+                assert_eq!(
+                    came, expected,
+                    "stream {stream_id}, {budget} bytes at once, {sets_aside}"
+                );
+            }
         }
     }
 }

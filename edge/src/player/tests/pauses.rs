@@ -1,5 +1,7 @@
 //! Pausing, and going on exactly there.
 
+use std::collections::VecDeque;
+
 use headwater_rtmp::command::PlayStart;
 
 use super::*;
@@ -181,7 +183,7 @@ fn a_pause_while_a_piece_comes_holds_nothing_and_forgets_nothing() {
             if during {
                 stage.answer();
             }
-            assert!(!stage.holds_piece());
+            assert!(!stage.player.holds_piece());
             assert_eq!(stage.take_frames(), []);
             stage.pause(false, at);
             stage.answer_all();
@@ -196,10 +198,54 @@ fn who_pauses_before_the_codec_headers_gets_them_afterwards() {
     stage.full = true;
     stage.play("film", PlayStart::At(0));
     stage.pause(true, 0.0);
-    assert!(!stage.holds_piece());
+    assert!(!stage.player.holds_piece());
     stage.full = false;
     stage.pause(false, 0.0);
     let came = stage.take();
     let headers = came.iter().filter(|it| matches!(it, Came::Header(..)));
     assert_eq!(headers.count(), 3);
+}
+
+#[test]
+fn a_full_socket_forgets_nothing() {
+    // What the client does meanwhile, and where it goes on; `None`: behind what it got.
+    for (ask, first) in [
+        ((|_| {}) as fn(&mut Stage), None),
+        (|stage| stage.pause(true, 0.0), None),
+        (|stage| stage.pause(true, 430.0), Some(('a', 450))),
+        (|stage| stage.seek(9_000.0), Some(('K', 9_000))),
+        (
+            |stage| {
+                stage.library.get_mut("film").unwrap().failure = Some(away());
+                stage.seek(9_000.0);
+                stage.library.get_mut("film").unwrap().failure = None;
+            },
+            None,
+        ),
+    ] {
+        let mut stage = Stage::new([("film", Library::file(b'F', 60_000))]);
+        stage.full = true;
+        stage.play("film", PlayStart::At(0));
+        // Half of a piece.
+        let sent = stage
+            .player
+            .poll_transmit(stage.now, &mut VecDeque::new(), 9_000);
+        assert!(sent.frames > 10);
+        let mark = stage.player.track.as_ref().and_then(|track| track.mark);
+        let got = mark.map(|mark| mark.timestamp).unwrap();
+        assert!((500..1_900).contains(&got));
+        stage.player.set_aside();
+        assert!(!stage.player.holds_piece());
+        assert_eq!(stage.player.poll_timeout(), None, "it waits for room");
+        ask(&mut stage);
+        stage.full = false;
+        stage.pause(false, 0.0);
+        // Longer than until the next try.
+        stage.pass(1_000);
+        let came = stage.take_frames()[0];
+        match first {
+            Some(first) => assert_eq!(came, first),
+            None => assert!((got..=got + 50).contains(&came.1), "{came:?} after {got}"),
+        }
+    }
 }

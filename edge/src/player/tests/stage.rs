@@ -57,6 +57,8 @@ pub(super) struct Stage {
     pub(super) budget: usize,
     /// The socket takes nothing.
     pub(super) full: bool,
+    /// The socket is full again whenever it has taken something.
+    pub(super) sets_aside: bool,
     came: Vec<Came>,
     pub(super) slices: usize,
 }
@@ -101,6 +103,7 @@ impl Stage {
             live_mark: None,
             budget: usize::MAX,
             full: false,
+            sets_aside: false,
             came: Vec::new(),
             slices: 0,
         };
@@ -195,6 +198,11 @@ impl Stage {
         std::mem::take(&mut self.came)
     }
 
+    /// The opposite of [`Self::take`].
+    pub(super) fn put_back(&mut self, came: Vec<Came>) {
+        self.came = came;
+    }
+
     /// As [`Self::take`], without the frames.
     pub(super) fn take_said(&mut self) -> Vec<String> {
         let said = self.take().into_iter().filter_map(|it| match it {
@@ -258,11 +266,6 @@ impl Stage {
         }
     }
 
-    /// Whether the player holds a piece.
-    pub(super) fn holds_piece(&self) -> bool {
-        matches!(self.player.stage, crate::player::Stage::Sending(_))
-    }
-
     /// Carries everything until all are silent.
     pub(super) fn run(&mut self) {
         loop {
@@ -287,6 +290,10 @@ impl Stage {
             let mut sent = Sent::default();
             if !self.full {
                 sent = self.player.poll_transmit(self.now, &mut out, self.budget);
+            }
+            if self.sets_aside {
+                self.player.set_aside();
+                assert!(!self.player.holds_piece());
             }
             moved |= sent.bytes > 0 || self.player.has_actions();
             self.slices += out.len();

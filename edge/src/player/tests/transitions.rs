@@ -26,8 +26,16 @@ fn frames(came: &[Came]) -> Vec<(u8, char, u64)> {
 
 #[test]
 fn a_switch_is_at_a_key_frame_and_loses_and_repeats_nothing() {
-    for word in ["switch", "swap", ""] {
+    // As the client says it, and whether its socket is full all the time.
+    for (word, full) in [
+        ("switch", false),
+        ("swap", false),
+        ("", false),
+        ("switch", true),
+    ] {
         let mut stage = rates();
+        stage.sets_aside = full;
+        stage.budget = if full { 3_000 } else { usize::MAX };
         let old = (word == "swap").then_some("low");
         stage.play2(word, "high", old);
         stage.pass(40_000);
