@@ -75,7 +75,14 @@ impl Recorded {
 
 impl Shared {
     async fn set_info(&self, name: &StreamName, info: v1::StreamInfo) -> Result<(), RecordedError> {
-        match self.asker.ask(name, Question::SetInfo(info), || None).await {
+        // Seen through, also when the encoder leaves.
+        let seen_through = std::future::pending();
+        let question = Question::SetInfo(info);
+        let asked = self.asker.ask(name, question, || None, seen_through);
+        let Some(answer) = asked.await else {
+            return stopping();
+        };
+        match answer {
             Ok(Answer::InfoSet(description)) => {
                 match description {
                     Some(description) => self.descriptions.insert(name, Ok(description)),
