@@ -379,7 +379,7 @@ impl Replaced {
             properties.remove(metadata::KEYFRAMES);
             properties.remove(metadata::CODEC_HEADERS);
             properties.set("duration", metadata::seconds(duration_ms));
-            metadata::message(properties)
+            metadata::instead_of(payload, properties)
         });
         Some(Self::By(described.unwrap_or(message.body)))
     }

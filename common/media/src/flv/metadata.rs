@@ -4,6 +4,10 @@
 //! ours: `codecHeaders`, the file positions of all codec headers and metadata after the first picture or sound, by which a reader
 //! knows what is in force at a key frame without having read everything before it. It goes with `filesize`: a file of another size
 //! was changed since.
+//!
+//! # Invariant
+//! A message that is written again is longer than the one that was read by at most [`MAX_GROWTH`]. References of AMF0 are read as
+//! copies of what they lead to, and written as such: some kilobytes of them can say as much as 16 MiB.
 
 use bytes::Bytes;
 use headwater_amf::{Limits, Properties, Value, amf0};
@@ -22,14 +26,28 @@ pub(super) const CODEC_HEADERS: &str = "codecHeaders";
 /// How far the metadata's duration may be from the true one, in milliseconds. Writers disagree about the last frame.
 const DURATION_TOLERANCE_MS: u64 = 1_000;
 
+/// How much longer a message may be when it is written again, in bytes: a duration takes 19.
+pub(super) const MAX_GROWTH: usize = 32;
+
+/// What a byte of a message can come to by the count of [`Limits::bytes`], where it has no references: a value of one byte counts 48.
+const MAX_DECODED_PER_BYTE: usize = 48;
+
 /// The properties of an `onMetaData` message, with `@setDataFrame` or without.
 pub(super) fn properties(payload: &Bytes) -> Option<Properties> {
     let message = data_message(payload)?;
     if message.role != DataRole::SetMetadata || &message.name[..] != NAME.as_bytes() {
         return None;
     }
+    // No message without references comes to more; one that does is not worth the memory.
+    let limits = Limits {
+        values: Limits::DEFAULT.values.min(payload.len()),
+        bytes: Limits::DEFAULT
+            .bytes
+            .min(payload.len().saturating_mul(MAX_DECODED_PER_BYTE)),
+        ..Limits::DEFAULT
+    };
     // Two values, whatever follows: some writers pad.
-    let mut decoder = amf0::Decoder::new(&message.body, Limits::default());
+    let mut decoder = amf0::Decoder::new(&message.body, limits);
     decoder.decode().ok()?;
     match decoder.decode().ok()? {
         Value::EcmaArray(properties) => Some(properties),
@@ -41,6 +59,12 @@ pub(super) fn properties(payload: &Bytes) -> Option<Properties> {
 /// The message with these properties. `None` if they cannot be written.
 pub(super) fn message(properties: Properties) -> Option<Bytes> {
     amf0::encode_all(&[NAME.into(), Value::EcmaArray(properties)]).ok()
+}
+
+/// The message with these properties, which takes the place of `payload`. `None` if it cannot be written, or would be longer by more
+/// than [`MAX_GROWTH`].
+pub(super) fn instead_of(payload: &Bytes, properties: Properties) -> Option<Bytes> {
+    message(properties).filter(|message| message.len() <= payload.len() + MAX_GROWTH)
 }
 
 /// The message as viewers get it: with the true duration, and without what only means something in the file.
@@ -63,7 +87,7 @@ pub(super) fn for_viewers(payload: &Bytes, duration_ms: u64) -> Bytes {
     if !is_changed {
         return payload.clone();
     }
-    message(properties).unwrap_or_else(|| payload.clone())
+    instead_of(payload, properties).unwrap_or_else(|| payload.clone())
 }
 
 /// What `onMetaData` says of where key frames stand.
@@ -161,6 +185,43 @@ mod tests {
         let cut = of(text());
         let cut = cut.slice(..cut.len() - 4);
         assert_eq!(for_viewers(&cut, 5_000), cut, "what cannot be read stays");
+    }
+
+    /// A text, and so many references to it.
+    fn referring(text: usize, references: usize) -> Bytes {
+        let mut body = b"\x02\0\x0aonMetaData\x08\0\0\0\0\0\x01a\x0a\0\0\0\x01\x02".to_vec();
+        body.extend_from_slice(&u16::try_from(text).expect("short").to_be_bytes());
+        body.resize(body.len() + text, b'x');
+        for _ in 0..references {
+            // The table of references holds the properties, and then the array with the text.
+            body.extend_from_slice(b"\0\x01b\x07\0\x01");
+        }
+        body.extend_from_slice(b"\0\0\x09");
+        body.into()
+    }
+
+    #[test]
+    fn references_do_not_make_messages_longer() {
+        let honest = referring(5, 1);
+        let read = properties(&honest).expect("references can be read");
+        assert_eq!(
+            read.get("b").and_then(Value::as_array).map(<[Value]>::len),
+            Some(1)
+        );
+        for (text, references) in [(60, 1), (2_000, 1), (7_000, 1_100), (60_000, 250)] {
+            let bomb = referring(text, references);
+            assert_eq!(for_viewers(&bomb, 5_000), bomb, "{references} of {text}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_references_can_be_read_however_small_its_values_are() {
+        let nothing = vec![Value::Null; 50_000];
+        let most = of(Properties::new().with("", nothing));
+        assert!(properties(&most).is_some());
+        let many: Properties = (0..1_000).map(|_| ("".into(), Value::Null)).collect();
+        assert!(properties(&of(many)).is_some());
+        assert!(properties(&of(Properties::new())).is_some());
     }
 
     #[test]

@@ -63,15 +63,7 @@ impl Description {
             self.last_key_ms = self.last_key_ms.max(time);
         }
         if is_metadata && (!self.has_media() || self.publisher.is_none()) {
-            let properties = summary.payload.and_then(metadata::properties);
-            // Not the payload's memory.
-            let detached = properties.map(|properties| {
-                properties
-                    .iter()
-                    .filter(|(name, _)| !OWN.iter().any(|own| *name == **own))
-                    .map(|(name, value)| (name.detached(), value.detached()))
-                    .collect()
-            });
+            let detached = summary.payload.and_then(publishers);
             self.publisher = detached.or_else(|| self.publisher.take());
         }
         if self.size.is_none()
@@ -181,6 +173,17 @@ impl Description {
         }
         to
     }
+}
+
+/// What a publisher says that is not known better, without the payload's memory. `None` for what would be longer than the payload.
+fn publishers(payload: &Bytes) -> Option<Properties> {
+    let properties: Properties = metadata::properties(payload)?
+        .iter()
+        .filter(|(name, _)| !OWN.iter().any(|own| *name == **own))
+        .map(|(name, value)| (name.detached(), value.detached()))
+        .collect();
+    metadata::instead_of(payload, properties.clone())?;
+    Some(properties)
 }
 
 /// The codec as `onMetaData` has it: the number in a tag (E.4.2.1, E.4.3.1), or with Enhanced RTMP the four characters as a number.

@@ -218,6 +218,25 @@ fn what_is_composed_is_read_again() {
 }
 
 #[test]
+fn metadata_of_references_does_not_grow() {
+    // A text of 2,000 bytes, and 900 references to it.
+    let mut bomb = b"\x02\0\x0aonMetaData\x08\0\0\0\0\0\x01a\x0a\0\0\0\x01\x02\x07\xd0".to_vec();
+    bomb.resize(bomb.len() + 2_000, b'x');
+    bomb.extend_from_slice(&b"\0\x01b\x07\0\x01".repeat(900));
+    bomb.extend_from_slice(b"\0\0\x09");
+    let bomb = set_data_frame(&bomb);
+    let key = Bytes::from_static(&[0x17, 1, 0, 0, 0, 1]);
+    let frames = [
+        (0, FrameKind::Data, bomb.clone()),
+        (0, FrameKind::Video, key.clone()),
+        (20, FrameKind::Data, bomb.clone()),
+        (40, FrameKind::Video, key),
+    ];
+    let (_, bytes) = compose(&frames, 0);
+    assert!(bytes.len() < 2 * bomb.len(), "{} bytes", bytes.len());
+}
+
+#[test]
 fn the_publishers_metadata_is_kept() {
     let set = |properties: Properties| {
         set_data_frame(&metadata::message(properties).expect("it can be written"))
