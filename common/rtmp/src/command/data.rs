@@ -32,6 +32,10 @@ const AMF3_STRING: u8 = 0x06;
 /// Longest data message that is written again without switches to AMF3, in bytes; a longer one passes as it is.
 const MAX_REWRITTEN_LENGTH: usize = 1024 * 1024;
 
+/// How many times as long a message may be without switches, and how many bytes more: the numbers of AMF3 take 2 bytes at the least and
+/// 9 in AMF0, its names of objects and properties one byte when they come again. References of either can say far more than that.
+const MAX_GROWTH: (usize, usize) = (16, 1024);
+
 /// Turns the body of a data message into AMF0 without its wrapper.
 ///
 /// `amf3` says that the message is of type 15. Nothing is copied, unless a value switches to AMF3.
@@ -71,14 +75,17 @@ pub fn wrap_data(kind: DataKind, payload: &Bytes) -> Bytes {
     body.freeze()
 }
 
-/// Writes AMF0 values again if one may switch to AMF3. What cannot be decoded stays as it is.
+/// Writes AMF0 values again if one may switch to AMF3. What cannot be decoded stays as it is, and so does what would be so much
+/// longer ([`MAX_GROWTH`]) that it was made for that: each of its bytes would go to every player that many times.
 fn without_switches(body: Bytes) -> Bytes {
     if body.len() > MAX_REWRITTEN_LENGTH || !body.contains(&AMF0_SWITCH_TO_AMF3) {
         return body;
     }
+    let longest = body.len() * MAX_GROWTH.0 + MAX_GROWTH.1;
     amf0::decode_all(&body, Limits::DEFAULT)
         .ok()
         .and_then(|values| amf0::encode_all(&values).ok())
+        .filter(|rewritten| rewritten.len() <= longest)
         .unwrap_or(body)
 }
 
@@ -126,6 +133,31 @@ mod tests {
         }
         let amf3_name = [b"\x00\x11\x06\x1b@setDataFrame", ON_META_DATA].concat();
         assert_eq!(normal(true, &amf3_name), (DataKind::SetDataFrame, plain));
+    }
+
+    #[test]
+    fn references_do_not_make_messages_much_longer() {
+        // In AMF3 behind a switch: an array of a text and so many references to it.
+        let referring = |text: usize, count: usize| {
+            // Numbers of two bytes.
+            let number = |number: usize| {
+                assert!((64..8_192).contains(&number));
+                [(number >> 6) as u8 | 0x80, (number << 1 & 0x7f) as u8 | 1]
+            };
+            let mut body = b"\x02\0\x01a\x11\x09".to_vec();
+            body.extend_from_slice(&number(count + 1));
+            body.extend_from_slice(b"\x01\x06");
+            body.extend_from_slice(&number(text));
+            body.resize(body.len() + text, b'x');
+            body.extend_from_slice(&b"\x06\x00".repeat(count));
+            body
+        };
+        // As often as a name may come again in an honest message.
+        let honest = [&referring(64, 63)[..], &[0x05; 100]].concat();
+        let rewritten = normal(true, &honest).1;
+        assert_eq!(rewritten.len(), 4 + 5 + 64 * (3 + 64) + 100);
+        let bomb = referring(1_000, 4_000);
+        assert_eq!(normal(true, &bomb).1, bomb, "{} bytes", bomb.len());
     }
 
     #[test]
