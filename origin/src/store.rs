@@ -59,7 +59,7 @@ use metrics::StoreMetrics;
 use place::{Bucket, Place};
 use remote::{IoRuntime, Object, RemoteFile};
 
-/// Files in a folder that are being opened at a time: where the disk hangs, no more threads than that hang with it.
+/// Files in a folder that are being opened or looked at at a time: where the disk hangs, no more threads than that hang with it.
 const MAX_OPENING: usize = 64;
 
 /// Below it the store is tried at start; nothing else is ever there.
@@ -206,17 +206,42 @@ struct Shared {
 
 #[derive(Debug)]
 enum Kind {
-    Local {
-        /// Canonical.
-        root: PathBuf,
-        follow_links: bool,
-        opening: Arc<Semaphore>,
-    },
+    Local(Folder),
     Remote {
         cache: Arc<Cache>,
         /// Where objects are fetched; see [`IoRuntime`].
         io: Arc<IoRuntime>,
     },
+}
+
+/// A folder that holds the objects.
+#[derive(Debug)]
+struct Folder {
+    /// Canonical.
+    root: PathBuf,
+    follow_links: bool,
+    opening: Arc<Semaphore>,
+}
+
+impl Folder {
+    /// Runs `work` on a thread, when there is one for it.
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        path: &ObjectPath,
+        work: impl FnOnce(&Path, &ObjectPath, bool) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let permit = Arc::clone(&self.opening)
+            .acquire_owned()
+            .await
+            .map_err(ReadError::unavailable)?;
+        let (root, path, follow_links) = (self.root.clone(), path.clone(), self.follow_links);
+        let working = spawn_blocking(move || {
+            // Until it is done, also when nobody waits for it any more.
+            let _permit = permit;
+            work(&root, &path, follow_links)
+        });
+        working.await.map_err(ReadError::unavailable)?
+    }
 }
 
 impl Store {
@@ -283,11 +308,11 @@ impl Store {
         } else {
             Arc::new(Confined::new(files, root.clone()))
         };
-        let kind = Kind::Local {
+        let kind = Kind::Local(Folder {
             root,
             follow_links: storage.follow_links,
             opening: Arc::new(Semaphore::new(MAX_OPENING)),
-        };
+        });
         Ok((objects, kind))
     }
 
@@ -336,7 +361,7 @@ impl Store {
     /// The folder that holds the objects, where they are files.
     pub(crate) fn local_root(&self) -> Option<&Path> {
         match &self.shared.kind {
-            Kind::Local { root, .. } => Some(root),
+            Kind::Local(folder) => Some(&folder.root),
             Kind::Remote { .. } => None,
         }
     }
@@ -359,46 +384,54 @@ impl Store {
     /// # Errors
     /// [`ReadError`]; [`ReadError::Unavailable`] after the read timeout at the latest.
     pub(crate) async fn read(&self, path: &ObjectPath) -> Result<Opened, ReadError> {
+        self.soon(self.open_now(path)).await
+    }
+
+    /// What [`Opened::version`] would be now. Costs less than opening: a look at the file, one request for an object.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) async fn version(&self, path: &ObjectPath) -> Result<u64, ReadError> {
+        self.soon(self.version_now(path)).await
+    }
+
+    /// Waits no longer than the read timeout.
+    async fn soon<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
         let shared = &self.shared;
-        let opened = timeout(shared.read_timeout, self.open_now(path))
+        let answer = timeout(shared.read_timeout, answer)
             .await
             .unwrap_or_else(|_| Err(ReadError::unavailable("no answer in time")));
-        if matches!(opened, Err(ReadError::Unavailable(_))) {
+        if matches!(answer, Err(ReadError::Unavailable(_))) {
             shared.metrics.errors.inc();
         }
-        opened
+        answer
+    }
+
+    async fn version_now(&self, path: &ObjectPath) -> Result<u64, ReadError> {
+        match &self.shared.kind {
+            Kind::Local(folder) => folder.on_thread(path, local::version).await,
+            Kind::Remote { .. } => Ok(self.head(path).await?.version()),
+        }
     }
 
     async fn open_now(&self, path: &ObjectPath) -> Result<Opened, ReadError> {
         match &self.shared.kind {
-            Kind::Local {
-                root,
-                follow_links,
-                opening,
-            } => {
-                let permit = Arc::clone(opening)
-                    .acquire_owned()
-                    .await
-                    .map_err(ReadError::unavailable)?;
-                let (root, path, follow_links) = (root.clone(), path.clone(), *follow_links);
-                let opening = spawn_blocking(move || {
-                    // Until it is open, also when nobody waits for it any more.
-                    let _permit = permit;
-                    let found = local::open(&root, &path, follow_links)?;
+            Kind::Local(folder) => {
+                let open = |root: &Path, path: &ObjectPath, follow_links| {
+                    let found = local::open(root, path, follow_links)?;
                     let mapped = Mapped::open(found.file).map_err(ReadError::unavailable)?;
                     Ok(Opened {
                         bytes: Arc::new(LocalBytes(mapped)),
                         version: found.version,
                     })
-                });
-                opening.await.map_err(ReadError::unavailable)?
+                };
+                folder.on_thread(path, open).await
             }
             Kind::Remote { cache, io } => {
-                let meta = match self.shared.objects.head(path).await {
-                    Ok(meta) => meta,
-                    Err(error) => return Err(read_error(error)),
-                };
-                let object = Object::new(meta);
+                let object = self.head(path).await?;
                 let version = object.version();
                 let file = RemoteFile::new(object, Arc::clone(cache), Arc::clone(io));
                 Ok(Opened {
@@ -407,6 +440,11 @@ impl Store {
                 })
             }
         }
+    }
+
+    async fn head(&self, path: &ObjectPath) -> Result<Object, ReadError> {
+        let meta = self.shared.objects.head(path).await;
+        meta.map(Object::new).map_err(read_error)
     }
 
     /// Deletes `folder` and those above it as far as they are empty folders; a bucket has none. What is below another folder

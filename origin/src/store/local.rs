@@ -10,10 +10,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use object_store::path::Path as ObjectPath;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, accessat, openat, statat};
 use rustix::io::Errno;
 
-use super::{ReadError, version};
+use super::{ReadError, version as hashed};
 
 /// For folders on the way: to search in them, which needs no permission to list them.
 #[cfg(target_os = "linux")]
@@ -42,32 +42,63 @@ pub(super) fn open(
 ) -> Result<LocalFile, ReadError> {
     let (folders, name) = split(path).ok_or(ReadError::NotFound)?;
     let folder = walk(root, folders, follow_links)?;
-    let (no_follow, at) = if follow_links {
-        (OFlags::empty(), AtFlags::empty())
-    } else {
-        (OFlags::NOFOLLOW, AtFlags::SYMLINK_NOFOLLOW)
-    };
     // Looked at before it is opened, because opening a device can do something.
-    let found = statat(&folder, name, at).map_err(refused)?;
-    match FileType::from_raw_mode(found.st_mode) {
-        FileType::RegularFile => {}
-        FileType::Directory => return Err(ReadError::NotFound),
-        FileType::Symlink => return Err(denied("it is a symbolic link")),
-        _ => return Err(denied("it is no regular file")),
-    }
+    look_at(&folder, name, follow_links)?;
+    let no_follow = if follow_links {
+        OFlags::empty()
+    } else {
+        OFlags::NOFOLLOW
+    };
     let file = openat(&folder, name, READ | no_follow, Mode::empty()).map_err(refused)?;
     let file = File::from(file);
     let metadata = file.metadata().map_err(ReadError::unavailable)?;
     if !metadata.is_file() {
         return Err(denied("it is no regular file"));
     }
-    let version = version(|hash| {
-        hash(&metadata.ino().to_le_bytes());
-        hash(&metadata.mtime().to_le_bytes());
-        hash(&metadata.mtime_nsec().to_le_bytes());
-        hash(&metadata.len().to_le_bytes());
-    });
+    let modified = (metadata.mtime(), metadata.mtime_nsec());
+    let version = version_of(metadata.ino(), modified, metadata.len());
     Ok(LocalFile { file, version })
+}
+
+/// The version that [`open`] would find, without opening anything. Blocks.
+pub(super) fn version(
+    root: &Path,
+    path: &ObjectPath,
+    follow_links: bool,
+) -> Result<u64, ReadError> {
+    let (folders, name) = split(path).ok_or(ReadError::NotFound)?;
+    let folder = walk(root, folders, follow_links)?;
+    let found = look_at(&folder, name, follow_links)?;
+    accessat(&folder, name, Access::READ_OK, AtFlags::empty()).map_err(refused)?;
+    // As the standard library gives them.
+    let modified = (found.st_mtime, found.st_mtime_nsec as i64);
+    let length = found.st_size as u64;
+    Ok(version_of(found.st_ino, modified, length))
+}
+
+/// What is there, if it is a regular file.
+fn look_at(folder: &OwnedFd, name: &str, follow_links: bool) -> Result<Stat, ReadError> {
+    let at = if follow_links {
+        AtFlags::empty()
+    } else {
+        AtFlags::SYMLINK_NOFOLLOW
+    };
+    let found = statat(folder, name, at).map_err(refused)?;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => Ok(found),
+        FileType::Directory => Err(ReadError::NotFound),
+        FileType::Symlink => Err(denied("it is a symbolic link")),
+        _ => Err(denied("it is no regular file")),
+    }
+}
+
+fn version_of(inode: u64, (seconds, nanoseconds): (i64, i64), length: u64) -> u64 {
+    hashed(|hash| {
+        hash(&inode.to_le_bytes());
+        hash(&seconds.to_le_bytes());
+        hash(&nanoseconds.to_le_bytes());
+        hash(&length.to_le_bytes());
+    })
 }
 
 /// Whether the way to `path` below `root` leads through folders only, as far as it is there; with `whole`, also whether what is at its end is
@@ -177,8 +208,21 @@ mod tests {
 
     use super::*;
 
+    /// What opening gives; looking at the version alone gives the same.
+    fn opened_with(root: &Path, path: &str, follow_links: bool) -> Result<LocalFile, ReadError> {
+        let path = ObjectPath::parse(path).unwrap();
+        let opened = open(root, &path, follow_links);
+        let looked_at = version(root, &path, follow_links);
+        match (&opened, &looked_at) {
+            (Ok(file), Ok(version)) => assert_eq!(file.version, *version, "{path}"),
+            (Err(one), Err(other)) => assert_eq!(one.to_string(), other.to_string(), "{path}"),
+            _ => panic!("{path}: {opened:?}, {looked_at:?}"),
+        }
+        opened
+    }
+
     fn opened(root: &Path, path: &str) -> Result<LocalFile, ReadError> {
-        open(root, &ObjectPath::parse(path).unwrap(), false)
+        opened_with(root, path, false)
     }
 
     fn content(opened: Result<LocalFile, ReadError>) -> String {
@@ -251,7 +295,7 @@ mod tests {
             let error = opened(&root, path).unwrap_err();
             assert!(matches!(error, ReadError::Denied(_)), "{path}: {error:?}");
         }
-        let follow = |path: &str| open(&root, &ObjectPath::parse(path).unwrap(), true);
+        let follow = |path: &str| opened_with(&root, path, true);
         assert_eq!(content(follow("folder/secret")), "secret");
         assert_eq!(content(follow("link")), "secret");
         assert_eq!(content(follow("inside")), "top");
@@ -268,11 +312,11 @@ mod tests {
         let _socket = UnixListener::bind(root.join("socket")).unwrap();
         for path in ["pipe", "socket"] {
             for follow in [false, true] {
-                let error = open(&root, &ObjectPath::from(path), follow).unwrap_err();
+                let error = opened_with(&root, path, follow).unwrap_err();
                 assert!(matches!(error, ReadError::Denied(_)), "{path}: {error:?}");
             }
         }
-        let error = open(Path::new("/dev"), &ObjectPath::from("null"), false).unwrap_err();
+        let error = opened(Path::new("/dev"), "null").unwrap_err();
         assert!(matches!(error, ReadError::Denied(_)), "{error:?}");
     }
 

@@ -83,6 +83,7 @@ async fn what_is_written_is_in_the_data_folder_and_can_be_read() {
     ));
     assert_eq!(fs::read(root.join(path.as_ref())).unwrap(), b"first");
     let opened = store.read(&path).await.unwrap();
+    assert_eq!(store.version(&path).await.unwrap(), opened.version);
     assert_eq!(all(&opened), "first");
     assert_eq!(opened.bytes.read_at(1, 3).unwrap(), "irs");
 }

@@ -16,7 +16,7 @@ impl FileStore for Store {
     }
 
     async fn version(&self, path: &Path) -> Result<u64, StoreProblem> {
-        Ok(self.read(path).await?.version)
+        Ok(self.version(path).await?)
     }
 }
 

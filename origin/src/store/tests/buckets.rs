@@ -82,6 +82,7 @@ async fn a_bucket_is_a_store() {
     let first = store.read(&path).await.unwrap();
     assert_eq!(all(&first), "first");
     assert_eq!(other.read(&path).await.unwrap().version, first.version);
+    assert_eq!(other.version(&path).await.unwrap(), first.version);
     let (_, listing) = moto.request("GET", "/bucket?list-type=2");
     assert!(listing.contains(PREFIX), "{listing}");
 
