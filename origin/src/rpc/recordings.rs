@@ -10,6 +10,7 @@
 //! A file's frames are of epoch [`FILE_EPOCH`], and their sequence is their position in the file.
 //!
 //! While somebody publishes, a store that is slow or broken keeps nobody from watching: `Describe` then says that nothing is stored.
+//! Nor does it keep anybody from a file that is open here.
 //!
 //! Bounds: the calls at a time, see [`crate::VodSection`]; the time of an answer; the size of a piece.
 
@@ -44,7 +45,8 @@ mod relay;
 /// The epoch of a file's frames: publishers get greater ones.
 pub(super) const FILE_EPOCH: Epoch = Epoch(1);
 
-/// How long a description waits for the store while somebody publishes: a viewer is waiting for the live stream.
+/// How long a description waits for the store while somebody publishes: a viewer is waiting for the live stream. The same for what may
+/// be recorded under the name of a file that is open.
 pub(super) const LIVE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Payload bytes of a piece, at most: with room for what else is in the message. A piece is much smaller, but for a single frame.
@@ -411,8 +413,30 @@ impl RecordingsService {
         }
     }
 
+    /// The same where a file will do. While one is open under the name, the store may take [`LIVE_PATIENCE`] to say that there is a
+    /// recording as well, and need not say it.
+    async fn recorded_or_file(
+        &self,
+        name: &StreamName,
+    ) -> Result<Option<Arc<dyn Recording>>, Rejection> {
+        let recorded = self.recorded(name);
+        if !self.library.is_open(name) {
+            return recorded.await;
+        }
+        match tokio::time::timeout(LIVE_PATIENCE, recorded).await {
+            Ok(Err(rejection)) if rejection.reason != v1::RecordingReason::Unavailable => {
+                Err(rejection)
+            }
+            Ok(Ok(recorded)) => Ok(recorded),
+            Ok(Err(_)) | Err(_) => {
+                tracing::debug!("a file is open, and whether there is a recording is not known");
+                Ok(None)
+            }
+        }
+    }
+
     async fn stored(&self, name: &StreamName) -> Result<Option<v1::Stored>, Rejection> {
-        if let Some(recording) = self.recorded(name).await? {
+        if let Some(recording) = self.recorded_or_file(name).await? {
             return Ok(Some(recording.stored()));
         }
         match self.library.find(name).await {
@@ -428,7 +452,17 @@ impl RecordingsService {
         generation: u64,
         position: Position,
     ) -> Result<v1::Piece, Rejection> {
-        let recording = self.recorded(name).await?;
+        // Most calls are those of viewers of a file that is open: they cost the store nothing but a look at that file now and then.
+        if generation != 0
+            && let Some(found) = self.library.held(name, generation).await
+        {
+            return self.piece_of_file(&found, position).await;
+        }
+        let recording = if generation == 0 {
+            self.recorded_or_file(name).await?
+        } else {
+            self.recorded(name).await?
+        };
         if let Some(recording) = &recording
             && (generation == 0 || recording.stored().generation == generation)
         {
@@ -442,6 +476,14 @@ impl RecordingsService {
         if generation != 0 && found.generation() != generation {
             return Err(VodError::Replaced.into());
         }
+        self.piece_of_file(&found, position).await
+    }
+
+    async fn piece_of_file(
+        &self,
+        found: &Arc<OpenFile>,
+        position: Position,
+    ) -> Result<v1::Piece, Rejection> {
         let at = match position {
             Position::TimeMs(ms) => At::Time(ms),
             Position::Offset(at) if at.epoch == FILE_EPOCH.0 => At::Position(at.sequence),
@@ -452,7 +494,7 @@ impl RecordingsService {
                 ));
             }
         };
-        let piece = self.library.piece(&found, at).await?;
+        let piece = self.library.piece(found, at).await?;
         to_piece(found.generation(), &piece)
     }
 

@@ -7,13 +7,14 @@
 //! What goes is given back: closing a file takes time, and is nothing to do under a lock.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_media::name::StreamName;
 use lru::LruCache;
 use tokio::time::Instant;
 
-use super::library::Outcome;
+use super::library::{OpenFile, Outcome};
 use super::names::Candidate;
 
 /// Names whose files are known, for each file that may be open.
@@ -23,8 +24,8 @@ const NAMES_PER_FILE: usize = 4;
 pub(super) struct Slot {
     pub(super) version: u64,
     pub(super) outcome: Outcome,
-    /// When the store last said, or was last asked in vain, that this is its version. `None`: ask before using it.
-    pub(super) checked_at: Option<Instant>,
+    /// When the store last said, or was last asked in vain, that this is its version.
+    pub(super) checked_at: Instant,
     pub(super) used_at: Instant,
     /// Bytes.
     pub(super) memory: usize,
@@ -59,6 +60,11 @@ impl Known {
         let slot = self.files.get_mut(candidate)?;
         slot.used_at = now;
         Some(slot)
+    }
+
+    /// A file, if it is open.
+    pub(super) fn open(&self, candidate: &Candidate) -> Option<Arc<OpenFile>> {
+        self.files.peek(candidate)?.outcome.clone().ok()
     }
 
     pub(super) fn has(&self, candidate: &Candidate) -> bool {
@@ -112,10 +118,10 @@ impl Known {
         Some(slot)
     }
 
-    /// What a name meant less than `age` ago.
-    pub(super) fn meaning(&mut self, name: &StreamName, age: Duration) -> Option<Candidate> {
+    /// What a name meant when it was looked for last, and when that was.
+    pub(super) fn meaning(&mut self, name: &StreamName) -> Option<(Candidate, Instant)> {
         let resolved = self.names.get(name)?;
-        (resolved.at.elapsed() < age).then(|| resolved.candidate.clone())
+        Some((resolved.candidate.clone(), resolved.at))
     }
 
     pub(super) fn means(&mut self, name: &StreamName, candidate: Candidate, now: Instant) {

@@ -9,13 +9,15 @@
 //!
 //! # Invariants
 //! - Two pieces of one generation come from one version of one file, cut by one version of this program.
-//! - A store that does not answer takes nothing away: what is open is read on. Who asks is told `Unavailable` at worst, and soon.
+//! - A store that fails or hangs takes nothing away: what is open is read on, and waits for the store no longer than
+//!   [`OPEN_PATIENCE`]. Who asks for anything else is told `Unavailable` at worst, and soon.
 //! - What is wrong with a file is remembered as long as the file would be: it is not read over and over.
 //!
 //! Pieces are not kept, see [`crate::vod`].
 
 use std::hash::Hasher;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +39,12 @@ use super::names::{Candidate, Format, Names};
 
 /// Changes whenever files are cut or read in another way than before, so that no edge mixes old pieces with new ones.
 const READING: u8 = 1;
+
+/// How long the store may take to say whether what is open is still the same. After that it is taken to be, and the store is asked
+/// again when the answer is due the next time; the answer that is late counts when it comes.
+///
+/// A bucket answers in some tens of milliseconds. A viewer who waits for a piece has more buffered than that.
+const OPEN_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Where the bytes of files come from.
 #[tonic::async_trait]
@@ -127,6 +135,7 @@ struct Shared {
     timeout: Duration,
     reads: Arc<Semaphore>,
     known: Mutex<Known>,
+    searches: Flights<StreamName, Outcome>,
     checks: Flights<Candidate, Outcome>,
     pieces: Flights<(u64, At), Read>,
     metrics: VodMetrics,
@@ -152,6 +161,7 @@ impl Library {
                 timeout: section.read_timeout(),
                 reads: Arc::new(Semaphore::new(section.max_reads)),
                 known: Mutex::new(Known::new(section.max_open_files, section.memory_bytes)),
+                searches: Flights::new(tasks.clone(), stop.clone()),
                 checks: Flights::new(tasks.clone(), stop.clone()),
                 pieces: Flights::new(tasks.clone(), stop.clone()),
                 metrics,
@@ -169,6 +179,27 @@ impl Library {
     /// The file that stands under a name.
     pub(crate) async fn find(&self, name: &StreamName) -> Outcome {
         self.soon(self.search(name)).await
+    }
+
+    /// Whether the file that stood under a name when it was looked for last is open. Asks nobody.
+    pub(crate) fn is_open(&self, name: &StreamName) -> bool {
+        let mut known = self.shared.known.lock();
+        known
+            .meaning(name)
+            .is_some_and(|(candidate, _)| known.open(&candidate).is_some())
+    }
+
+    /// The file that stood under a name when it was looked for last, if it is open and of this generation still: the store is asked about
+    /// that one file at most, and not whether the name means another one by now.
+    pub(crate) async fn held(&self, name: &StreamName, generation: u64) -> Option<Arc<OpenFile>> {
+        let candidate = {
+            let mut known = self.shared.known.lock();
+            let (candidate, _) = known.meaning(name)?;
+            let open = known.open(&candidate)?;
+            (open.generation == generation).then_some(candidate)?
+        };
+        let file = self.soon(self.file(&candidate)).await.ok()?;
+        (file.generation == generation).then_some(file)
     }
 
     /// A piece of a file. Whoever asks for it meanwhile gets the same one.
@@ -211,17 +242,60 @@ impl Library {
     }
 
     async fn search(&self, name: &StreamName) -> Outcome {
-        let known = self
-            .shared
-            .known
-            .lock()
-            .meaning(name, self.shared.revalidate);
-        if let Some(candidate) = known {
-            match self.file(&candidate).await {
+        let meaning = self.shared.known.lock().meaning(name);
+        if let Some((candidate, resolved_at)) = &meaning
+            && resolved_at.elapsed() < self.shared.revalidate
+        {
+            match self.file(candidate).await {
                 Err(VodError::NotFound) => {}
                 outcome => return outcome,
             }
         }
+        let resolve = {
+            let (library, name) = (self.clone(), name.clone());
+            // In a box each, lest the futures that contain them grow with every layer.
+            Box::pin(async move { library.soon(library.resolve(&name)).await })
+        };
+        let resolved = self.shared.searches.join(name.clone(), resolve);
+        let resolved = async { resolved.await.answer.unwrap_or_else(|| Err(ended())) };
+        let Some((candidate, _)) = meaning else {
+            return resolved.await;
+        };
+        let unresolved = || {
+            let open = self.unchecked(&candidate)?;
+            let mut known = self.shared.known.lock();
+            known.means(name, candidate.clone(), Instant::now());
+            Some(open)
+        };
+        self.unless_open(&candidate, resolved, unresolved).await
+    }
+
+    /// The answer of the store; but if `candidate` is open and the answer does not come, or is that there is none, what is open instead.
+    async fn unless_open(
+        &self,
+        candidate: &Candidate,
+        answer: impl Future<Output = Outcome>,
+        instead: impl FnOnce() -> Option<Outcome>,
+    ) -> Outcome {
+        let is_open = self.shared.known.lock().open(candidate).is_some();
+        let mut answer = pin!(answer);
+        if !is_open {
+            return answer.await;
+        }
+        match tokio::time::timeout(OPEN_PATIENCE, &mut answer).await {
+            Ok(Err(unavailable @ VodError::Unavailable(_))) => {
+                instead().unwrap_or(Err(unavailable))
+            }
+            Ok(outcome) => outcome,
+            Err(_) => match instead() {
+                Some(outcome) => outcome,
+                None => answer.await,
+            },
+        }
+    }
+
+    /// Looks for what a name means.
+    async fn resolve(&self, name: &StreamName) -> Outcome {
         for candidate in self.shared.names.lookup(name) {
             let file = match self.file(&candidate).await {
                 Err(VodError::NotFound) => continue,
@@ -239,14 +313,28 @@ impl Library {
     async fn file(&self, candidate: &Candidate) -> Outcome {
         let now = Instant::now();
         if let Some(outcome) = self.use_slot(candidate, |slot| {
-            let checked_at = slot.checked_at?;
-            (now.duration_since(checked_at) < self.shared.revalidate).then_some(())
+            (now.duration_since(slot.checked_at) < self.shared.revalidate).then_some(())
         }) {
             return outcome;
         }
+        let unchecked = || self.unchecked(candidate);
+        self.unless_open(candidate, self.checked(candidate), unchecked)
+            .await
+    }
+
+    /// What is open, although the store did not say that it is the same. It is not asked again by every caller.
+    fn unchecked(&self, candidate: &Candidate) -> Option<Outcome> {
+        self.use_slot(candidate, |slot| {
+            slot.checked_at = Instant::now();
+            slot.outcome.is_ok().then_some(())
+        })
+    }
+
+    /// What the store says of a file, however long that takes.
+    async fn checked(&self, candidate: &Candidate) -> Outcome {
         let check = {
             let (library, candidate) = (self.clone(), candidate.clone());
-            async move { library.check(candidate).await }
+            Box::pin(async move { library.check(candidate).await })
         };
         let landed = self.shared.checks.join(candidate.clone(), check).await;
         landed.answer.unwrap_or_else(|| Err(ended()))
@@ -278,7 +366,7 @@ impl Library {
         match version {
             Ok(version) => {
                 let confirmed = self.use_slot(&candidate, |slot| {
-                    slot.checked_at = Some(now);
+                    slot.checked_at = now;
                     (slot.version == version).then_some(())
                 });
                 match confirmed {
@@ -287,11 +375,7 @@ impl Library {
                 }
             }
             Err(StoreProblem::Unavailable(why)) => {
-                // What is open is there. The store is asked again, but not by every caller.
-                let open = self.use_slot(&candidate, |slot| {
-                    slot.checked_at = Some(now);
-                    slot.outcome.is_ok().then_some(())
-                });
+                let open = self.unchecked(&candidate);
                 let error = StoreProblem::Unavailable(why);
                 tracing::debug!(path = %candidate.path, %error, open = open.is_some(), "file not checked");
                 open.unwrap_or_else(|| Err(error.into()))
@@ -350,7 +434,7 @@ impl Library {
         let slot = Slot {
             version,
             outcome: outcome.clone(),
-            checked_at: Some(now),
+            checked_at: now,
             used_at: now,
             memory: outcome.as_ref().map_or(0, |file| file.media.memory()),
         };
@@ -405,11 +489,7 @@ impl Library {
 
     /// Why a file that was open cannot be read: `error`, unless there is another one in its place by now.
     async fn explain(&self, file: &OpenFile, error: VodError) -> Result<VodError, VodError> {
-        self.use_slot(&file.candidate, |slot| {
-            slot.checked_at = None;
-            None
-        });
-        Ok(match self.file(&file.candidate).await {
+        Ok(match self.checked(&file.candidate).await {
             Ok(now) if now.version == file.version => error,
             Err(unavailable @ VodError::Unavailable(_)) => unavailable,
             _ => VodError::Replaced,

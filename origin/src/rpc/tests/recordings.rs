@@ -292,6 +292,33 @@ async fn what_the_recorder_rejects_is_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_or_fails_keeps_nobody_from_a_file_that_is_open() {
+    let bench = Bench::one().await;
+    let (store, index) = (&bench.nodes["a"].store, &bench.nodes["a"].index);
+    let show = name("show");
+    store.put(&path("show.flv"), 1, b"abcdefghij");
+    let file = bench.generation("a", &show).await;
+    index.fail(true);
+    store.fail(true);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(bench.generation("a", &show).await, file);
+    index.fail(false);
+    index.hang();
+    store.hang(true);
+    for turn in 0..5 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let asked = Instant::now();
+        let piece = bench.piece("a", fetch(&show, file, offset(turn * 2))).await;
+        assert_eq!(piece.generation, file);
+        assert!(asked.elapsed() < Duration::from_millis(300));
+        assert_eq!(bench.generation("a", &show).await, file);
+        let newest = bench.piece("a", fetch(&show, 0, Position::TimeMs(0))).await;
+        assert_eq!(newest.generation, file);
+        assert!(asked.elapsed() < Duration::from_secs(2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_keeps_nobody_from_what_is_live() {
     let bench = Bench::one().await;
     let show = name("show");

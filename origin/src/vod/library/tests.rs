@@ -1,6 +1,7 @@
 //! The library over a store and files that do what the test says, on a paused clock. Files are read on real threads.
 
 pub(crate) mod fakes;
+mod hanging;
 
 use std::sync::Weak;
 
@@ -290,41 +291,6 @@ async fn the_first_object_that_is_there_is_meant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_is_waited_for_no_longer_than_allowed() {
-    let bench = Bench::new();
-    bench.store.put(&path("show.flv"), 1, b"abcde");
-    bench.store.hang(true);
-    let asked = Instant::now();
-    assert!(unavailable(bench.find("show").await));
-    assert_eq!(asked.elapsed(), section().read_timeout());
-    bench.store.hang(false);
-    // The call itself is given up in the same moment.
-    until(|| bench.library.shared.checks.len() == 0).await;
-    bench.find("show").await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_store_that_does_not_answer_takes_away_nothing_that_is_open() {
-    let bench = Bench::new();
-    bench.store.put(&path("show.flv"), 1, b"abcde");
-    let found = bench.find("show").await.unwrap();
-    bench.store.fail(true);
-    past(section().revalidate()).await;
-    let asked = bench.store.asked();
-    for _ in 0..5 {
-        let still = bench.find("show").await.unwrap();
-        assert_eq!(still.generation(), found.generation());
-    }
-    assert_eq!(bench.store.asked(), asked + 1, "not by every caller");
-    assert!(unavailable(bench.find("other").await));
-    bench.store.fail(false);
-    bench.store.put(&path("show.flv"), 2, b"vwxyz");
-    past(section().revalidate()).await;
-    let new = bench.find("show").await.unwrap();
-    assert_ne!(new.generation(), found.generation());
-}
-
-#[tokio::test(start_paused = true)]
 async fn what_is_wrong_with_a_file_is_remembered() {
     let bench = Bench::new();
     bench.store.put(&path("bad.flv"), 1, b"!invalid");
@@ -430,41 +396,6 @@ async fn a_file_that_nobody_asks_for_is_closed() {
     assert_eq!(bench.metric("vod_files"), "1");
     let known = bench.library.shared.known.lock();
     assert_eq!((known.files(), known.names()), (1, 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn files_that_hang_keep_their_threads_and_no_more() {
-    let bench = Bench::with(&VodSection {
-        max_reads: 2,
-        ..section()
-    });
-    bench.store.put(&path("show.flv"), 1, b"abcdefghij");
-    let found = bench.find("show").await.unwrap();
-    let hold = bench.formats.hold(Step::Read);
-    let stuck: Vec<_> = [0, 2]
-        .map(|at| bench.reading(&found, At::Position(at)))
-        .into();
-    until(|| bench.formats.held(Step::Read) == 2).await;
-    let third = bench.reading(&found, At::Position(4));
-    let again = bench.reading(&found, At::Position(0));
-    for _ in 0..1_000 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(bench.formats.held(Step::Read), 2);
-    past(section().read_timeout()).await;
-    for reader in stuck.into_iter().chain([third, again]) {
-        assert!(unavailable(reader.await.unwrap()));
-    }
-    // Who asks again meanwhile waits for the same thread.
-    let late = bench.reading(&found, At::Position(2));
-    for _ in 0..1_000 {
-        tokio::task::yield_now().await;
-    }
-    hold.release();
-    assert_eq!(text(&late.await.unwrap().unwrap()), "cd");
-    let free = bench.library.piece(&found, At::Position(4)).await.unwrap();
-    assert_eq!(text(&free), "ef");
-    assert_eq!(bench.formats.reads(), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ pub(crate) struct FakeStore {
     files: Mutex<HashMap<String, Stored>>,
     hanging: AtomicBool,
     failing: AtomicBool,
+    delay: Mutex<Duration>,
     asked: AtomicUsize,
 }
 
@@ -76,6 +77,11 @@ impl FakeStore {
         self.failing.store(failing, Ordering::Relaxed);
     }
 
+    /// Lets every answer take that long.
+    pub(crate) fn delay(&self, delay: Duration) {
+        *self.delay.lock() = delay;
+    }
+
     /// How often it was asked for anything.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
@@ -86,6 +92,8 @@ impl FakeStore {
         if self.hanging.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
+        let delay = *self.delay.lock();
+        tokio::time::sleep(delay).await;
         if self.failing.load(Ordering::Relaxed) {
             return Err(StoreProblem::Unavailable("on purpose".to_owned()));
         }
