@@ -27,7 +27,8 @@ headwater_node::section! {
         /// How often at most the store is asked whether an open file was replaced, milliseconds. For as long, viewers may get
         /// pieces of the file that was there before.
         pub revalidate_ms: u64 = 1_000 => 10..=3_600_000,
-        /// The most files that are read at a time, each on a thread of its own. Others wait.
+        /// The most pieces of files that are read at a time, each on a thread of its own; a quarter of them of the same file, and half of
+        /// them to open files. Others wait.
         pub max_reads: usize = 16 => 1..=256,
         /// How long an answer from the store may take, waiting included, milliseconds.
         pub read_timeout_ms: u64 = 5_000 => 100..=60_000,

@@ -4,8 +4,9 @@
 //! asked for and the store was not asked for a while, the store is asked whether it is still the same; if it is not, it is
 //! opened anew, and has another generation from then on.
 //!
-//! Opening and reading block, so they run on threads of their own. Bounds: the files that are open, those that are read at a
-//! time, and the time that anything may take. A thread that does not come back keeps its place, and the others go on.
+//! Opening and reading block, so they run on threads of their own. Bounds: the files that are open, the threads that read at a
+//! time, and the time that anything may take. A thread that does not come back keeps its place, and the others go on. One file may
+//! have a quarter of the threads, and opening files half of them: readers of a file may wait for each other, whatever is slow about it.
 //!
 //! # Invariants
 //! - Two pieces of one generation come from one version of one file, cut by one version of this program.
@@ -16,7 +17,6 @@
 //! Pieces are not kept, see [`crate::vod`].
 
 use std::hash::Hasher;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,11 +31,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+mod error;
+
 use super::config::VodSection;
 use super::flight::Flights;
 use super::known::{Known, Slot};
 use super::metrics::VodMetrics;
 use super::names::{Candidate, Format, Names};
+pub(crate) use error::{StoreProblem, VodError};
+use error::{broken, ended};
 
 /// Changes whenever files are cut or read in another way than before, so that no edge mixes old pieces with new ones.
 const READING: u8 = 1;
@@ -63,37 +67,11 @@ pub(crate) struct Bytes {
     pub(crate) version: u64,
 }
 
-/// Why there are no bytes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum StoreProblem {
-    #[error("there is no such file")]
-    NotFound,
-    #[error("the store refuses: {0}")]
-    Denied(String),
-    #[error("the store does not answer: {0}")]
-    Unavailable(String),
-}
-
 /// Makes files of bytes.
 pub(crate) trait OpenMedia: Send + Sync + 'static {
     /// Reads what it needs of a file to give pieces of it. Blocks.
     fn open(&self, format: Format, bytes: Arc<dyn ReadAt>)
     -> Result<Arc<dyn MediaFile>, FileError>;
-}
-
-/// Why a file is not to be had.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum VodError {
-    #[error("nothing is stored under this name")]
-    NotFound,
-    #[error("the file was replaced")]
-    Replaced,
-    #[error("{path}: {what}")]
-    Invalid { path: Path, what: String },
-    #[error("{path}: {what}")]
-    Unsupported { path: Path, what: String },
-    #[error("{0}")]
-    Unavailable(String),
 }
 
 /// Where a piece is.
@@ -112,6 +90,8 @@ pub(crate) struct OpenFile {
     generation: u64,
     media: Arc<dyn MediaFile>,
     bytes: u64,
+    /// Those who may read it at a time.
+    reads: Arc<Semaphore>,
 }
 
 /// What stands under a name.
@@ -133,7 +113,9 @@ struct Shared {
     idle: Duration,
     revalidate: Duration,
     timeout: Duration,
+    max_reads: usize,
     reads: Arc<Semaphore>,
+    opens: Arc<Semaphore>,
     known: Mutex<Known>,
     searches: Flights<StreamName, Outcome>,
     checks: Flights<Candidate, Outcome>,
@@ -159,7 +141,9 @@ impl Library {
                 idle: section.idle(),
                 revalidate: section.revalidate(),
                 timeout: section.read_timeout(),
+                max_reads: section.max_reads,
                 reads: Arc::new(Semaphore::new(section.max_reads)),
+                opens: Arc::new(Semaphore::new((section.max_reads / 2).max(1))),
                 known: Mutex::new(Known::new(section.max_open_files, section.memory_bytes)),
                 searches: Flights::new(tasks.clone(), stop.clone()),
                 checks: Flights::new(tasks.clone(), stop.clone()),
@@ -404,7 +388,7 @@ impl Library {
         let length = bytes.length();
         let (formats, format) = (Arc::clone(&self.shared.formats), candidate.format);
         let media = self
-            .on_thread(move || formats.open(format, bytes))
+            .on_thread(&self.shared.opens, move || formats.open(format, bytes))
             .await
             .and_then(|media| media.map_err(|error| VodError::of(error, &candidate.path)));
         let outcome = media.map(|media| {
@@ -414,6 +398,7 @@ impl Library {
                 generation: generation(&candidate, version),
                 media,
                 bytes: length,
+                reads: Arc::new(Semaphore::new((self.shared.max_reads / 4).max(1))),
             })
         });
         match &outcome {
@@ -459,29 +444,35 @@ impl Library {
     async fn read(&self, file: Arc<OpenFile>, at: At) -> Read {
         let started = Instant::now();
         let path = file.candidate.path.clone();
+        let reads = Arc::clone(&file.reads);
         let read = move || match at {
             At::Time(ms) => file.media.piece_at_time(ms),
             At::Position(position) => file.media.piece_at(position),
         };
-        let piece = self.on_thread(read).await?;
+        let piece = self.on_thread(&reads, read).await?;
         let piece = piece.map_err(|error| VodError::of(error, &path))?;
         self.shared.metrics.read(&piece, started.elapsed());
         Ok(Arc::new(piece))
     }
 
-    /// Does what blocks, when there is a thread for it. However long it takes then: who cannot wait gives up, and who asks again
+    /// Does what blocks, when its kind may have a thread and there is one for it. However long it takes then: who cannot wait gives up, and who asks again
     /// finds it under way, or done.
     async fn on_thread<T: Send + 'static>(
         &self,
+        kind: &Arc<Semaphore>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, VodError> {
-        let reads = Arc::clone(&self.shared.reads).acquire_owned();
-        let permit = self
-            .soon(async { reads.await.map_err(|_| ended()) })
-            .await?;
+        let permits = async {
+            // In this order: who waits for its kind keeps no thread from others.
+            let kind = Arc::clone(kind).acquire_owned().await;
+            let thread = Arc::clone(&self.shared.reads).acquire_owned().await;
+            kind.and_then(|kind| Ok((kind, thread?)))
+                .map_err(|_| ended())
+        };
+        let permits = self.soon(permits).await?;
         let working = tokio::task::spawn_blocking(move || {
             // Held until it is done, also where nobody waits any more.
-            let _permit = permit;
+            let _permits = permits;
             work()
         });
         working.await.map_err(|error| broken(&error))
@@ -541,48 +532,6 @@ fn generation(candidate: &Candidate, version: u64) -> u64 {
     hasher.write(&version.to_le_bytes());
     // 0 is no generation.
     hasher.finish().max(1)
-}
-
-impl VodError {
-    fn of(error: FileError, path: &Path) -> Self {
-        let path = path.clone();
-        match error {
-            FileError::Unsupported { what } => Self::Unsupported { path, what },
-            FileError::Read(error) => match error.kind() {
-                // A file that ends too early is as damaged as any.
-                io::ErrorKind::UnexpectedEof => Self::Invalid {
-                    path,
-                    what: error.to_string(),
-                },
-                io::ErrorKind::StaleNetworkFileHandle | io::ErrorKind::NotFound => Self::Replaced,
-                _ => Self::Unavailable(format!("{path}: {error}")),
-            },
-            invalid => Self::Invalid {
-                path,
-                what: invalid.to_string(),
-            },
-        }
-    }
-}
-
-impl From<StoreProblem> for VodError {
-    fn from(problem: StoreProblem) -> Self {
-        match problem {
-            StoreProblem::NotFound => Self::NotFound,
-            other => Self::Unavailable(other.to_string()),
-        }
-    }
-}
-
-fn ended() -> VodError {
-    VodError::Unavailable("reading was given up".to_owned())
-}
-
-fn broken(error: &tokio::task::JoinError) -> VodError {
-    if error.is_panic() {
-        tracing::error!(%error, "reading a file panicked");
-    }
-    ended()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! What a file begins with says what becomes of it: `!invalid`, `!unsupported`, `!eof`, `!broken`, `!panic`.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use headwater_media::file::FileFrame;

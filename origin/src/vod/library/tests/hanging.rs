@@ -150,7 +150,7 @@ async fn who_names_the_generation_costs_the_store_one_look() {
 #[tokio::test(start_paused = true)]
 async fn files_that_hang_keep_their_threads_and_no_more() {
     let bench = Bench::with(&VodSection {
-        max_reads: 2,
+        max_reads: 8,
         ..section()
     });
     bench.store.put(&path("show.flv"), 1, b"abcdefghij");
@@ -180,4 +180,69 @@ async fn files_that_hang_keep_their_threads_and_no_more() {
     let free = bench.library.piece(&found, At::Position(4)).await.unwrap();
     assert_eq!(text(&free), "ef");
     assert_eq!(bench.formats.reads(), 3);
+}
+
+/// Lets everything happen that can without time passing.
+async fn settle() {
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_hangs_keeps_nobody_from_others() {
+    let bench = Bench::with(&VodSection {
+        max_reads: 8,
+        ..section()
+    });
+    for file in ["slow", "good"] {
+        let path = path(&format!("{file}.flv"));
+        bench.store.put(&path, 1, b"abcdefghijklmnopqrst");
+    }
+    let slow = bench.find("slow").await.unwrap();
+    let good = bench.find("good").await.unwrap();
+    let hold = bench.formats.hold(Step::Read);
+    let stuck: Vec<_> = (0..10)
+        .map(|piece| bench.reading(&slow, At::Position(piece * 2)))
+        .collect();
+    until(|| bench.formats.held(Step::Read) == 2).await;
+    settle().await;
+    assert_eq!(bench.formats.held(Step::Read), 2, "a quarter");
+    let others: Vec<_> = [0, 2]
+        .map(|at| bench.reading(&good, At::Position(at)))
+        .into();
+    until(|| bench.formats.held(Step::Read) == 4).await;
+    hold.release();
+    for reader in stuck.into_iter().chain(others) {
+        assert_eq!(text(&reader.await.unwrap().unwrap()).len(), 2);
+    }
+    assert_eq!(bench.library.shared.reads.available_permits(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_hang_while_they_are_opened_keep_nobody_from_those_that_are() {
+    let bench = Bench::with(&VodSection {
+        max_reads: 4,
+        ..section()
+    });
+    bench.store.put(&path("good.flv"), 1, b"abcde");
+    let good = bench.find("good").await.unwrap();
+    let hold = bench.formats.hold(Step::Open);
+    let mut opening = Vec::new();
+    for number in 0..6 {
+        let file = format!("slow-{number}");
+        bench
+            .store
+            .put(&path(&format!("{file}.flv")), 1, b"abcdefghij");
+        opening.push(bench.finding(&file));
+    }
+    until(|| bench.formats.held(Step::Open) == 2).await;
+    settle().await;
+    assert_eq!(bench.formats.held(Step::Open), 2, "half");
+    let read = bench.library.piece(&good, At::Position(0)).await;
+    assert_eq!(text(&read.unwrap()), "ab");
+    hold.release();
+    for found in opening {
+        found.await.unwrap().unwrap();
+    }
 }
