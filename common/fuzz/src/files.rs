@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use headwater_media::file::{FileError, FilePiece, Grid, MediaFile, ReadAt};
+use headwater_media::file::{FileError, FileFrame, FilePiece, Grid, MediaFile, ReadAt};
 use headwater_media::flv::FlvFile;
+use headwater_media::frame::FrameFlags;
 use headwater_media::mp3::{Id3File, Mp3File};
 
 /// Small pieces, so that small files have many.
@@ -57,8 +58,10 @@ fn walk<F: MediaFile>(
             last = Some(frame.position);
         }
         let payload: usize = piece.frames.iter().map(|frame| frame.payload.len()).sum();
-        // Metadata may have grown by its duration.
-        assert!(payload <= GRID.max_bytes + 64 || piece.frames.len() == 1);
+        // Each metadata may have grown by its duration.
+        let metadata = |frame: &&FileFrame| frame.flags.contains(FrameFlags::METADATA);
+        let grown = 32 * piece.frames.iter().filter(metadata).count();
+        assert!(payload <= GRID.max_bytes + grown || piece.frames.len() == 1);
         assert!(
             piece
                 .preface
