@@ -23,6 +23,12 @@
 //! With a seek table, codec headers that change within the file are looked for where the table names them (files that we
 //! composed), or else directly before key frames; one that is elsewhere is met by those who play on, not by those who seek.
 //!
+//! # What that costs
+//! Opening takes a dozen small reads, and one for each of some key frames of a seek table. Whoever seeks in a file that we composed
+//! reads some tags around the place, and the codec headers that the table names. In a file with another table he reads the tag before
+//! each key frame up to there, once per open file: of a mapped file that is nothing, from a bucket most blocks up to there. In a file
+//! without a table the blocks up to there are read in any case.
+//!
 //! # Damage
 //! A file that was cut off ends with its last whole tag. Where something else than a tag stands, a piece ends, and the next one is
 //! [`FileError::Invalid`].
@@ -50,8 +56,8 @@ pub use cuts::MAX_PIECE_FRAMES;
 pub use scan::MAX_INDEX_ENTRIES;
 
 use self::cuts::{Clock, Cutter, Places, Start, Walk};
-use self::hints::{Hint, Hints};
-use self::scan::Scan;
+use self::hints::{Hint, Hints, Noted};
+use self::scan::{PLACE_BYTES, Scan};
 use self::tags::{TagHead, TagScanner};
 use super::headers::Headers;
 use super::{TAG_HEADER_SIZE, metadata};
@@ -62,6 +68,9 @@ use crate::window::{Preface, Slot};
 
 /// Beginnings of pieces that are remembered for those who read on.
 const MAX_RECENT: usize = 128;
+
+/// Longest metadata that is kept as viewers get it, in bytes: longer one is made anew for each piece.
+const MAX_KEPT_METADATA: usize = SMALL_FILE / 4;
 
 /// An FLV file that is open.
 ///
@@ -74,6 +83,8 @@ pub struct FlvFile {
     first: u64,
     is_empty: bool,
     info: FileInfo,
+    /// Bytes that the seek table takes.
+    hints_memory: usize,
     /// What goes before pieces without `onMetaData`, in a file that has none at its beginning.
     metadata: Option<Bytes>,
     state: Mutex<State>,
@@ -138,6 +149,7 @@ impl FlvFile {
             first,
             is_empty: probe.is_empty,
             info,
+            hints_memory: hints.as_ref().map_or(0, Hints::memory),
             metadata,
             state: Mutex::new(State {
                 headers: if hints.is_some() {
@@ -279,13 +291,16 @@ impl FlvFile {
 
     /// Where the frames in force before `position` stand.
     fn in_force(&self, position: u64) -> Result<Vec<u64>, FileError> {
-        {
+        loop {
             let state = &mut *self.state.lock();
-            if let Some(hints) = &mut state.hints {
-                if hints.note_headers(&*self.source, &mut state.headers, position)? {
-                    return Ok(state.headers.in_force(position));
-                }
-                state.distrust();
+            let Some(hints) = &mut state.hints else {
+                break;
+            };
+            match hints.note_headers(&*self.source, &mut state.headers, position)? {
+                Noted::All => return Ok(state.headers.in_force(position)),
+                // Others may come in between.
+                Noted::Some => {}
+                Noted::Wrong => state.distrust(),
             }
         }
         self.scan(&|scan| scan.position() >= position)?;
@@ -345,7 +360,11 @@ impl FlvFile {
             return given;
         }
         let given = metadata::for_viewers(&payload, self.info.duration_ms);
-        self.state.lock().metadata = Some((head.position, given.clone()));
+        if given.len() <= MAX_KEPT_METADATA {
+            // A copy: it may be a part of a whole piece.
+            let kept = Bytes::copy_from_slice(&given);
+            self.state.lock().metadata = Some((head.position, kept));
+        }
         given
     }
 
@@ -434,7 +453,7 @@ impl MediaFile for FlvFile {
         let pieces = self.info.duration_ms / self.grid.every_ms.max(1);
         let places =
             usize::try_from(pieces).map_or(MAX_INDEX_ENTRIES, |it| it.min(MAX_INDEX_ENTRIES));
-        SMALL_FILE + 2 * 48 * places
+        SMALL_FILE + self.hints_memory + 2 * PLACE_BYTES * places
     }
 
     fn piece_at_time(&self, ms: u64) -> Result<FilePiece, FileError> {

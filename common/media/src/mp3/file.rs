@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use super::header::NoHeader;
 use super::reader::{Found, Reader, Track};
 use super::{id3, length};
-use crate::file::{FileError, FileFrame, FileInfo, FilePiece, Grid, MediaFile, ReadAt};
+use crate::file::{FileError, FileFrame, FileInfo, FilePiece, Grid, MediaFile, ReadAt, SMALL_FILE};
 use crate::frame::{FrameFlags, FrameKind};
 use crate::thinned::Thinned;
 
-/// Most beginnings of pieces that are kept in memory, 24 bytes each; of a longer file every second one, or every fourth, and so on.
+/// Most beginnings of pieces that are kept in memory, 16 bytes each; of a longer file every second one, or every fourth, and so on.
 const MAX_INDEX_ENTRIES: usize = 16_384;
 
 /// Frames that are read at a time: others who want the file may come in between.
@@ -356,6 +356,15 @@ impl Mp3File {
 impl MediaFile for Mp3File {
     fn info(&self) -> &FileInfo {
         &self.info
+    }
+
+    /// What the beginnings of pieces come to when all of the file was read.
+    fn memory(&self) -> usize {
+        let by_time = self.info.duration_ms / self.grid.every_ms.max(1);
+        let by_size = (self.track.end - self.track.first) / self.grid.max_bytes.max(1) as u64;
+        let pieces = usize::try_from(by_time.saturating_add(by_size));
+        let pieces = pieces.map_or(MAX_INDEX_ENTRIES, |it| it.min(MAX_INDEX_ENTRIES));
+        SMALL_FILE + 2 * size_of::<Start>() * pieces
     }
 
     fn piece_at_time(&self, ms: u64) -> Result<FilePiece, FileError> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use headwater_amf::{Object, Value, amf0};
 
-use crate::file::{FileError, FileFrame, FileInfo, FilePiece, Grid, MediaFile, ReadAt};
+use crate::file::{FileError, FileFrame, FileInfo, FilePiece, Grid, MediaFile, ReadAt, SMALL_FILE};
 use crate::frame::{FrameFlags, FrameKind};
 
 /// The specification's name for text whose meaning a program of its own made up (ID3v2.4, 4.2.6): a description and a value, and
@@ -397,6 +397,11 @@ fn message(texts: Vec<(String, String)>) -> Option<Bytes> {
 impl MediaFile for Id3File {
     fn info(&self) -> &FileInfo {
         &self.info
+    }
+
+    fn memory(&self) -> usize {
+        let texts: usize = self.frames.iter().map(|frame| frame.payload.len()).sum();
+        SMALL_FILE + texts
     }
 
     fn piece_at_time(&self, _ms: u64) -> Result<FilePiece, FileError> {

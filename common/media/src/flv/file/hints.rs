@@ -28,6 +28,20 @@ const MAX_HEADERS_BEFORE: usize = 4;
 /// Bytes read at a time.
 const BLOCK: usize = 128;
 
+/// Key frames, or listed headers, that are looked at at a time: others who want the file may come in between.
+const CHUNK: usize = 64;
+
+/// How far [`Hints::note_headers`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// Everything before the position is known.
+    All,
+    /// There is more to look at.
+    Some,
+    /// The list is wrong.
+    Wrong,
+}
+
 /// A key frame, if the table is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hint {
@@ -148,8 +162,13 @@ impl Hints {
         found
     }
 
-    /// Notes the codec headers before `position`: those that are listed, or else those that stand directly before the key frames of
-    /// the table, where encoders put them. False if the list is wrong.
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> usize {
+        size_of_val(&self.entries[..]) + self.listed.as_deref().map_or(0, size_of_val)
+    }
+
+    /// Notes some of the codec headers before `position`: those that are listed, or else those that stand directly before the key
+    /// frames of the table, where encoders put them.
     ///
     /// # Errors
     /// [`FileError::Read`].
@@ -158,23 +177,27 @@ impl Hints {
         source: &dyn ReadAt,
         headers: &mut Headers,
         position: u64,
-    ) -> Result<bool, FileError> {
+    ) -> Result<Noted, FileError> {
         let mut scanner = TagScanner::with_block(source, BLOCK);
         if let Some(listed) = &self.listed {
-            while let Some(&at) = listed.get(self.checked).filter(|at| **at < position) {
+            for _ in 0..CHUNK {
+                let Some(&at) = listed.get(self.checked).filter(|at| **at < position) else {
+                    return Ok(Noted::All);
+                };
                 let head = readable(scanner.head(at))?.filter(TagHead::has_slot);
                 let Some(head) = head else {
-                    return Ok(false);
+                    return Ok(Noted::Wrong);
                 };
                 note(headers, &mut scanner, &head)?;
                 self.checked += 1;
             }
-            return Ok(true);
+            return Ok(Noted::Some);
         }
-        while let Some(hint) = self.entries.get(self.checked) {
-            if hint.position > position {
-                break;
-            }
+        for _ in 0..CHUNK {
+            let hint = self.entries.get(self.checked);
+            let Some(hint) = hint.filter(|hint| hint.position <= position) else {
+                return Ok(Noted::All);
+            };
             let mut before = Vec::new();
             let mut end = hint.position;
             while before.len() < MAX_HEADERS_BEFORE {
@@ -190,7 +213,7 @@ impl Hints {
             }
             self.checked += 1;
         }
-        Ok(true)
+        Ok(Noted::Some)
     }
 }
 

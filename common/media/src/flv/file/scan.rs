@@ -13,6 +13,9 @@ const CHUNK: usize = 4_096;
 /// one is kept, or every fourth, and so on.
 pub const MAX_INDEX_ENTRIES: usize = 16_384;
 
+/// Bytes that each of them takes.
+pub(super) const PLACE_BYTES: usize = size_of::<Entry>();
+
 /// A place from which a walk may start, and its time.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -97,6 +100,12 @@ impl Scan {
             }
         }
         Ok(false)
+    }
+
+    /// How many places are kept.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.entries.entries().len()
     }
 
     /// The nearest start at or before a position.

@@ -349,6 +349,39 @@ fn data_alone_has_places_everywhere() {
 }
 
 #[test]
+fn what_is_kept_of_metadata_is_not_the_piece_around_it() {
+    let metadata = metadata::message(Properties::new().with("duration", 2.0)).expect("metadata");
+    let large = [KEY, &vec![9; 100_000]].concat();
+    let long = metadata::message(Properties::new().with("text", "x".repeat(30_000)));
+    let long = long.expect("metadata");
+    let bytes = written(&[
+        (0, FrameKind::Data, &metadata),
+        (0, FrameKind::Video, &large),
+        (1_990, FrameKind::Video, INTER),
+        (1_990, FrameKind::Data, &long),
+        (1_995, FrameKind::Video, INTER),
+    ]);
+    let file = open(&bytes, Grid::default());
+    let piece = file.piece_at_time(0).expect("a piece");
+    assert!(piece.frames[3].payload.len() > 30_000);
+    drop((piece, bytes));
+    let (_, kept) = file.state.lock().metadata.take().expect("it is kept");
+    assert!(kept.len() < 100, "the short one");
+    let kept = kept.try_into_mut().expect("nobody else has it");
+    assert!(kept.capacity() < 1_000, "{}", kept.capacity());
+}
+
+#[test]
+fn the_memory_of_a_file_is_what_it_keeps() {
+    let file = open(&synthetic(3_000, 0), SMALL);
+    walk(&file).expect("pieces");
+    file.scan(&|_| false).expect("all of it");
+    let entries = file.state.lock().scan.entries() * size_of::<[u64; 7]>();
+    assert!(entries > 10_000);
+    assert!(file.memory() >= SMALL_FILE + entries);
+}
+
+#[test]
 fn a_file_without_metadata_gets_some() {
     let tags: Vec<_> = (0..20_u32)
         .map(|n| {
