@@ -28,6 +28,15 @@ pub trait ReadAt: Send + Sync {
     /// [`io::ErrorKind::UnexpectedEof`] where the bytes end before that, also if they were cut after they had been opened; others as
     /// the source has them.
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes>;
+
+    /// Reads bytes here and there, each so many from an offset on, each as [`read_at`](Self::read_at) would: for those who know before
+    /// what they need. A source that is far away may read them together, and nothing around them.
+    fn read_each(&self, places: &[(u64, usize)]) -> Vec<io::Result<Bytes>> {
+        let places = places.iter();
+        places
+            .map(|(offset, length)| self.read_at(*offset, *length))
+            .collect()
+    }
 }
 
 impl ReadAt for Bytes {

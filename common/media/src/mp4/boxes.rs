@@ -3,6 +3,7 @@
 //! ISO/IEC 14496-12, section 4.2: a box has 32 bits of size and a type; a size of 1 stands for a 64-bit one after the type, a size
 //! of 0 for "to the end of what contains it".
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -31,6 +32,8 @@ pub(super) struct Source {
     start: u64,
     /// In the file, of the first byte that there is not.
     end: u64,
+    /// Parts that are not read again, by their offsets.
+    kept: Arc<HashMap<u64, Bytes>>,
 }
 
 /// Where a box lies.
@@ -59,17 +62,52 @@ impl Source {
             source,
             start: 0,
             end,
+            kept: Arc::default(),
+        }
+    }
+
+    /// The same file with other parts that are not read again.
+    pub(super) fn keeping(&self, kept: HashMap<u64, Bytes>) -> Self {
+        Self {
+            kept: Arc::new(kept),
+            ..self.clone()
+        }
+    }
+
+    /// Bytes that were read before, from `offset` on.
+    pub(super) fn of(bytes: Bytes, offset: u64) -> Self {
+        Self {
+            start: offset,
+            end: offset + bytes.len() as u64,
+            source: Arc::new(bytes),
+            kept: Arc::default(),
         }
     }
 
     /// A part of the file, read at once.
     pub(super) fn part(&self, offset: u64, length: usize) -> Result<Self, FileError> {
-        let bytes = self.read(offset, length)?;
-        Ok(Self {
-            source: Arc::new(bytes),
-            start: offset,
-            end: offset + length as u64,
-        })
+        let kept = self.kept.get(&offset).filter(|kept| kept.len() == length);
+        let bytes = match kept {
+            Some(kept) => kept.clone(),
+            None => self.read(offset, length)?,
+        };
+        Ok(Self::of(bytes, offset))
+    }
+
+    /// Bytes in several places, for each of which there may be an error.
+    pub(super) fn read_each(&self, places: &[(u64, usize)]) -> Vec<Option<Bytes>> {
+        let read = self.source.read_each(places).into_iter();
+        read.map(Result::ok).collect()
+    }
+
+    /// Whether these bytes are among the file's, or the part's.
+    pub(super) fn holds(&self, at: u64, length: u64) -> bool {
+        at >= self.start && at.checked_add(length).is_some_and(|end| end <= self.end)
+    }
+
+    /// Where the file, or the part, begins.
+    pub(super) fn start(&self) -> u64 {
+        self.start
     }
 
     /// Where the file, or the part, ends.

@@ -1,7 +1,7 @@
 //! Movie fragments: ISO/IEC 14496-12, section 8.8.
 //!
 //! A fragment's tables are read again whenever a reader gets to it; what is kept of it is where it lies and with which sample it
-//! begins. `sidx` and `mfra` say where fragments are as well, and are not needed: fragments are found by going from box to box, which
+//! begins. `sidx` and `mfra` say where fragments are as well, and are not relied on: fragments are found by going from box to box, which
 //! also finds those that no index knows of.
 
 use std::collections::VecDeque;

@@ -1,5 +1,7 @@
 //! The frames of both tracks in the order of their decode times.
 
+use std::collections::HashMap;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::boxes::{Source, invalid};
@@ -9,6 +11,9 @@ use super::track::{Cursor, Track};
 use super::{MAX_DURATION_MS, Sample};
 use crate::file::FileError;
 use crate::frame::FrameKind;
+
+/// How many bytes may lie between the samples of a piece that are read at once, for each byte of them, and besides.
+const MAX_BETWEEN: (u64, u64) = (1, 64 << 10);
 
 /// Composition times of FLV have 24 bits.
 const MAX_COMPOSITION_MS: i64 = (1 << 23) - 1;
@@ -39,6 +44,28 @@ impl Frames {
             video,
             audio,
             zero,
+        }
+    }
+
+    /// Forgets what was kept to open the file.
+    pub(super) fn forget_kept(&mut self) {
+        self.source = self.source.keeping(HashMap::new());
+    }
+
+    /// The part of the file that has all of these frames, if they lie together.
+    pub(super) fn extent(&self, frames: &[Frame<'_>]) -> Result<Option<Source>, FileError> {
+        let samples = || frames.iter().map(|frame| &frame.sample);
+        let bytes: u64 = samples().map(|sample| u64::from(sample.size)).sum();
+        let samples = || samples().filter(|sample| sample.size > 0);
+        let start = samples().map(|sample| sample.offset).min();
+        let end = samples().map(|sample| sample.offset.saturating_add(u64::from(sample.size)));
+        let (Some(start), Some(end)) = (start, end.max()) else {
+            return Ok(None);
+        };
+        let most = bytes.saturating_mul(1 + MAX_BETWEEN.0) + MAX_BETWEEN.1;
+        match usize::try_from(end - start) {
+            Ok(length) if length as u64 <= most => self.source.part(start, length).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -91,11 +118,17 @@ impl Frame<'_> {
         self.kind == FrameKind::Audio || self.sample.is_sync
     }
 
-    /// Reads it, and writes its payload.
-    pub(super) fn put(&self, frames: &Frames, out: &mut BytesMut) -> Result<(), FileError> {
+    /// Reads it, from a part of the file that has it or else from the file, and writes its payload.
+    pub(super) fn put(
+        &self,
+        frames: &Frames,
+        extent: Option<&Source>,
+        out: &mut BytesMut,
+    ) -> Result<(), FileError> {
         let size = self.sample.size as usize;
         let data = if size > 0 {
-            frames.source.read(self.sample.offset, size)?
+            let source = extent.unwrap_or(&frames.source);
+            source.read(self.sample.offset, size)?
         } else {
             Bytes::new()
         };

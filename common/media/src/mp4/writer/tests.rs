@@ -11,6 +11,7 @@ use crate::mp4::tests::support::{
 use crate::synthetic::{AudioSettings, Settings, SyntheticStream};
 
 mod programs;
+mod reading;
 
 use programs::{decodes, run};
 
