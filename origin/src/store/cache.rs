@@ -6,12 +6,13 @@
 //!
 //! # Invariants
 //! - The files take at most `limit` bytes, what is being written included; and beyond it what single reads still have open.
-//! - In memory are at most [`MAX_FETCHES`] blocks that come, twice while they are put together, and those that the disk did not take, each as long as
+//! - But for small parts that are fetched without their block, in memory are at most [`MAX_FETCHES`] blocks that come, twice while they are put together, and those that the disk did not take, each as long as
 //!   somebody reads it.
 //! - Who waits, waits no longer than `timeout` and [`DISK_SLACK`].
 //! - A file is only ever read by the process that wrote it: the folder is emptied at start, and belongs to one process at a time.
 
 mod fetch;
+pub(super) mod parts;
 #[cfg(test)]
 mod tests;
 

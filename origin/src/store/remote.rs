@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::cache::Cache;
+use super::cache::parts::MAX_PART;
 use super::version;
 
 /// Bytes of a block: some seconds of media, and large enough that the way to the bucket costs little of the time.
@@ -127,8 +129,13 @@ impl Object {
     /// The request for the block `number`, which fails where the object is another one by now.
     pub(super) fn request(&self, number: u64) -> GetOptions {
         let start = number.saturating_mul(BLOCK_BYTES);
+        self.request_range(start..start + self.block_length(number))
+    }
+
+    /// The request for some bytes, which fails in the same way.
+    pub(super) fn request_range(&self, range: Range<u64>) -> GetOptions {
         GetOptions {
-            range: Some(GetRange::Bounded(start..start + self.block_length(number))),
+            range: Some(GetRange::Bounded(range)),
             if_match: self.tag.clone(),
             ..GetOptions::default()
         }
@@ -190,6 +197,29 @@ impl ReadAt for RemoteFile {
             bytes.extend_from_slice(&part(number)?);
         }
         Ok(bytes.freeze())
+    }
+
+    /// Small parts of blocks that are not there are fetched alone, together with others.
+    fn read_each(&self, places: &[(u64, usize)]) -> Vec<io::Result<Bytes>> {
+        let is_far = |&(offset, length): &(u64, usize)| {
+            let end = offset.checked_add(length as u64);
+            (1..=MAX_PART).contains(&length)
+                && end.is_some_and(|end| end <= self.object.size)
+                && !self.cache.has(&self.object, offset)
+        };
+        let (far, near): (Vec<_>, Vec<_>) =
+            (0..places.len()).partition(|number| places.get(*number).is_some_and(is_far));
+        let place = |number: &usize| places.get(*number).copied().unwrap_or_default();
+        let parts = self
+            .cache
+            .parts(&self.object, far.iter().map(place).collect());
+        let near = near.into_iter().map(|number| {
+            let (offset, length) = place(&number);
+            (number, self.read_at(offset, length))
+        });
+        let mut read: Vec<_> = far.into_iter().zip(parts).chain(near).collect();
+        read.sort_by_key(|(number, _)| *number);
+        read.into_iter().map(|(_, bytes)| bytes).collect()
     }
 }
 

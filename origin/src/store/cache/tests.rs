@@ -437,3 +437,62 @@ async fn the_folder_is_emptied_of_what_is_ours_and_belongs_to_one() {
             .any(|name| name.to_string_lossy().ends_with(ENDING))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_parts_here_and_there_do_not_bring_their_blocks() {
+    let fixture = Fixture::new(100 * BLOCK_BYTES, TIMEOUT).await;
+    let bytes = fixture.put("object", 12).await;
+    let file = Arc::new(fixture.file("object").await);
+    let read = |places: Vec<(u64, usize)>| {
+        let file = Arc::clone(&file);
+        tokio::task::spawn_blocking(move || file.read_each(&places))
+    };
+    let inside: Vec<_> = (0..12).map(|n| (n * BLOCK_BYTES + 1_000, 500)).collect();
+    // Some of them across blocks, twice the same, too long, empty, past the end.
+    let odd = [
+        (BLOCK_BYTES - 10, 20),
+        (5_000, 100),
+        (5_000, 100),
+        (7, 0),
+        (bytes.length() - 1, 2),
+        (u64::MAX, 5),
+    ];
+    let started = Instant::now();
+    fixture.slow(Duration::from_millis(100));
+    let parts = read(inside.clone()).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(1), "together");
+    for (part, (offset, length)) in parts.into_iter().zip(inside) {
+        assert_eq!(part.unwrap(), bytes.read_at(offset, length).unwrap());
+    }
+    assert_eq!(fixture.files(), [], "no block came");
+    fixture.slow(Duration::ZERO);
+    for (part, (offset, length)) in read(odd.to_vec()).await.unwrap().into_iter().zip(odd) {
+        match bytes.read_at(offset, length) {
+            Ok(expected) => assert_eq!(part.unwrap(), expected),
+            Err(error) => assert_eq!(part.unwrap_err().kind(), error.kind()),
+        }
+    }
+    fixture
+        .objects
+        .delete(&ObjectPath::from("object"))
+        .await
+        .unwrap();
+    let gone = read(vec![(9 * BLOCK_BYTES, 10)]).await.unwrap().remove(0);
+    let kind = gone.unwrap_err().kind();
+    assert_eq!(kind, io::ErrorKind::StaleNetworkFileHandle);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_are_waited_for_no_longer_than_allowed() {
+    let timeout = Duration::from_millis(300);
+    let fixture = Fixture::new(100 * BLOCK_BYTES, timeout).await;
+    fixture.put("object", 2).await;
+    let file = Arc::new(fixture.file("object").await);
+    fixture.slow(Duration::from_secs(60));
+    let started = Instant::now();
+    let read = tokio::task::spawn_blocking(move || file.read_each(&[(0, 10), (9, 10)]));
+    for part in read.await.unwrap() {
+        assert_eq!(part.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
