@@ -424,7 +424,7 @@ impl Store {
                     let found = local::open(root, path, follow_links)?;
                     let mapped = Mapped::open(found.file).map_err(ReadError::unavailable)?;
                     Ok(Opened {
-                        bytes: Arc::new(LocalBytes(mapped)),
+                        bytes: Arc::new(local::Bytes(mapped)),
                         version: found.version,
                     })
                 };
@@ -525,19 +525,6 @@ impl Store {
             // Not empty: another origin tries the same store just now.
             let _ = spawn_blocking(move || fs::remove_dir(path)).await;
         }
-    }
-}
-
-/// A file that is mapped.
-struct LocalBytes(Mapped);
-
-impl ReadAt for LocalBytes {
-    fn length(&self) -> u64 {
-        self.0.length()
-    }
-
-    fn read_at(&self, offset: u64, length: usize) -> io::Result<bytes::Bytes> {
-        self.0.read_at(offset, length)
     }
 }
 

@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use headwater_mapped::Mapped;
+use headwater_media::file::ReadAt;
 use object_store::path::Path as ObjectPath;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, accessat, openat, statat};
 use rustix::io::Errno;
@@ -32,6 +34,19 @@ const READ: OFlags = OFlags::RDONLY
 pub(super) struct LocalFile {
     pub(super) file: File,
     pub(super) version: u64,
+}
+
+/// A file that is mapped.
+pub(super) struct Bytes(pub(super) Mapped);
+
+impl ReadAt for Bytes {
+    fn length(&self) -> u64 {
+        self.0.length()
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<bytes::Bytes> {
+        self.0.read_at(offset, length)
+    }
 }
 
 /// Opens the file at `path` below `root`. Blocks.
