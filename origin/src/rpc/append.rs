@@ -34,8 +34,9 @@ const ACKNOWLEDGE_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a publisher's edge may leave an answer untaken before its connection counts as broken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a publisher that closes is kept until everything is stored. Its edge waits a second longer.
-const STORE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a publisher that closes is kept until everything is stored. Its edge waits for ten seconds and then asks again, with what is
+/// not durable: a call that ended before that would tell it that there is nothing more to wait for.
+const STORE_TIMEOUT: Duration = Duration::from_secs(12);
 
 type Answers = mpsc::Sender<Result<v1::AppendResponse, Status>>;
 
