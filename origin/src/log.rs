@@ -365,6 +365,14 @@ impl Log {
         self.runs.newest_of(epoch).map(|run| run.start)
     }
 
+    /// The first sequence of `epoch` that is still here, of whichever run.
+    #[must_use]
+    pub(crate) fn oldest_of(&self, epoch: Epoch) -> Option<u64> {
+        let mut offsets = self.window.iter().map(|frame| frame.offset);
+        let oldest = offsets.find(|offset| offset.epoch == epoch);
+        oldest.map(|offset| offset.sequence)
+    }
+
     /// Whether a run of `epoch` goes on, with its publisher there or expected back.
     #[must_use]
     pub(crate) fn publishes(&self, epoch: Epoch) -> bool {

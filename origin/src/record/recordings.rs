@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use headwater_media::frame::Epoch;
 use headwater_media::name::StreamName;
+use headwater_proto::v1::RecordState;
 use object_store::path::Path;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -87,8 +88,8 @@ pub(crate) struct Begun {
     pub(crate) progress: watch::Receiver<Progress>,
     /// Where the timeline stands, in milliseconds, if the recording decides it.
     pub(crate) timeline: Option<u64>,
-    /// The publisher knows the state of now already, from the call before.
-    pub(crate) known: bool,
+    /// What it knows already, from the call before.
+    pub(crate) told: Option<RecordState>,
 }
 
 /// Begins recordings; what the front door needs of [`Recordings`].
@@ -110,12 +111,12 @@ pub(crate) struct NoRecordings;
 #[tonic::async_trait]
 impl Record for NoRecordings {
     async fn begin(&self, opening: Opening<'_>) -> Begun {
-        let session = Session::new(opening.epoch, 0);
+        let session = Session::new(opening.epoch);
         session.failed(Failure::TooMany);
         Begun {
             progress: session.subscribe(),
             timeline: None,
-            known: false,
+            told: None,
         }
     }
 
@@ -298,14 +299,14 @@ impl<V: Vault> Record for Recordings<V> {
         let live = opening.lease.handle.name().clone();
         let epoch = opening.epoch;
         let refuse = |failure: Failure| {
-            let session = Session::new(epoch, 0);
+            let session = Session::new(epoch);
             tracing::warn!(stream = %live, reason = %failure, "the stream is not recorded");
             self.shared.metrics.failed(&failure);
             session.failed(failure);
             Begun {
                 progress: session.subscribe(),
                 timeline: None,
-                known: false,
+                told: None,
             }
         };
         let target = match Target::of(&live) {
@@ -326,13 +327,18 @@ impl<V: Vault> Record for Recordings<V> {
         let Some(active) = Active::new(&self.shared) else {
             return refuse(Failure::TooMany);
         };
-        let first = opening.lease.handle.look(|log| log.start_of(epoch));
-        let first = first.unwrap_or(0);
-        let session = Session::new(epoch, first).with_window(opening.window_ms);
+        let start = opening.lease.handle.look(|log| log.start_of(epoch));
+        let start = start.unwrap_or(0);
+        let first = match opening.resumes {
+            true => self.shared.first_to_store(&target.name, &opening, start),
+            false => start,
+        };
+        let session = Session::new(epoch).with_window(opening.window_ms);
         let source = Source {
             lease: opening.lease.another(),
             session: session.clone(),
             first,
+            resumes: opening.resumes,
         };
         let shared = &self.shared;
         let limit = shared.config.buffer_bytes;
@@ -346,7 +352,7 @@ impl<V: Vault> Record for Recordings<V> {
             intake,
             mode: opening.mode,
             resumes: opening.resumes,
-            first,
+            first: start,
             unix_ms: unix_millis(),
             timeline,
             claim: Box::new(claim),
@@ -356,7 +362,7 @@ impl<V: Vault> Record for Recordings<V> {
         let mut begun = Begun {
             progress: session.subscribe(),
             timeline: None,
-            known: false,
+            told: None,
         };
         if !opening.resumes && opening.mode != Mode::Record {
             // Also over when the recording has failed.
@@ -465,24 +471,39 @@ impl<V: Vault> Shared<V> {
     fn known(&self, name: &StreamName, epoch: Epoch) -> Option<Begun> {
         let entry = self.entries.lock().get(name).cloned();
         let session = entry.and_then(|entry| entry.view.lock().session.clone());
-        if let Some(session) = session.filter(|it| it.epoch == epoch && it.is_open()) {
-            let progress = session.subscribe();
-            let known = progress.borrow().status().is_some();
-            return Some(Begun {
-                progress,
-                timeline: None,
-                known,
-            });
-        }
-        let failed = self.failed.lock().get(name).cloned();
-        let (_, failure) = failed.filter(|(failed, _)| *failed == epoch)?;
-        let session = Session::new(epoch, 0);
-        session.failed(failure);
+        let goes_on = |it: &Session| it.is_open() && !it.subscribe().borrow().is_left();
+        let open = session.filter(|it| it.epoch == epoch && goes_on(it));
+        let session = match open {
+            Some(session) => session,
+            None => {
+                let failed = self.failed.lock().get(name).cloned();
+                let (_, failure) = failed.filter(|(failed, _)| *failed == epoch)?;
+                let session = Session::new(epoch);
+                session.failed(failure);
+                session
+            }
+        };
+        let progress = session.subscribe();
+        // Whether the call before had time to tell what there is to tell is not known, so it is told again: its edge tells its client
+        // once. But that it began is nothing to come back to once it is over.
+        let told = progress.borrow().is_over().then_some(RecordState::Started);
         Some(Begun {
-            progress: session.subscribe(),
+            progress,
             timeline: None,
-            known: true,
+            told,
         })
+    }
+
+    /// Where the log is to be read from for a publisher that was away: what its session before has sent on its way to the store may
+    /// never get there. `start` is where its newest run begins.
+    fn first_to_store(&self, name: &StreamName, opening: &Opening<'_>, start: u64) -> u64 {
+        let epoch = opening.epoch;
+        let entry = self.entries.lock().get(name).cloned();
+        let before = entry.and_then(|entry| entry.view.lock().session.clone());
+        let before = before.filter(|session| session.epoch == epoch);
+        let durable = before.map_or(0, |session| session.durable());
+        let oldest = opening.lease.handle.look(|log| log.oldest_of(epoch));
+        oldest.map_or(start, |oldest| oldest.max(durable))
     }
 
     /// Remembers that the recording of an epoch is over though its publisher is not.

@@ -350,9 +350,7 @@ impl Publication<'_> {
             resumes: self.resumes,
         };
         let begun = recordings.begin(opening).await;
-        if begun.known {
-            self.status = begun.progress.borrow().status().map(|(state, _)| state);
-        }
+        self.status = begun.told;
         self.recording = Some(begun.progress);
         begun.timeline
     }

@@ -104,8 +104,10 @@ struct State {
 pub(crate) struct Source {
     pub(crate) lease: LogLease,
     pub(crate) session: Session,
-    /// The first sequence of the session's epoch.
+    /// The first sequence of the session's epoch that is to be read.
     pub(crate) first: u64,
+    /// Its publisher was away: what was sent before may be stored already.
+    pub(crate) resumes: bool,
 }
 
 impl Intake {
@@ -133,6 +135,7 @@ impl Intake {
             source,
             reader,
             preface,
+            has_read: false,
             queue: Arc::clone(&queue),
         };
         let intake = Self {
@@ -255,6 +258,7 @@ struct Reading {
     reader: Option<Reader>,
     /// Codec headers and metadata from before the first frame that is to come, which may be nowhere else.
     preface: Vec<Frame>,
+    has_read: bool,
     queue: Arc<Queue>,
 }
 
@@ -314,6 +318,7 @@ impl Reading {
         match item {
             None => Step::Wait(reader.poll_timeout().map(Instant::from_std)),
             Some(Item::Frames(frames)) => {
+                self.has_read = true;
                 let frames = with_preface(std::mem::take(&mut self.preface), frames);
                 match self.queue.push(frames) {
                     Ok(()) => Step::More,
@@ -340,7 +345,15 @@ impl Reading {
     /// Frames are missing: either they never came to this log, or they came and are gone.
     fn gap(&mut self, from: Offset, to: Offset, epoch: Epoch) -> Step {
         let handle = &self.source.lease.handle;
-        let start = handle.look(|log| log.start_of(epoch));
+        let (start, oldest) = handle.look(|log| (log.start_of(epoch), log.oldest_of(epoch)));
+        if let Some(oldest) = oldest.filter(|oldest| from.epoch == epoch && from.sequence < *oldest)
+            && self.source.resumes
+            && !self.has_read
+        {
+            // It was sent before its publisher was away. Whether it is stored shows where the frames behind it are put.
+            self.read_from(epoch, oldest);
+            return Step::More;
+        }
         match start {
             Some(start) if from.epoch == epoch && from.sequence < start => {
                 tracing::warn!(
@@ -349,12 +362,7 @@ impl Reading {
                     "frames were lost on their way to this origin: the recording has a hole"
                 );
                 // Readers of the live stream would skip to a key frame; a recording keeps what there is.
-                let start = Offset {
-                    epoch,
-                    sequence: start,
-                };
-                self.reader = open(&self.source.lease, start);
-                self.preface = handle.look(|log| log.preface_before(start));
+                self.read_from(epoch, start);
                 Step::More
             }
             _ => {
@@ -365,6 +373,13 @@ impl Reading {
                 Step::End(End::Cut)
             }
         }
+    }
+
+    fn read_from(&mut self, epoch: Epoch, sequence: u64) {
+        let start = Offset { epoch, sequence };
+        let lease = &self.source.lease;
+        self.preface = lease.handle.look(|log| log.preface_before(start));
+        self.reader = open(lease, start);
     }
 
     fn fail(&self, failure: Failure) {

@@ -44,6 +44,11 @@ impl Progress {
         }
     }
 
+    /// Whether the rest is left to the next owner of the stream.
+    pub(crate) fn is_left(&self) -> bool {
+        self.state == State::Suspended
+    }
+
     /// Whether nothing more will be stored.
     pub(crate) fn is_over(&self) -> bool {
         !matches!(self.state, State::Waiting | State::Recording { .. })
@@ -77,10 +82,10 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Of a publisher whose frames before `first` are not to come.
-    pub(crate) fn new(epoch: Epoch, first: u64) -> Self {
+    /// Of a publisher of whose frames it is not known yet whether any is stored, also where the log has some from before.
+    pub(crate) fn new(epoch: Epoch) -> Self {
         let waiting = Progress {
-            durable: first,
+            durable: 0,
             has_begun: false,
             state: State::Waiting,
         };
@@ -147,6 +152,11 @@ impl Session {
         }
     }
 
+    /// The first sequence of the epoch that is not known to be durable.
+    pub(crate) fn durable(&self) -> u64 {
+        self.progress.borrow().durable
+    }
+
     /// Everything of the epoch before `durable` is.
     pub(crate) fn store(&self, durable: u64) {
         self.change(|progress| progress.durable = progress.durable.max(durable));
@@ -195,8 +205,10 @@ mod tests {
 
     #[test]
     fn what_is_durable_follows_the_recording_until_it_is_over() {
-        let session = Session::new(Epoch(1), 5);
+        let session = Session::new(Epoch(1));
         let progress = session.subscribe();
+        assert_eq!(progress.borrow().durable(9), 0);
+        session.store(5);
         assert_eq!(progress.borrow().durable(9), 5);
         assert_eq!(progress.borrow().status(), None);
         session.started(true);

@@ -208,7 +208,7 @@ impl Bench {
             next: next_sequence,
             timeline: timeline.unwrap_or(0),
             given: timeline,
-            known: begun.as_ref().is_some_and(|begun| begun.known),
+            told: begun.as_ref().and_then(|begun| begun.told),
             progress: begun.map(|begun| begun.progress),
         }
     }
@@ -282,7 +282,7 @@ pub(super) struct Publisher {
     /// Of its first frame.
     pub(super) timeline: u64,
     pub(super) given: Option<u64>,
-    pub(super) known: bool,
+    pub(super) told: Option<RecordState>,
     progress: Option<watch::Receiver<Progress>>,
 }
 
