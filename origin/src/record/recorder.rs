@@ -225,7 +225,13 @@ impl<V: Vault> Recorder<V> {
         };
         let plan = match planned {
             Ok(plan) => plan,
-            Err(failure) => return self.fail(&session, failure, None),
+            Err(failure) => {
+                let ours = shared.is_ours(&live);
+                return match self.is_left_to_next(&session, &failure, !ours) {
+                    true => self.leave_to_next(&session, &failure, None),
+                    false => self.fail(&session, failure, None),
+                };
+            }
         };
         let mut keeper = Keeper::new(
             &shared,
@@ -288,7 +294,11 @@ impl<V: Vault> Recorder<V> {
             }
             Err(failure) => {
                 let quota = failure.is_quota();
+                let moved = keeper.hands_over || !shared.is_ours(&live);
                 let finished = keeper.into_writer();
+                if self.is_left_to_next(&session, &failure, moved) {
+                    return self.leave_to_next(&session, &failure, generation);
+                }
                 self.fail(&session, failure, generation);
                 if quota {
                     self.finished = finished;
@@ -297,6 +307,23 @@ impl<V: Vault> Recorder<V> {
                     }
                 }
             }
+        }
+    }
+
+    /// Whether a session that cannot go on, of a stream that has `moved`, is a matter of the next owner: it may have begun before this
+    /// one had stored all, and has what is missing from the publisher's edge.
+    fn is_left_to_next(&self, session: &Session, failure: &Failure, moved: bool) -> bool {
+        let is_lost = matches!(failure, Failure::Fenced | Failure::Storage(_));
+        // What failed before is the reason for this, and stands.
+        moved && is_lost && session.failure().is_none() && !self.shared.files.are_local()
+    }
+
+    fn leave_to_next(&mut self, session: &Session, reason: &Failure, generation: Option<u64>) {
+        tracing::info!(generation, %reason, "the recording is left to the next owner of the stream");
+        session.suspended();
+        self.unsettled = false;
+        if let Some(generation) = generation {
+            self.entry.hide(generation);
         }
     }
 

@@ -38,6 +38,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// not durable: a call that ended before that would tell it that there is nothing more to wait for.
 const STORE_TIMEOUT: Duration = Duration::from_secs(12);
 
+/// How long a publisher may stay here after the next owner of its stream has taken its recording. Its edge needs some seconds to come to
+/// terms with that one; if it does not, it is sent to look who the owner is.
+const LEFT_TIMEOUT: Duration = Duration::from_secs(6);
+
 type Answers = mpsc::Sender<Result<v1::AppendResponse, Status>>;
 
 pub(super) async fn serve(
@@ -70,6 +74,7 @@ pub(super) async fn serve(
         mode: open.recording,
         window_ms: open.record_window_ms,
         recording: None,
+        leave_at: None,
         status: None,
         acknowledged: None,
         last_acknowledged: None,
@@ -212,6 +217,8 @@ struct Publication<'a> {
     window_ms: u64,
     /// How far that is, until it is over.
     recording: Option<watch::Receiver<Progress>>,
+    /// When the call ends because another owner records.
+    leave_at: Option<Instant>,
     /// What the publisher knows of it.
     status: Option<v1::RecordState>,
     /// What was acknowledged last, as accepted and as durable, and when.
@@ -246,6 +253,9 @@ impl Publication<'_> {
                 () = sleep_until(due) => {
                     self.acknowledge().await?;
                     Turn::GoOn
+                }
+                () = sleep_until(self.leave_at) => {
+                    return Err(Status::unavailable("another owner records the stream: retry"));
                 }
                 () = changed(self.recording.as_mut()) => {
                     Box::pin(self.tell_status()).await?;
@@ -361,7 +371,11 @@ impl Publication<'_> {
             return Ok(());
         };
         let progress = recording.borrow_and_update().clone();
-        if progress.is_over() {
+        if progress.is_left() {
+            // What is not durable stays so: its edge keeps it for the next owner.
+            self.leave_at
+                .get_or_insert_with(|| Instant::now() + LEFT_TIMEOUT);
+        } else if progress.is_over() {
             self.recording = None;
         }
         if progress.has_begun() && self.status.is_none() {

@@ -70,6 +70,8 @@ pub(super) struct Keeper<'a, V: Vault> {
     next: Option<Offset>,
     /// When waiting for the store ends, once the session has.
     pub(super) deadline: Option<Instant>,
+    /// The publisher went to another owner, which goes on.
+    pub(super) hands_over: bool,
     last_sync: Instant,
     last_space: Option<Instant>,
     fenced: u32,
@@ -104,6 +106,7 @@ impl<'a, V: Vault> Keeper<'a, V> {
             written: 0,
             next: skip,
             deadline: None,
+            hands_over: false,
             last_sync: Instant::now(),
             last_space: None,
             fenced: 0,
@@ -197,13 +200,13 @@ impl<'a, V: Vault> Keeper<'a, V> {
         self.persist(Until::Synced).await
     }
 
-    /// Makes everything durable where others find it. `hands_over`: another owner goes on.
-    pub(super) async fn finish(&mut self, hands_over: bool) -> Result<(), Failure> {
+    /// Makes everything durable where others find it.
+    pub(super) async fn finish(&mut self) -> Result<(), Failure> {
         if self.generation().is_none() && self.held.is_empty() {
             // Not a frame came.
             return Ok(());
         }
-        self.persist(match hands_over {
+        self.persist(match self.hands_over {
             true => Until::HandedOver,
             false => Until::Finished,
         })

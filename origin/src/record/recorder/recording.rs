@@ -68,7 +68,7 @@ impl Recording {
                         keeper.push(frames).await?;
                         self.advance(keeper, entry);
                         if let Some(quota) = quota {
-                            keeper.finish(false).await?;
+                            keeper.finish().await?;
                             return Err(quota);
                         }
                     }
@@ -85,8 +85,8 @@ impl Recording {
             }
             return Err(Failure::Stopping);
         }
-        let goes_on = end == End::Moved && !keeper.shared.files.are_local();
-        keeper.finish(goes_on).await?;
+        keeper.hands_over = end == End::Moved && !keeper.shared.files.are_local();
+        keeper.finish().await?;
         self.advance(keeper, entry);
         Ok(end)
     }

@@ -28,7 +28,7 @@ enum State {
         announced: bool,
     },
     Stopped,
-    /// This origin stops; what is not durable goes to the next one.
+    /// This origin stops, or has lost the stream; what is not durable goes to the next one.
     Suspended,
     Failed(Failure),
 }
@@ -177,7 +177,7 @@ impl Session {
         self.change(|progress| progress.state = State::Stopped);
     }
 
-    /// The origin stops.
+    /// The next owner of the stream goes on.
     pub(crate) fn suspended(&self) {
         self.change(|progress| progress.state = State::Suspended);
     }

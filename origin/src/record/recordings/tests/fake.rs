@@ -90,6 +90,17 @@ impl FakeVault {
         }
     }
 
+    /// Another origin takes the newest generation over and records on.
+    pub(super) fn record_elsewhere(&self, frames: &[Frame]) {
+        let mut state = self.state.lock();
+        let mut newest = state.generations.last_entry().expect("nothing is stored");
+        let generation = newest.get_mut();
+        generation.term += 1;
+        generation.is_complete = false;
+        generation.frames.extend_from_slice(frames);
+        generation.durable = generation.frames.len();
+    }
+
     /// Generations and how many frames each has.
     pub(super) fn stored(&self) -> Vec<usize> {
         let state = self.state.lock();

@@ -1,6 +1,7 @@
 //! A node that records, publishers, and what becomes of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -60,6 +61,8 @@ pub(super) struct Bench {
     pub(super) tasks: TaskTracker,
     /// What publishers ask to have kept.
     pub(super) window_ms: u64,
+    /// Whether streams belong to this node.
+    ours: Arc<AtomicBool>,
     marks: Marks,
 }
 
@@ -113,13 +116,15 @@ impl Bench {
         let free: FreeSpace = Arc::new(move |_| *free.lock());
         let files = Files::of_objects(world.objects.clone(), root, free);
         let marks = Marks::new(world.disk.path().join("unfinished")).unwrap();
+        let ours = Arc::new(AtomicBool::new(true));
+        let is_ours = Arc::clone(&ours);
         let recordings = Recordings::new(Parts {
             config,
             vault: world.vault.clone(),
             files,
             marks: marks.clone(),
             metrics: RecordingMetrics::new(&metrics),
-            ours: Box::new(|_| true),
+            ours: Box::new(move |_| is_ours.load(Ordering::Relaxed)),
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
@@ -131,8 +136,14 @@ impl Bench {
             stop,
             tasks,
             window_ms: 0,
+            ours,
             marks,
         }
+    }
+
+    /// The ring gives streams to this node, or to another.
+    pub(super) fn owns(&self, ours: bool) {
+        self.ours.store(ours, Ordering::Relaxed);
     }
 
     /// Ends the process in order, but for its publishers.
@@ -355,6 +366,14 @@ impl Publisher {
             .await
             .expect("not stored")
             .unwrap();
+    }
+
+    /// Waits until this node records no more of it, whatever the reason.
+    pub(super) async fn left(&self) {
+        let mut progress = self.progress().clone();
+        let over = progress.wait_for(Progress::is_over);
+        let over = tokio::time::timeout(PATIENCE, over).await;
+        drop(over.expect("not over").unwrap());
     }
 
     /// Waits for the end of the recording: what the publisher is told, and why.
