@@ -28,7 +28,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The pause before a recording is taken back from another origin: whoever is right, the publisher is there soon.
 const FENCED_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often a recording is taken back from others before it is left to them.
+/// How often a recording is taken back from others, with nothing stored in between, before it is left to them.
 const MOST_FENCED: u32 = 5;
 
 /// The time between two syncs when everything is durable, but not yet where it is to be in the end.
@@ -342,7 +342,12 @@ impl<'a, V: Vault> Keeper<'a, V> {
             }
         };
         self.last_sync = Instant::now();
+        let stored = self.stored;
         self.let_go(durable);
+        if self.stored > stored {
+            // Whoever else wanted the recording has left it to this origin.
+            self.fenced = 0;
+        }
         Ok(())
     }
 
