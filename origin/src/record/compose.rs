@@ -86,7 +86,8 @@ pub(crate) async fn make<R: Stored>(
 ) -> Result<Made, ComposeError> {
     // Before it is read for nothing: the file will have the payloads, but for what the container cannot hold.
     drop(files.room(reader.kept().bytes, keep).await?);
-    let begin = signed(begin_of(reader).await?);
+    let first = continues.and_then(|continues| continues.first());
+    let begin = signed(begin_of(reader, first).await?);
     let (base, shift_ms) = match continues {
         None => (None, begin.saturating_neg()),
         Some(continues) => {
@@ -106,7 +107,7 @@ pub(crate) async fn make<R: Stored>(
     };
     let mut progress = Progress::new("looking");
     let mut survey = Survey::new(target.container);
-    let mut source = Source::new(base.clone(), reader, shift_ms);
+    let mut source = Source::new(base.clone(), reader, first, shift_ms);
     while let Some(frames) = source.next().await? {
         progress.pass(&frames);
         survey = survey.push(frames).await?;
@@ -124,7 +125,7 @@ pub(crate) async fn make<R: Stored>(
     let mut upload = Upload::new(files, target, length).await?;
     let (mut writer, head) = layout.writer();
     upload.write(head).await?;
-    let mut source = Source::new(base, reader, shift_ms);
+    let mut source = Source::new(base, reader, first, shift_ms);
     while let Some(frames) = source.next().await? {
         progress.pass(&frames);
         let bytes;
@@ -150,11 +151,12 @@ fn signed(ms: u64) -> i64 {
 }
 
 /// When the first picture or sound of a recording is. Codec headers and metadata often say 0 whatever the time is.
-async fn begin_of<R: Stored>(reader: &R) -> Result<u64, VaultError> {
+async fn begin_of<R: Stored>(reader: &R, first: Option<Offset>) -> Result<u64, VaultError> {
     let mut frames = reader.frames();
     while let Some(some) = frames.next().await.transpose()? {
         let is_media = |frame: &&Frame| {
-            frame.kind != FrameKind::Data && !frame.flags.contains(FrameFlags::HEADER)
+            let is_new = first.is_none_or(|first| frame.offset >= first);
+            is_new && frame.kind != FrameKind::Data && !frame.flags.contains(FrameFlags::HEADER)
         };
         if let Some(first) = some.iter().find(is_media) {
             return Ok(first.timestamp);
@@ -270,14 +272,22 @@ impl Base {
 struct Source {
     base: Option<Base>,
     frames: BoxStream<'static, Result<Vec<Frame>, VaultError>>,
+    /// Frames before it are in the file.
+    first: Option<Offset>,
     shift_ms: i64,
 }
 
 impl Source {
-    fn new<R: Stored>(base: Option<Base>, reader: &R, shift_ms: i64) -> Self {
+    fn new<R: Stored>(
+        base: Option<Base>,
+        reader: &R,
+        first: Option<Offset>,
+        shift_ms: i64,
+    ) -> Self {
         Self {
             base,
             frames: reader.frames(),
+            first,
             shift_ms,
         }
     }
@@ -293,6 +303,9 @@ impl Source {
         let Some(mut frames) = self.frames.next().await.transpose()? else {
             return Ok(None);
         };
+        if let Some(first) = self.first {
+            frames.retain(|frame| frame.offset >= first);
+        }
         for frame in &mut frames {
             frame.timestamp = frame.timestamp.saturating_add_signed(self.shift_ms);
         }

@@ -90,7 +90,7 @@ pub(crate) struct Card {
     pub(crate) ended: Option<(u64, u64)>,
 }
 
-/// A generation that goes on behind the file.
+/// A generation that goes on behind the file, as a whole or, where another origin recorded on when it was in the file, from there on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Continues {
     pub(crate) generation: u64,
@@ -99,6 +99,20 @@ pub(crate) struct Continues {
     /// How much is kept of file and generation together, in milliseconds. 0: all.
     #[serde(default)]
     pub(crate) window_ms: u64,
+    /// Epoch and sequence of its first frame that is not in the file yet. `None`: nothing of it is.
+    #[serde(default)]
+    pub(crate) from: Option<(u64, u64)>,
+}
+
+impl Continues {
+    /// The first frame that goes behind the file; `None`: all do.
+    pub(crate) fn first(&self) -> Option<Offset> {
+        let (epoch, sequence) = self.from?;
+        Some(Offset {
+            epoch: Epoch(epoch),
+            sequence,
+        })
+    }
 }
 
 /// A generation that became a file.

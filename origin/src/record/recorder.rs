@@ -46,8 +46,9 @@ use renewal::Renewal;
 use session::Session;
 use settle::{Settled, Unsettled};
 
+use super::files::Placed;
 use super::recordings::{Entry, Mode, Shared};
-use super::vault::Vault;
+use super::vault::{Kept, Ledger, Stored, Vault};
 use crate::log::table::unix_millis;
 
 /// How long the last frames may take when the process stops.
@@ -96,8 +97,8 @@ pub(crate) struct Recorder<V: Vault> {
     /// When to settle, and how long to wait after the next failure.
     settle_at: Instant,
     pause: Duration,
-    /// Generations that are in the file and may go, oldest first, and when.
-    lingering: VecDeque<(Instant, u64)>,
+    /// What is in the file and may go, oldest first, and when.
+    lingering: VecDeque<(Instant, Placed)>,
     marked: bool,
 }
 
@@ -392,12 +393,16 @@ impl<V: Vault> Recorder<V> {
             // What there is to do is in the store: it can be done without.
             tracing::debug!(%failure, "an unfinished recording is not marked");
         }
+        if let Some(gone_on) = self.finished.as_ref().map(Ledger::generation) {
+            // Also where it was in the file already: there is more of it now.
+            self.lingering.retain(|(_, it)| it.generation != gone_on);
+        }
         let cancel = self.shared.stop.child_token();
         let work = settle::Work {
             shared: Arc::clone(&self.shared),
             entry: Arc::clone(&self.entry),
             finished: self.finished.take(),
-            placed: self.lingering.iter().map(|(_, it)| *it).collect(),
+            placed: self.lingering.iter().map(|(_, it)| it.generation).collect(),
             cancel: cancel.clone(),
         };
         let span = tracing::info_span!("composing", stream = %self.entry.target.name);
@@ -412,8 +417,7 @@ impl<V: Vault> Recorder<V> {
             Ok(settled) => {
                 let at = Instant::now() + self.shared.config.parts_linger();
                 let placed = settled.placed.into_iter();
-                self.lingering
-                    .extend(placed.map(|generation| (at, generation)));
+                self.lingering.extend(placed.map(|placed| (at, placed)));
                 self.unsettled = false;
                 self.pause = FIRST_PAUSE;
             }
@@ -431,25 +435,47 @@ impl<V: Vault> Recorder<V> {
         }
     }
 
-    /// Deletes what nobody reads any more.
+    /// Deletes what nobody reads any more, unless another origin has gone on with it.
     async fn let_go(&mut self) {
-        let Some((_, generation)) = self.lingering.pop_front() else {
+        let Some((_, placed)) = self.lingering.pop_front() else {
             return;
         };
-        self.entry.hide(generation);
-        let deleting = self
-            .shared
-            .vault
-            .delete(&self.entry.target.name, generation);
+        let generation = placed.generation;
+        let (vault, name) = (&self.shared.vault, &self.entry.target.name);
+        let deleting = async {
+            let kept = match vault.open(name, generation).await {
+                Ok(reader) => reader.kept(),
+                Err(error) if error.cause.is_of_what_is_stored() => Kept::default(),
+                Err(error) => return Err(error),
+            };
+            let end = Some(placed.next());
+            if kept.next > end || (kept.next == end && !kept.is_complete) {
+                return Ok(false);
+            }
+            self.entry.hide(generation);
+            vault.delete(name, generation).await?;
+            Ok(true)
+        };
         let deleted = tokio::select! {
             deleted = deleting => deleted,
             () = self.shared.stop.cancelled() => return,
         };
-        if let Err(error) = deleted {
-            tracing::warn!(%error, generation, "the parts of a recording were not deleted");
-            self.lingering
-                .push_front((Instant::now() + self.pause, generation));
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        match deleted {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::info!(
+                    generation,
+                    "the recording was gone on with when it was a file"
+                );
+                self.unsettled = true;
+                self.settle_at = Instant::now();
+            }
+            Err(error) => {
+                tracing::warn!(%error, generation, "the parts of a recording were not deleted");
+                self.lingering
+                    .push_front((Instant::now() + self.pause, placed));
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            }
         }
     }
 

@@ -31,6 +31,13 @@ pub(crate) enum Cause {
     Unavailable,
 }
 
+impl Cause {
+    /// Whether asking again finds the same.
+    pub(crate) fn is_of_what_is_stored(self) -> bool {
+        matches!(self, Self::NotFound | Self::Corrupt)
+    }
+}
+
 /// What is stored of one generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kept {

@@ -371,6 +371,7 @@ impl<'a, V: Vault> Keeper<'a, V> {
                 generation,
                 shift_ms,
                 window_ms: self.session.window_ms,
+                from: None,
             });
             self.shared.files.write_card(name, &card).await?;
             self.unmarked = None;

@@ -9,6 +9,7 @@ use super::keeper::Place;
 use super::session::Session;
 use super::{Mode, Recorder};
 use crate::record::compose;
+use crate::record::files::Placed;
 use crate::record::vault::{Cause, Kept, Vault, VaultError};
 
 /// The pause before a store that did not answer is asked again.
@@ -71,8 +72,7 @@ impl<V: Vault> Recorder<V> {
         }
         let card = files.card(&target.name).await?;
         let placed = files.placed(target, &card).await?;
-        let in_file = placed.map(|placed| placed.generation);
-        let newest = self.newest(in_file).await?;
+        let newest = self.newest(placed).await?;
         if resumes {
             if let Some((generation, kept)) = &newest
                 && kept.next.is_some_and(|next| next.epoch == epoch)
@@ -129,16 +129,20 @@ impl<V: Vault> Recorder<V> {
         })
     }
 
-    /// The newest generation that holds something and is not in the file. One that cannot be read is left alone.
-    async fn newest(&self, in_file: Option<u64>) -> Result<Option<(u64, Kept)>, VaultError> {
+    /// The newest generation that holds something that is not in the file. One that cannot be read is left alone.
+    async fn newest(&self, in_file: Option<Placed>) -> Result<Option<(u64, Kept)>, VaultError> {
         let name = &self.entry.target.name;
         let generations = self.shared.vault.generations(name).await?;
         for generation in generations.into_iter().rev() {
-            if in_file == Some(generation) {
-                // Those before it were replaced, or are in it.
-                return Ok(None);
-            }
+            let placed = in_file.filter(|placed| placed.generation == generation);
             match self.shared.vault.kept(name, generation).await {
+                // Those before it were replaced, or are in it. Another origin may have gone on with it when it was made the file.
+                Ok(kept) if placed.is_some_and(|it| kept.next <= Some(it.next())) => {
+                    return Ok(None);
+                }
+                Err(error) if placed.is_some() && error.cause.is_of_what_is_stored() => {
+                    return Ok(None);
+                }
                 Ok(kept) => {
                     if kept.next.is_some() {
                         return Ok(Some((generation, kept)));

@@ -7,6 +7,10 @@
 //! It may come at any point. Generations are deleted only after the card says that they are in the file, and the file has the length
 //! that the card says; a file that is put in place but not remembered is made again from what it was made from before, because the card
 //! is written before the file is put there: see [`Files::placed`](crate::record::files::Files::placed).
+//!
+//! # What another origin may do
+//! Go on with a generation at any time, also with one that is in the file. So what is in the file goes by offsets: the frames behind
+//! are put behind the file, and nothing is deleted that was gone on with.
 
 use std::sync::Arc;
 
@@ -16,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::log::table::unix_millis;
 use crate::record::compose::{self, ComposeError, Made};
-use crate::record::files::{Card, Placed};
+use crate::record::files::{Card, Continues, Placed};
 use crate::record::recordings::{Entry, Found, Shared};
 use crate::record::vault::{Cause, Ledger, Stored, Vault, VaultError};
 
@@ -35,8 +39,8 @@ pub(super) struct Work<V: Vault> {
 /// It is done.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Settled {
-    /// Generations that are in the file now and may go.
-    pub(super) placed: Option<u64>,
+    /// What is in the file now and may go.
+    pub(super) placed: Option<Placed>,
 }
 
 /// Why it is not done.
@@ -78,8 +82,8 @@ impl<V: Vault> Work<V> {
         };
         match ready {
             Ready::Nothing => Ok(Settled::default()),
-            Ready::Placed(generation) => Ok(Settled {
-                placed: Some(generation),
+            Ready::Placed(placed) => Ok(Settled {
+                placed: Some(placed),
             }),
             // From here on it is seen through: the card says what is about to be there.
             Ready::File(file) => self.place(*file).await,
@@ -94,14 +98,19 @@ impl<V: Vault> Work<V> {
     async fn prepare(&mut self) -> Result<Ready, Unsettled> {
         let (shared, entry) = (Arc::clone(&self.shared), Arc::clone(&self.entry));
         let name = &entry.target.name;
-        let card = shared.files.card(name).await?;
+        let mut card = shared.files.card(name).await?;
         let in_file = shared.files.placed(&entry.target, &card).await?;
         let mut generations = shared.vault.generations(name).await?;
         generations.retain(|generation| !self.placed.contains(generation));
         while let Some(generation) = generations.pop() {
             if let Some(placed) = in_file.filter(|placed| placed.generation == generation) {
-                self.delete_all(&generations).await?;
-                return Ok(Ready::Placed(placed.generation));
+                if !self.has_more(&placed).await? {
+                    self.delete_all(&generations).await?;
+                    return Ok(Ready::Placed(placed));
+                }
+                // Before the file is replaced: a crash in between finds what goes behind the one that is there.
+                card.continues = Some(behind(&placed, card.continues));
+                shared.files.write_card(name, &card).await?;
             }
             if let Some(ready) = self.compose(generation, &card).await? {
                 self.delete_all(&generations).await?;
@@ -118,6 +127,28 @@ impl<V: Vault> Work<V> {
             return Err(Unsettled::GivenUp(why.to_owned()));
         }
         Ok(Ready::Nothing)
+    }
+
+    /// Whether there is more of a generation than is in the file.
+    async fn has_more(&self, placed: &Placed) -> Result<bool, Unsettled> {
+        let (vault, generation) = (&self.shared.vault, placed.generation);
+        let kept = match vault.kept(self.name(), generation).await {
+            Ok(kept) => kept,
+            // It has begun to be deleted.
+            Err(error) if error.cause.is_of_what_is_stored() => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let end = Some(placed.next());
+        if kept.next == end && !kept.is_complete {
+            // Somebody took it over and may be about to add to it.
+            if !self.shared.files.are_local() {
+                self.leave_to_its_owner(generation).await?;
+            }
+            let mut writer = vault.take_over(self.name(), generation).await?;
+            writer.finish().await?;
+            return Ok(writer.kept().next > end);
+        }
+        Ok(kept.next > end)
     }
 
     /// Deletes what a newer generation has replaced. What cannot be read is left to the operator.
@@ -246,8 +277,20 @@ impl<V: Vault> Work<V> {
             "a recording is a file now"
         );
         Ok(Settled {
-            placed: Some(placed.generation),
+            placed: Some(placed),
         })
+    }
+}
+
+/// What goes behind the file that has the beginning of its generation.
+fn behind(placed: &Placed, continues: Option<Continues>) -> Continues {
+    let generation = placed.generation;
+    let known = continues.filter(|it| it.generation == generation);
+    Continues {
+        generation,
+        shift_ms: Some(placed.shift_ms),
+        window_ms: known.map_or(0, |it| it.window_ms),
+        from: Some((placed.epoch, placed.sequence)),
     }
 }
 
@@ -255,7 +298,7 @@ impl<V: Vault> Work<V> {
 enum Ready {
     Nothing,
     /// It is in the file already: a process before this one had no time to delete it.
-    Placed(u64),
+    Placed(Placed),
     File(Box<File>),
 }
 

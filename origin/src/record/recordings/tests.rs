@@ -5,6 +5,7 @@ mod ending;
 mod failing;
 mod fake;
 mod going_on;
+mod owners;
 mod said;
 mod support;
 
