@@ -146,7 +146,10 @@ impl Files {
     pub(crate) fn of_store(store: &Store, follow_links: bool) -> Self {
         let root = store.local_root().map(FilePath::to_owned);
         let of_files: Vec<PathBuf> = root.iter().cloned().collect();
-        let all: Vec<PathBuf> = root.iter().cloned().chain([store.journal_dir()]).collect();
+        let all = root
+            .iter()
+            .flat_map(|root| [root.clone(), store.journal_dir()]);
+        let all: Vec<PathBuf> = all.collect();
         let reading = store.clone();
         Self {
             objects: Arc::clone(store.objects()),
@@ -308,7 +311,7 @@ impl Files {
         }
     }
 
-    /// Bytes that are free where recordings are written; `None` where that is not known.
+    /// Bytes that are free where recordings are written; `None` where that is not known, as of a store that is not on this machine.
     pub(crate) async fn free_space(&self) -> Option<u64> {
         self.space(Disk::All).await
     }

@@ -380,9 +380,14 @@ impl<V: Vault> Recorder<V> {
     async fn mark(&mut self) -> Result<(), Failure> {
         if !self.marked {
             let name = &self.entry.target.name;
-            let set = self.shared.marks.set(name, &self.entry.live()).await;
-            set.map_err(|error| Failure::from(super::files::from_io(&error)))?;
-            self.marked = true;
+            match self.shared.marks.set(name, &self.entry.live()).await {
+                Ok(()) => self.marked = true,
+                // Who looks for the recording finds it in the store, and sees to it then.
+                Err(error) if !self.shared.files.are_local() => {
+                    tracing::warn!(%error, "an unfinished recording is not marked");
+                }
+                Err(error) => return Err(super::files::from_io(&error).into()),
+            }
         }
         Ok(())
     }

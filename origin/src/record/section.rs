@@ -29,7 +29,9 @@ headwater_node::section! {
         /// The largest recording, bytes of frames, without what an `append` goes on behind. 0: no limit.
         pub max_recording_bytes: u64 = 0 => 0..=1 << 50,
         /// The free space on the disk below which recordings end, bytes. 0: none is kept free. While others record, a recording
-        /// is made a file only where so much is free afterwards; until then its parts stay, and are played.
+        /// is made a file only where so much is free afterwards; until then its parts stay, and are played. Where the store is
+        /// not on this machine it does not apply: recordings go on without the disk, but what is in no part yet is then lost if
+        /// the origin and the publisher's edge die together.
         pub min_free_bytes: u64 = 256 << 20 => 0..=1 << 50,
         /// Whether a publisher who does not record erases the recording that is stored under the stream's name. Adobe's servers
         /// do so if not told otherwise (`EraseOnPublish`); here nothing is lost unless asked for.

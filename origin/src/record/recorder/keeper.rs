@@ -233,7 +233,9 @@ impl<'a, V: Vault> Keeper<'a, V> {
     async fn check_space(&mut self) -> Result<(), Failure> {
         let least = self.shared.config.min_free_bytes;
         let now = Instant::now();
+        // To a store that is not on this machine the disk is of use, but no need.
         if least == 0
+            || !self.shared.files.are_local()
             || self
                 .last_space
                 .is_some_and(|last| now < last + SPACE_INTERVAL)

@@ -171,10 +171,11 @@ async fn limits_end_a_recording_and_leave_a_file() {
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_with_little_space_ends_recordings() {
-    let bench = Bench::with_config(RecordingSection {
+    let config = RecordingSection {
         min_free_bytes: 1 << 20,
         ..recording()
-    });
+    };
+    let bench = Bench::alone(World::new(), config);
     *bench.world.free.lock() = Some(1 << 20);
     let mut publisher = bench.publish("show", 1, Mode::Record).await;
     publisher.send(10);
@@ -232,6 +233,30 @@ async fn a_file_leaves_those_who_record_what_is_to_be_free() {
     bench.settled().await;
     assert_eq!(bench.file("first.flv").await, Some(first.sent(0..10, 0)));
     assert_eq!(bench.file("second.flv").await, Some(second.sent(0..20, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_with_little_space_ends_no_recordings_that_are_stored_elsewhere() {
+    let bench = Bench::with_config(RecordingSection {
+        min_free_bytes: 1_000,
+        ..recording()
+    });
+    *bench.world.free.lock() = Some(10);
+    // Nor can an unfinished recording be marked.
+    std::fs::remove_dir_all(bench.world.disk.path().join("unfinished")).unwrap();
+    let mut publisher = bench.publish("show", 1, Mode::Record).await;
+    publisher.send(10);
+    publisher.stored().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    publisher.send(10);
+    publisher.stored().await;
+    *bench.world.free.lock() = Some(1 << 20);
+    publisher.stop();
+    assert_eq!(publisher.over().await.0, RecordState::Stopped);
+    while bench.metric("composed_total") == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(bench.file("show.flv").await, Some(publisher.sent(0..20, 0)));
 }
 
 #[tokio::test(start_paused = true)]
