@@ -164,6 +164,10 @@ impl Ledger for ArchiveWriter {
         Ok(self.writer.sync().await?)
     }
 
+    async fn journal(&mut self) -> Result<(), VaultError> {
+        Ok(self.writer.journal_rest().await?)
+    }
+
     async fn finish(&mut self) -> Result<(), VaultError> {
         self.writer.finish().await?;
         Ok(())

@@ -115,6 +115,9 @@ pub(crate) trait Ledger: Send + Sync + 'static {
     /// Makes durable what can be now, and gives the first offset that is not durable; `None` where nothing is stored.
     fn sync(&mut self) -> impl Future<Output = Result<Option<Offset>, VaultError>> + Send;
 
+    /// Leaves what is not durable where this machine finds it again, and waits until it is there.
+    fn journal(&mut self) -> impl Future<Output = Result<(), VaultError>> + Send;
+
     /// Makes everything durable where others find it. Nothing more is to come.
     fn finish(&mut self) -> impl Future<Output = Result<(), VaultError>> + Send;
 

@@ -248,6 +248,13 @@ impl Writer {
             return Ok(self.reader());
         }
         self.check_open()?;
+        if !self.archives.inner.durable_locally {
+            // The store may need many tries: as long, the journal has what is to come. It is not waited for.
+            self.journal().await?;
+            if self.journalling.is_none() {
+                self.journal().await?;
+            }
+        }
         loop {
             if self.sealed.is_none() {
                 let done = {
@@ -271,6 +278,27 @@ impl Writer {
         self.is_finished = true;
         self.claim.release();
         Ok(self.reader())
+    }
+
+    /// Waits until the journal has everything that was appended and is in no segment.
+    ///
+    /// # Errors
+    /// [`ArchiveError`], where the journal cannot be written.
+    pub(crate) async fn journal_rest(&mut self) -> Result<(), ArchiveError> {
+        self.check_open()?;
+        loop {
+            if self.journalling.is_none() {
+                self.journalling = self.submit();
+            }
+            let Some((up_to, answer)) = &mut self.journalling else {
+                return Ok(());
+            };
+            let answered = answer.await;
+            let up_to = *up_to;
+            self.journalling = None;
+            answered.unwrap_or_else(|_| Err(journal_ended()))?;
+            self.journalled = self.journalled.max(up_to);
+        }
     }
 
     fn shared(&self) -> &Arc<Shared> {

@@ -156,6 +156,19 @@ impl<'a, V: Vault> Keeper<'a, V> {
 
     /// Writes frames. Of those that are stored already nothing is done.
     pub(super) async fn push(&mut self, frames: Vec<Frame>) -> Result<(), Failure> {
+        self.hold(frames);
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let first = self.generation().is_none();
+        self.persist(Until::Written).await?;
+        if first || self.sync_due().is_some_and(|due| due <= Instant::now()) {
+            self.sync().await?;
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, frames: Vec<Frame>) {
         for frame in frames {
             match self.next {
                 Some(next) if frame.offset < next => {
@@ -175,15 +188,6 @@ impl<'a, V: Vault> Keeper<'a, V> {
             self.next = Some(frame.offset.next());
             self.held.push_back(frame);
         }
-        if self.held.is_empty() {
-            return Ok(());
-        }
-        let first = self.generation().is_none();
-        self.persist(Until::Written).await?;
-        if first || self.sync_due().is_some_and(|due| due <= Instant::now()) {
-            self.sync().await?;
-        }
-        Ok(())
     }
 
     fn count_hole(&self, frames: u64) {
@@ -213,13 +217,16 @@ impl<'a, V: Vault> Keeper<'a, V> {
         .await
     }
 
-    /// Makes durable what can be when the process is about to stop.
+    /// Leaves what is not durable on this machine when the process is about to stop, also where the store does not answer.
     pub(super) async fn last_words(&mut self, patience: Duration) {
         let syncing = async {
+            while let Ok(frames) = self.intake.next(usize::MAX).await {
+                self.hold(frames);
+            }
             if let Some(writer) = &mut self.writer {
                 let new = self.held.make_contiguous().get(self.written..);
                 writer.append(new.unwrap_or_default()).await?;
-                writer.sync().await?;
+                writer.journal().await?;
             }
             Ok::<(), VaultError>(())
         };

@@ -38,6 +38,18 @@ impl Recording {
         keeper: &mut Keeper<'_, V>,
         entry: &Entry<V>,
     ) -> Result<End, Failure> {
+        let outcome = self.record(keeper, entry).await;
+        if keeper.shared.stop.is_cancelled() && outcome == Err(Failure::Stopping) {
+            keeper.last_words(STOP_PATIENCE).await;
+        }
+        outcome
+    }
+
+    async fn record<V: Vault>(
+        &mut self,
+        keeper: &mut Keeper<'_, V>,
+        entry: &Entry<V>,
+    ) -> Result<End, Failure> {
         if keeper.generation().is_some() {
             keeper.open().await?;
             self.advance(keeper, entry);
@@ -80,9 +92,6 @@ impl Recording {
         };
         keeper.deadline = Some(Instant::now() + END_PATIENCE);
         if end == End::Cut {
-            if keeper.shared.stop.is_cancelled() {
-                keeper.last_words(STOP_PATIENCE).await;
-            }
             return Err(Failure::Stopping);
         }
         keeper.hands_over = end == End::Moved && !keeper.shared.files.are_local();

@@ -7,6 +7,7 @@ use object_store::ObjectStoreExt;
 
 use super::support::{World, name};
 use super::*;
+use crate::record::vault::Cause;
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_becomes_a_file() {
@@ -270,8 +271,6 @@ async fn a_name_without_a_recording_costs_the_store_one_question_in_a_while() {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_that_cannot_be_made_is_tried_again() {
-    use crate::record::vault::Cause;
-
     let bench = Bench::new();
     let mut publisher = bench.publish("show", 1, Mode::Record).await;
     publisher.send(25);
@@ -309,4 +308,27 @@ async fn a_file_in_place_is_not_made_again_after_a_crash() {
     bench.settled().await;
     assert_eq!(bench.world.vault.stored(), [0; 0]);
     assert_eq!(bench.world.objects.head(&path).await.unwrap(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_stops_leaves_what_the_store_does_not_have_on_its_machine() {
+    for fails in [false, true] {
+        let bench = Bench::new();
+        let mut publisher = bench.publish("show", 1, Mode::Record).await;
+        publisher.send(10);
+        publisher.stored().await;
+        // The store takes nothing more; then it fails, and what comes waits in front of it.
+        bench.world.vault.hold(true);
+        publisher.send(10);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if fails {
+            bench.world.vault.fail(Cause::Unavailable, 5);
+        }
+        publisher.send(10);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        bench.world.vault.calm();
+        let world = bench.end().await;
+        world.vault.crash();
+        assert_eq!(world.vault.stored(), [30], "{fails}");
+    }
 }

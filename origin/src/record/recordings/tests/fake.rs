@@ -65,6 +65,11 @@ impl FakeVault {
         self.state.lock().failures.extend(failures);
     }
 
+    /// Fails no more.
+    pub(super) fn calm(&self) {
+        self.state.lock().failures.clear();
+    }
+
     pub(super) fn fail_kept(&self, cause: Cause, times: usize) {
         let failures = std::iter::repeat_n(cause, times);
         self.state.lock().kept_failures.extend(failures);
@@ -267,6 +272,10 @@ impl Ledger for FakeWriter {
                 None => generation.frames.last().map(|frame| frame.offset.next()),
             }
         })
+    }
+
+    async fn journal(&mut self) -> Result<(), VaultError> {
+        self.with(|generation| generation.durable = generation.frames.len())
     }
 
     async fn finish(&mut self) -> Result<(), VaultError> {
