@@ -27,6 +27,7 @@ pub(crate) mod stream_info;
 pub(crate) mod target;
 pub(crate) mod vault;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -48,6 +49,9 @@ use crate::store::{Store, StoreError};
 
 /// How often the journal's work is counted.
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether recordings that were left open here ended elsewhere.
+const TIDY_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Where recordings are made.
 pub(crate) struct Home<'a> {
@@ -78,7 +82,10 @@ pub(crate) async fn start(
     });
     let opened = opening.await.map_err(io::Error::other).flatten();
     let (marks, archives) = opened.map_err(StoreError::Setup)?;
+    mark_left_open(&archives, &marks).await;
     let metrics = RecordingMetrics::new(metrics);
+    home.tasks
+        .spawn(tidy_journal(archives.clone(), home.stop.clone()));
     let watching = watch_journal(archives.clone(), metrics.clone(), home.stop.clone());
     home.tasks.spawn(watching);
     let recordings = Recordings::new(Parts {
@@ -94,6 +101,37 @@ pub(crate) async fn start(
     let recovering = recordings.clone();
     home.tasks.spawn(async move { recovering.recover().await });
     Ok((recordings, archives))
+}
+
+/// Lets [`Recordings::recover`] look at what the journal has of recordings, also where a recorder has given one up and left no mark:
+/// somebody else may have made it a file since.
+async fn mark_left_open(archives: &Archives, marks: &Marks) {
+    for left in archives.left_open() {
+        if let Err(error) = marks.set_missing(&left.name).await {
+            tracing::warn!(%error, stream = %left.name, "a recording that was left open cannot be marked");
+        }
+    }
+}
+
+/// Makes room in the journal where recordings that were left open here ended elsewhere, and nobody here has asked for them since.
+async fn tidy_journal(archives: Archives, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(TIDY_INTERVAL))
+        .await
+        .is_some()
+    {
+        let names: BTreeSet<StreamName> =
+            (archives.left_open().into_iter().map(|left| left.name)).collect();
+        for name in names {
+            match stop.run_until_cancelled(archives.generations(&name)).await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    tracing::debug!(%error, stream = %name, "what was left open cannot be looked for");
+                }
+                None => return,
+            }
+        }
+    }
 }
 
 /// Counts what the journal does.

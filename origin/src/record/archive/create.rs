@@ -52,7 +52,12 @@ impl Archives {
                 generation += 1;
                 continue;
             };
-            let slot = self.slot(&recording).await?;
+            let slot = self.slot(&recording).await;
+            if !matches!(slot, Ok(Some(_))) {
+                // Nothing is in it yet.
+                self.forget(&recording);
+            }
+            let slot = slot?;
             let shared = claim.shared.clone();
             let me = Owner {
                 owner: owner.to_owned(),
@@ -60,8 +65,8 @@ impl Archives {
                 writer: rand::random(),
             };
             let first = me.first_segment(&shared, 0, &SegmentInfo::default());
-            match put_first(&shared, &first).await? {
-                Outcome::Committed => {
+            match put_first(&shared, &first).await {
+                Ok(Outcome::Committed) => {
                     shared.push(first.info, first.points)?;
                     let beginning = Beginning {
                         owner: me,
@@ -73,13 +78,13 @@ impl Archives {
                     return Ok(Writer::new(self.clone(), claim, slot, beginning));
                 }
                 // Somebody began one in the same millisecond.
-                Outcome::Foreign(_) => {
-                    if let Some(slot) = slot {
-                        slot.close();
-                    }
-                    generation += 1;
+                Ok(Outcome::Foreign(_)) => generation += 1,
+                Err(error) => {
+                    close(slot);
+                    return Err(error);
                 }
             }
+            close(slot);
         }
         Err(ArchiveError::Unavailable(
             "others begin recordings of the same name all the time".into(),
@@ -229,6 +234,12 @@ impl Archives {
             .map_err(|error| ArchiveError::Unavailable(error.to_string()))?;
         let frames = read.map_err(|error| ArchiveError::file(&error))?;
         Ok((Some(slot), frames))
+    }
+}
+
+fn close(slot: Option<Slot>) {
+    if let Some(slot) = slot {
+        slot.close();
     }
 }
 

@@ -53,11 +53,26 @@ impl Archives {
     }
 
     /// Generations of a name, newest last. What is only half there, because it was being deleted or begun when a process died, is left
-    /// out.
+    /// out. What the journal has of generations that are gone, which ended elsewhere or were deleted there, is
+    /// [forgotten](Self::forget).
     ///
     /// # Errors
     /// [`ArchiveError`].
     pub(crate) async fn generations(&self, name: &StreamName) -> Result<Vec<u64>, ArchiveError> {
+        // Before the store is asked: what is left open after that may have begun after that.
+        let mut left = self.left_open();
+        left.retain(|left| left.name == *name);
+        let stored = self.stored_generations(name).await?;
+        for gone in left {
+            if !stored.contains(&gone.generation) {
+                tracing::info!(stream = %name, generation = gone.generation, "a recording that was left open here is gone");
+                self.forget(&gone);
+            }
+        }
+        Ok(stored)
+    }
+
+    async fn stored_generations(&self, name: &StreamName) -> Result<Vec<u64>, ArchiveError> {
         let folder = keys::stream(name);
         let checked = stream::iter(self.generations_in(&folder).await?)
             .map(|generation| async move {

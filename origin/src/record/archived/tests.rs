@@ -26,6 +26,7 @@ use crate::log::table::{ConnectionGuard, LogLease, LogTable, unix_millis};
 use crate::log::{CloseHow, OpenRequest, Resume};
 use crate::metrics::OriginMetrics;
 use crate::record::files::Files;
+use crate::record::mark_left_open;
 use crate::record::metrics::RecordingMetrics;
 use crate::record::recordings::marks::Marks;
 use crate::record::recordings::{Begun, Mode, Opening, Parts, Record, Recordings};
@@ -116,11 +117,14 @@ impl Node {
             machine.is_local,
             config.archive(),
         );
+        let archives = archives.unwrap();
+        let marks = Marks::new(machine.journal().join("unfinished")).unwrap();
+        mark_left_open(&archives, &marks).await;
         let recordings = Recordings::new(Parts {
             config,
-            vault: NodeArchives::new(archives.unwrap(), id),
+            vault: NodeArchives::new(archives, id),
             files,
-            marks: Marks::new(machine.journal().join("unfinished")).unwrap(),
+            marks,
             metrics: RecordingMetrics::new(&metrics),
             ours: Box::new(|_| true),
             tasks: tasks.clone(),
@@ -434,6 +438,21 @@ async fn an_origin_that_dies_again_and_again_loses_nothing() {
         let bytes = node.file("show.flv").await;
         assert_eq!(played(&flv(bytes)), media(&frames));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_journal_has_becomes_a_file_without_a_mark() {
+    let node = Node::start(Machine::local(), "a").await;
+    let frames = show(4, 0);
+    let publisher = node.open("show", Mode::Record, None).await;
+    publisher.send(&frames);
+    publisher.stored(frames.len() as u64).await;
+    drop(publisher);
+    let machine = node.die().await;
+    std::fs::remove_dir_all(machine.journal().join("unfinished")).unwrap();
+    let node = Node::start(machine, "a").await;
+    let bytes = node.file("show.flv").await;
+    assert_eq!(played(&flv(bytes)), media(&frames));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,6 +55,15 @@ impl Marks {
         .await
     }
 
+    /// Marks a name that may have none. A mark that is there stays as it is.
+    pub(crate) async fn set_missing(&self, name: &StreamName) -> io::Result<()> {
+        let path = self.path(name);
+        match blocking(move || path.try_exists()).await? {
+            true => Ok(()),
+            false => self.set(name, name).await,
+        }
+    }
+
     /// Takes the mark of a name away.
     pub(crate) async fn clear(&self, name: &StreamName) {
         let path = self.path(name);
@@ -131,6 +140,12 @@ mod tests {
         marks.clear(&name("c.flv")).await;
         marks.clear(&name("never")).await;
         assert_eq!(marks.all().await.unwrap(), [name("a/b")]);
+        marks.set_missing(&name("a/b.flv")).await.unwrap();
+        assert_eq!(marks.all().await.unwrap(), [name("a/b")]);
+        marks.set_missing(&name("c.flv")).await.unwrap();
+        let mut all = marks.all().await.unwrap();
+        all.sort();
+        assert_eq!(all, [name("a/b"), name("c.flv")]);
     }
 
     #[tokio::test]

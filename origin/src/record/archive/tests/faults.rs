@@ -64,6 +64,49 @@ async fn a_lost_answer_does_not_begin_two_recordings() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_recording_that_does_not_begin_leaves_nothing_in_the_journal() {
+    let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
+    for durable_locally in [true, false] {
+        let disk = TestDisk::default();
+        let archives = archives_on(&store, journal.path(), durable_locally, disk.clone());
+        store.fault([Fault::FailsBefore; 3]);
+        let error = archives.create(&name("a"), "one").await.unwrap_err();
+        assert_eq!(kind(&error), "unavailable");
+        assert_eq!(archives.left_open(), []);
+        disk.set_room(Some(0));
+        let created = archives.create(&name("b"), "one").await;
+        assert_eq!(created.is_ok(), !durable_locally);
+        drop(created);
+        assert_eq!(archives.left_open(), []);
+    }
+}
+
+#[tokio::test]
+async fn what_ended_elsewhere_leaves_the_journal() {
+    let store = Store::default();
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [here, there] = [0, 1].map(|n: usize| archives(&store, folders[n].path(), false));
+    let mut generations = Vec::new();
+    for stream in ["a", "b"] {
+        let mut writer = here.create(&name(stream), "here").await.unwrap();
+        writer.append(&frames(1, 20, 0)).unwrap();
+        writer.sync().await.unwrap();
+        generations.push(writer.generation());
+    }
+    let left = here.left_open();
+    assert_eq!(left.len(), 2);
+    // The other origin makes a file of one of them.
+    there.delete(&name("a"), generations[0]).await.unwrap();
+    assert_eq!(
+        here.generations(&name("b")).await.unwrap(),
+        generations[1..]
+    );
+    assert_eq!(here.left_open(), left);
+    assert_eq!(here.generations(&name("a")).await.unwrap(), [0; 0]);
+    assert_eq!(here.left_open(), left[1..]);
+}
+
 #[tokio::test]
 async fn a_writer_that_was_replaced_stops() {
     let store = Store::default();
