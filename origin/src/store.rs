@@ -552,6 +552,14 @@ fn version(feed: impl FnOnce(&mut dyn FnMut(&[u8]))) -> u64 {
     hasher.finish().max(1)
 }
 
+/// What a local store writes to before it gives it the name, `NAME#DIGITS`, and so never gives out: the name that it is to get. `None`
+/// for other names.
+pub(crate) fn unfinished(name: &str) -> Option<&str> {
+    let (whole, digits) = name.rsplit_once('#')?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit());
+    is_number.then_some(whole)
+}
+
 /// Runs `work` where it may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,

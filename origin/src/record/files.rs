@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::target::Target;
 use super::vault::{Cause, VaultError};
-use crate::store::{ReadError, Store};
+use crate::store::{ReadError, Store, unfinished};
 
 /// Largest card that is read, in bytes: a few numbers.
 const MAX_CARD: u64 = 4_096;
@@ -346,10 +346,11 @@ fn card_path(name: &StreamName) -> Path {
     Path::from_iter([CARDS.to_owned(), format!("{}.json", key(name))])
 }
 
-/// A name as letters that every store takes, as many for each.
+/// A name as letters that every store takes, as many for each. What is stored is found by it: it must never change.
 pub(crate) fn key(name: &StreamName) -> String {
     let mut digest = Sha256::new();
     for part in [&name.vhost, &name.app, &name.instance, &name.stream] {
+        // The length first: `a/b`, `c` is another name than `a`, `b/c`.
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);
     }
@@ -417,7 +418,7 @@ fn free_space(folders: &[PathBuf]) -> Option<u64> {
     folders.iter().filter_map(of).min()
 }
 
-/// Removes `NAME#DIGITS`, which local stores put in place of `NAME` when it is whole.
+/// Removes what was to become the file when it was whole.
 fn sweep(path: &FilePath) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|it| it.to_str()))
     else {
@@ -426,11 +427,7 @@ fn sweep(path: &FilePath) -> io::Result<()> {
     for entry in std::fs::read_dir(parent)? {
         let entry = entry?;
         let found = entry.file_name();
-        let digits = found
-            .to_str()
-            .and_then(|found| found.strip_prefix(name)?.strip_prefix('#'));
-        let is_part =
-            digits.is_some_and(|it| !it.is_empty() && it.bytes().all(|b| b.is_ascii_digit()));
+        let is_part = found.to_str().and_then(unfinished) == Some(name);
         if is_part && entry.file_type()?.is_file() {
             std::fs::remove_file(entry.path())?;
         }

@@ -18,6 +18,8 @@
 use headwater_media::name::{DEFAULT_VHOST, StreamName};
 use object_store::path::Path;
 
+use crate::store::unfinished;
+
 /// Bytes of one segment of a path: what file systems take, with room for the mark of a file that is being written.
 const MAX_SEGMENT: usize = 240;
 
@@ -152,12 +154,9 @@ fn is_segment(text: &str) -> bool {
         && !text.contains(forbidden)
 }
 
-/// `NAME#DIGITS` is what local stores call a file that is being written.
 fn is_reserved(file: &str) -> bool {
     let last = file.rsplit('/').next().unwrap_or(file);
-    last.rsplit_once('#').is_some_and(|(_, digits)| {
-        !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
-    })
+    unfinished(last).is_some()
 }
 
 #[cfg(test)]

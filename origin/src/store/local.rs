@@ -15,7 +15,7 @@ use object_store::path::Path as ObjectPath;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, accessat, openat, statat};
 use rustix::io::Errno;
 
-use super::{ReadError, version as hashed};
+use super::{ReadError, unfinished, version as hashed};
 
 /// For folders on the way: to search in them, which needs no permission to list them.
 #[cfg(target_os = "linux")]
@@ -182,12 +182,8 @@ fn split(path: &ObjectPath) -> Option<(impl Iterator<Item = &str>, &str)> {
         .split('/')
         .all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'));
     let (folders, name) = raw.rsplit_once('/').unwrap_or(("", raw));
-    // What a store of objects in a folder writes to before it renames, and so never gives out.
-    let unfinished = name.split_once('#').is_some_and(|(_, number)| {
-        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
-    });
     let folders = folders.split('/').filter(|part| !part.is_empty());
-    (well_formed && !unfinished).then_some((folders, name))
+    (well_formed && unfinished(name).is_none()).then_some((folders, name))
 }
 
 fn refused(error: Errno) -> ReadError {
@@ -285,8 +281,10 @@ mod tests {
             open(&root, &ObjectPath::ROOT, false),
             Err(ReadError::NotFound)
         ));
-        fs::write(root.join("half#12"), "half").unwrap();
-        assert!(matches!(opened(&root, "half#12"), Err(ReadError::NotFound)));
+        for half in ["half#12", "take#x#1"] {
+            fs::write(root.join(half), "half").unwrap();
+            assert!(matches!(opened(&root, half), Err(ReadError::NotFound)));
+        }
     }
 
     #[test]

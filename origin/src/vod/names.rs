@@ -31,6 +31,7 @@ use headwater_media::name::{DEFAULT_VHOST, StreamName};
 use object_store::path::Path;
 
 use super::config::VirtualDirectory;
+use crate::store::unfinished;
 
 /// Extensions of files that are read as MP4, the likely ones first.
 const MP4_EXTENSIONS: [&str; 11] = [
@@ -214,12 +215,9 @@ fn within(folder: &Path, file: &str) -> Option<Path> {
     (path.as_ref().len() <= MAX_PATH).then_some(path)
 }
 
-/// `NAME#DIGITS` is what local stores call a file that is being written.
 fn is_reserved(file: &str) -> bool {
     let last = file.rsplit('/').next().unwrap_or(file);
-    last.split_once('#').is_some_and(|(_, digits)| {
-        !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
-    })
+    unfinished(last).is_some()
 }
 
 /// The prefix of a name, and the rest. `None` for a prefix of which nothing can be played.

@@ -8,16 +8,14 @@
 
 use headwater_media::name::StreamName;
 use object_store::path::Path;
-use sha2::{Digest, Sha256};
+
+use crate::record::files::key as hash;
 
 /// Everything is below it.
 const ROOT: &str = "recordings";
 
 /// Longest readable part of a key, in bytes: with the hash far from the 255 that file systems take.
 const READABLE: usize = 80;
-
-/// Bytes of the hash that stand in a key, as twice as many hexadecimal digits.
-const HASH: usize = 16;
 
 pub(super) fn root() -> Path {
     Path::from(ROOT)
@@ -30,7 +28,7 @@ pub(super) fn stream(name: &StreamName) -> Path {
 
 /// The folder of one generation.
 pub(super) fn generation(name: &StreamName, generation: u64) -> Path {
-    stream(name).join(digits(generation))
+    in_stream(&stream(name), generation)
 }
 
 pub(super) fn segments(folder: &Path) -> Path {
@@ -56,17 +54,16 @@ pub(super) fn number(path: &Path) -> Option<u64> {
     name.parse().ok().filter(|_| is_ours)
 }
 
+/// The folder of one generation in that of a stream.
+pub(super) fn in_stream(stream: &Path, generation: u64) -> Path {
+    stream.clone().join(digits(generation))
+}
+
 fn digits(number: u64) -> String {
     format!("{number:020}")
 }
 
 fn key(name: &StreamName) -> String {
-    let mut hasher = Sha256::new();
-    for part in [&name.vhost, &name.app, &name.instance, &name.stream] {
-        // The length first: `a/b`, `c` is another name than `a`, `b/c`.
-        hasher.update((part.len() as u64).to_be_bytes());
-        hasher.update(part.as_bytes());
-    }
     let mut key: String = [&name.app, &name.instance, &name.stream]
         .into_iter()
         .flat_map(|part| part.chars().chain(['-']))
@@ -80,9 +77,7 @@ fn key(name: &StreamName) -> String {
         .take(READABLE)
         .collect();
     key.push('-');
-    for byte in hasher.finalize().iter().take(HASH) {
-        key.push_str(&format!("{byte:02x}"));
-    }
+    key.push_str(&hash(name));
     key
 }
 
