@@ -169,7 +169,7 @@ fn of_archive(id: &str, error: ArchiveError) -> ApiError {
     match error {
         ArchiveError::NotFound => not_found(id),
         ArchiveError::Open => {
-            let message = "it is being recorded: end the stream first";
+            let message = "it is being recorded, here or at another origin: end the stream first";
             ApiError::new(StatusCode::CONFLICT, "in_use", message)
         }
         error => unavailable(error),

@@ -1,6 +1,7 @@
 //! Listing, and finding one by its id.
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use futures_util::{StreamExt, TryStreamExt};
 use headwater_node::admin::ApiError;
@@ -9,7 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Kind, Library, bad_request, not_found, of_archive, of_store, unavailable};
-use crate::record::archive::{Archives, Listed};
+use crate::record::archive::{ArchiveError, Archives, Listed};
 use crate::record::files::from_store;
 use crate::record::target::Target;
 
@@ -140,6 +141,14 @@ impl Library {
 
     pub(crate) async fn delete(&self, id: &str) -> Result<(), ApiError> {
         if let Some(listed) = self.recording(id).await? {
+            if self.store.is_remote() {
+                let now = SystemTime::now();
+                let (name, generation) = (&listed.name, listed.generation);
+                let writing = self.archives.is_being_written(name, generation, now).await;
+                if writing.map_err(|error| of_archive(id, error))? {
+                    return Err(of_archive(id, ArchiveError::Open));
+                }
+            }
             let deleted = self.archives.delete(&listed.name, listed.generation).await;
             deleted.map_err(|error| of_archive(id, error))?;
             for folder in Archives::folders(&listed.name, listed.generation) {

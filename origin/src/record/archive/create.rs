@@ -123,16 +123,6 @@ impl Archives {
         Ok(Writer::new(self.clone(), claim, slot, beginning))
     }
 
-    pub(super) fn is_written(&self, recording: &LeftOpen) -> bool {
-        let known = self
-            .inner
-            .open
-            .lock()
-            .get(recording)
-            .and_then(Weak::upgrade);
-        known.is_some_and(|shared| shared.is_claimed())
-    }
-
     /// A place in the journal, which says so already on the disk. `None` where the journal cannot be written and need not be.
     async fn slot(&self, recording: &LeftOpen) -> Result<Option<Slot>, ArchiveError> {
         let journal = &self.inner.journal;
@@ -255,7 +245,7 @@ pub(super) fn apply(preface: &mut Preface<Frame>, frame: &Frame) {
     }
 }
 
-/// A recording that is written in this process, and by nobody else there.
+/// A recording that is written or deleted in this process, and by nobody else there.
 #[derive(Debug)]
 pub(super) struct Claim {
     archives: Archives,
@@ -263,7 +253,8 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    fn new(archives: &Archives, recording: LeftOpen) -> Option<Self> {
+    /// `None` if somebody has it.
+    pub(super) fn new(archives: &Archives, recording: LeftOpen) -> Option<Self> {
         let mut open = archives.inner.open.lock();
         let known = open.get(&recording).and_then(Weak::upgrade);
         if known.is_some_and(|shared| shared.is_claimed()) {

@@ -1,11 +1,14 @@
 //! What is stored: recordings of a name, recordings of all names, and their end.
 
+use std::time::{Duration, SystemTime};
+
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use headwater_media::name::StreamName;
 use headwater_media::segment::read_header;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use super::create::Claim;
 use super::error::ArchiveError;
 use super::journal::LeftOpen;
 use super::load::limited;
@@ -16,6 +19,9 @@ const HEAD: u64 = 8 << 10;
 
 /// Streams of which the recordings are looked up at the same time, and that make a page.
 const PAGE: usize = 64;
+
+/// How much longer than a segment may be nothing may come of a recording that somebody writes.
+const WRITTEN_SLACK: Duration = Duration::from_secs(60);
 
 /// Requests at the same time.
 const PARALLEL: usize = 16;
@@ -157,6 +163,34 @@ impl Archives {
         }
     }
 
+    /// Whether somebody, perhaps elsewhere, is likely to write it: it is not complete, and its newest segment is not older than one may
+    /// take to be followed by the next.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]; none for a recording that is damaged.
+    pub(crate) async fn is_being_written(
+        &self,
+        name: &StreamName,
+        generation: u64,
+        now: SystemTime,
+    ) -> Result<bool, ArchiveError> {
+        match self.open(name, generation).await {
+            Ok(reader) if reader.summary().is_complete => return Ok(false),
+            Ok(_) => {}
+            Err(ArchiveError::Damaged { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let folder = keys::segments(&keys::generation(name, generation));
+        let listing = self.inner.objects.list(Some(&folder));
+        let newest = listing.try_fold(SystemTime::UNIX_EPOCH, |newest, meta| {
+            std::future::ready(Ok(newest.max(meta.last_modified.into())))
+        });
+        let age = now.duration_since(self.limited(newest).await?);
+        let longest = Duration::from_millis(self.inner.config.segment_ms.saturating_mul(2));
+        // Of a store whose clock is ahead, too.
+        Ok(age.unwrap_or_default() < longest + WRITTEN_SLACK)
+    }
+
     /// The folders with the objects of a recording.
     pub(crate) fn folders(name: &StreamName, generation: u64) -> [Path; 2] {
         let folder = keys::generation(name, generation);
@@ -167,7 +201,7 @@ impl Archives {
     /// after an error.
     ///
     /// # Errors
-    /// [`ArchiveError`]; [`ArchiveError::Open`] while it is written in this process.
+    /// [`ArchiveError`]; [`ArchiveError::Open`] while it is written, or deleted, in this process.
     pub(crate) async fn delete(
         &self,
         name: &StreamName,
@@ -177,9 +211,8 @@ impl Archives {
             name: name.clone(),
             generation,
         };
-        if self.is_written(&recording) {
-            return Err(ArchiveError::Open);
-        }
+        // Who went on with it meanwhile would lose what is added.
+        let _claim = Claim::new(self, recording.clone()).ok_or(ArchiveError::Open)?;
         self.delete_objects(&keys::generation(name, generation))
             .await?;
         self.forget(&recording);

@@ -1,6 +1,6 @@
 //! One thing fails, and what the caller is told.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use object_store::{ObjectStoreExt, PutPayload, path::Path};
 
@@ -105,6 +105,45 @@ async fn what_ended_elsewhere_leaves_the_journal() {
     assert_eq!(here.left_open(), left);
     assert_eq!(here.generations(&name("a")).await.unwrap(), [0; 0]);
     assert_eq!(here.left_open(), left[1..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_being_deleted_is_not_gone_on_with() {
+    let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
+    let archives = archives(&store, journal.path(), true);
+    let mut writer = archives.create(&name("a"), "one").await.unwrap();
+    let generation = writer.generation();
+    writer.append(&frames(1, 100, 0)).unwrap();
+    writer.finish().await.unwrap();
+    drop(writer);
+    store.allow_deletions(Some(0));
+    let wanted = name("a");
+    let (deleted, taken) = tokio::join!(archives.delete(&wanted, generation), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        archives.take_over(&name("a"), generation, "one").await
+    });
+    assert_eq!(kind(&deleted.unwrap_err()), "unavailable");
+    assert!(matches!(taken, Err(ArchiveError::Open)), "{taken:?}");
+    store.allow_deletions(None);
+    archives.delete(&name("a"), generation).await.unwrap();
+    assert_eq!(store.paths().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_another_origin_writes_is_told_by_its_newest_segment() {
+    let store = Store::default();
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [here, there] = [0, 1].map(|n: usize| archives(&store, folders[n].path(), false));
+    let mut writer = here.create(&name("a"), "here").await.unwrap();
+    writer.append(&frames(1, 100, 0)).unwrap();
+    let (wanted, generation) = (name("a"), writer.generation());
+    let now = SystemTime::now();
+    let is_written = |now| there.is_being_written(&wanted, generation, now);
+    assert!(is_written(now).await.unwrap());
+    assert!(is_written(now - Duration::from_secs(10)).await.unwrap());
+    assert!(!is_written(now + Duration::from_secs(120)).await.unwrap());
+    writer.finish().await.unwrap();
+    assert!(!is_written(now).await.unwrap());
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use headwater_media::file::Grid;
 use headwater_media::frame::{Epoch, Frame, FrameFlags, FrameKind, Offset};
 use headwater_media::name::StreamName;
@@ -41,6 +41,8 @@ pub(super) enum Fault {
 pub(super) struct Store {
     inner: Arc<InMemory>,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    /// How many objects may still be deleted, before that hangs.
+    deletions: Arc<Mutex<Option<usize>>>,
     /// Objects that were asked for.
     pub(super) reads: Arc<Mutex<Vec<String>>>,
 }
@@ -52,6 +54,10 @@ impl Store {
 
     pub(super) fn heal(&self) {
         self.faults.lock().clear();
+    }
+
+    pub(super) fn allow_deletions(&self, count: Option<usize>) {
+        *self.deletions.lock() = count;
     }
 
     /// Paths of all objects.
@@ -122,7 +128,24 @@ impl ObjectStore for Store {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        let allowed = self.deletions.clone();
+        let admitted = locations.then(move |location| {
+            let hangs = match &mut *allowed.lock() {
+                Some(0) => true,
+                Some(count) => {
+                    *count -= 1;
+                    false
+                }
+                None => false,
+            };
+            async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                location
+            }
+        });
+        self.inner.delete_stream(admitted.boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
