@@ -24,6 +24,8 @@ use headwater_node::admin::axum::response::{IntoResponse, Response};
 use headwater_node::admin::axum::routing::get;
 use headwater_node::admin::{ApiError, Router};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::record::archive::{ArchiveError, Archives};
 use crate::record::stream_info::StreamInfos;
@@ -66,6 +68,9 @@ pub(crate) struct Library {
     pub(crate) store: Store,
     pub(crate) archives: Archives,
     pub(crate) infos: StreamInfos,
+    /// Where deletions go on.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
 }
 
 /// Which one.
@@ -139,7 +144,21 @@ async fn delete(
     State(slot): State<AdminSlot>,
     Query(which): Query<Which>,
 ) -> Result<Response, ApiError> {
-    slot.library()?.delete(&which.id).await?;
+    let library = slot.library()?.clone();
+    let (tasks, stop, id) = (
+        library.tasks.clone(),
+        library.stop.clone(),
+        which.id.clone(),
+    );
+    // Whoever asked for it may leave before it is done.
+    let deleting = async move { library.delete(&id).await };
+    let deleted = tasks
+        .spawn(async move { stop.run_until_cancelled(deleting).await })
+        .await;
+    match deleted {
+        Ok(deleted) => deleted.unwrap_or_else(|| Err(unavailable("the origin stops")))?,
+        Err(error) => return Err(unavailable(error)),
+    }
     tracing::info!(id = which.id, "deleted by an operator");
     Ok(StatusCode::NO_CONTENT.into_response())
 }

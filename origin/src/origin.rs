@@ -121,6 +121,8 @@ impl Origin {
                 infos: recordings.infos().clone(),
                 store,
                 archives,
+                tasks: tasks.clone(),
+                stop: stop.clone(),
             },
             recordings,
             tasks,

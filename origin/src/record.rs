@@ -29,7 +29,7 @@ pub(crate) mod vault;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use headwater_media::name::StreamName;
 use headwater_node::metrics::Metrics;
@@ -52,6 +52,11 @@ const JOURNAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether recordings that were left open here ended elsewhere.
 const TIDY_INTERVAL: Duration = Duration::from_secs(300);
+
+/// When after the start it is looked for deletions that were cut off, and how often then: it takes a request or two for each recording
+/// that is no file yet.
+const FIRST_FINISH: Duration = Duration::from_secs(900);
+const FINISH_INTERVAL: Duration = Duration::from_secs(6 * 3_600);
 
 /// Where recordings are made.
 pub(crate) struct Home<'a> {
@@ -86,6 +91,8 @@ pub(crate) async fn start(
     let metrics = RecordingMetrics::new(metrics);
     home.tasks
         .spawn(tidy_journal(archives.clone(), home.stop.clone()));
+    let finishing = finish_deletions(archives.clone(), store.clone(), home.stop.clone());
+    home.tasks.spawn(finishing);
     let watching = watch_journal(archives.clone(), metrics.clone(), home.stop.clone());
     home.tasks.spawn(watching);
     let recordings = Recordings::new(Parts {
@@ -109,6 +116,30 @@ async fn mark_left_open(archives: &Archives, marks: &Marks) {
     for left in archives.left_open() {
         if let Err(error) = marks.set_missing(&left.name).await {
             tracing::warn!(%error, stream = %left.name, "a recording that was left open cannot be marked");
+        }
+    }
+}
+
+/// Finishes deletions that a process that died has begun, perhaps another one. Nothing else leads to them.
+async fn finish_deletions(archives: Archives, store: Store, stop: CancellationToken) {
+    let mut wait = FIRST_FINISH;
+    while stop
+        .run_until_cancelled(tokio::time::sleep(wait))
+        .await
+        .is_some()
+    {
+        wait = FINISH_INTERVAL;
+        let finishing = archives.finish_deletions(SystemTime::now());
+        match stop.run_until_cancelled(finishing).await {
+            Some(Ok(folders)) => {
+                for folder in folders.iter().flat_map(Archives::folders_in) {
+                    store.remove_empty_folders(&folder).await;
+                }
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "deletions that were cut off cannot be looked for");
+            }
+            None => return,
         }
     }
 }

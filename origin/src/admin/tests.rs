@@ -40,6 +40,8 @@ impl Stage {
                 store,
                 archives,
                 infos,
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
             },
             folder,
         }
@@ -228,6 +230,24 @@ async fn what_was_said_of_a_recording_goes_with_the_last_of_it() {
     infos.set(&show, StreamInfo::default()).await.unwrap();
     stage.library.delete(&id).await.unwrap();
     assert_eq!(infos.find(&show).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_deletion_goes_on_when_the_one_who_asked_leaves() {
+    let stage = Stage::new().await;
+    stage.record("show", 100).await.finish().await.unwrap();
+    let ids = stage.ids(&list::Request::default()).await;
+    let slot = AdminSlot::default();
+    slot.fill(stage.library.clone());
+    let which = Which { id: ids[0].clone() };
+    let mut asked = Box::pin(delete(State(slot), Query(which)));
+    assert!(futures_util::poll!(&mut asked).is_pending());
+    drop(asked);
+    stage.library.tasks.close();
+    stage.library.tasks.wait().await;
+    assert_eq!(stage.ids(&list::Request::default()).await, [""; 0]);
+    let left = std::fs::read_dir(stage.folder.path().join("recordings")).unwrap();
+    assert_eq!(left.count(), 0, "no folder is left behind");
 }
 
 #[tokio::test]

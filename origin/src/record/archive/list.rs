@@ -23,6 +23,10 @@ const PAGE: usize = 64;
 /// How much longer than a segment may be nothing may come of a recording that somebody writes.
 const WRITTEN_SLACK: Duration = Duration::from_secs(60);
 
+/// How long a recording may have no first segment because it is only being begun, beyond what the store takes to answer a few times.
+const BEGINS_WITHIN: Duration = Duration::from_secs(300);
+const BEGINS_TIMEOUTS: u32 = 4;
+
 /// Requests at the same time.
 const PARALLEL: usize = 16;
 
@@ -131,7 +135,7 @@ impl Archives {
             .map(|folder| async move {
                 let mut listed = Vec::new();
                 for generation in archives.generations_in(&folder).await? {
-                    let path = folder.clone().join(format!("{generation:020}"));
+                    let path = keys::in_stream(&folder, generation);
                     listed.extend(archives.listed(&path, generation).await?);
                 }
                 Ok::<_, ArchiveError>(listed)
@@ -193,8 +197,12 @@ impl Archives {
 
     /// The folders with the objects of a recording.
     pub(crate) fn folders(name: &StreamName, generation: u64) -> [Path; 2] {
-        let folder = keys::generation(name, generation);
-        [keys::segments(&folder), keys::indexes(&folder)]
+        Self::folders_in(&keys::generation(name, generation))
+    }
+
+    /// Those in its folder.
+    pub(crate) fn folders_in(folder: &Path) -> [Path; 2] {
+        [keys::segments(folder), keys::indexes(folder)]
     }
 
     /// Deletes a recording: its indexes, then its first segment, after which it counts as gone, then the others. May be called again
@@ -217,6 +225,51 @@ impl Archives {
             .await?;
         self.forget(&recording);
         Ok(())
+    }
+
+    /// Deletes what is left of recordings whose deletion was cut off, because a process died: what is without its first segment. Those
+    /// that may just be beginning are left alone. Gives their folders.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    pub(crate) async fn finish_deletions(
+        &self,
+        now: SystemTime,
+    ) -> Result<Vec<Path>, ArchiveError> {
+        let root = keys::root();
+        let listing = self.inner.objects.list_with_delimiter(Some(&root));
+        let streams = self.limited(listing).await?.common_prefixes;
+        let age = BEGINS_WITHIN + self.inner.config.store_timeout * BEGINS_TIMEOUTS;
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        // A generation is not less than the time at which it began.
+        let before = now.saturating_sub(age).as_millis();
+        let mut finished = Vec::new();
+        for stream in streams {
+            for generation in self.generations_in(&stream).await? {
+                let folder = keys::in_stream(&stream, generation);
+                if u128::from(generation) < before && !self.has_begun(&folder).await? {
+                    self.delete_objects(&folder).await?;
+                    tracing::info!(%folder, "the deletion of a recording is finished");
+                    finished.push(folder);
+                }
+            }
+        }
+        Ok(finished)
+    }
+
+    /// Whether a recording's first segment is there. Asked in two ways: what is not there is deleted.
+    async fn has_begun(&self, folder: &Path) -> Result<bool, ArchiveError> {
+        let first = keys::segment(folder, 0);
+        match self.limited(self.inner.objects.head(&first)).await {
+            Ok(_) => return Ok(true),
+            Err(ArchiveError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        let listing = self.inner.objects.list(Some(&keys::segments(folder)));
+        let found = listing.try_any(|meta| std::future::ready(meta.location == first));
+        self.limited(found).await
     }
 
     pub(super) async fn delete_objects(&self, folder: &Path) -> Result<(), ArchiveError> {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use object_store::{ObjectStoreExt, PutPayload, path::Path};
 
-use super::super::ArchiveError;
+use super::super::{ArchiveError, keys};
 use super::disk::TestDisk;
 use super::support::*;
 use headwater_media::frame::Frame;
@@ -127,6 +127,43 @@ async fn what_is_being_deleted_is_not_gone_on_with() {
     store.allow_deletions(None);
     archives.delete(&name("a"), generation).await.unwrap();
     assert_eq!(store.paths().await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_was_cut_off_is_finished() {
+    let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
+    let archives = archives(&store, journal.path(), true);
+    let mut generations = Vec::new();
+    for stream in ["a", "b"] {
+        let mut writer = archives.create(&name(stream), "one").await.unwrap();
+        writer.append(&frames(1, 100, 0)).unwrap();
+        writer.finish().await.unwrap();
+        generations.push(writer.generation());
+    }
+    // Up to the first segment.
+    store.allow_deletions(Some(1));
+    archives
+        .delete(&name("a"), generations[0])
+        .await
+        .unwrap_err();
+    store.allow_deletions(None);
+    let folder = keys::generation(&name("a"), generations[0]);
+    let of_a = |paths: Vec<String>| {
+        let of_a = |path: &String| path.starts_with(folder.as_ref());
+        paths.iter().filter(|path| of_a(path)).count()
+    };
+    let all = store.paths().await;
+    assert!(of_a(all.clone()) > 0);
+    // It may be about to begin.
+    let now = SystemTime::now();
+    assert_eq!(archives.finish_deletions(now).await.unwrap(), []);
+    assert_eq!(store.paths().await, all);
+    let later = now + Duration::from_secs(400);
+    let finished = archives.finish_deletions(later).await.unwrap();
+    assert_eq!(finished, [folder.clone()]);
+    let left = store.paths().await;
+    assert_eq!(of_a(left.clone()), 0);
+    assert_eq!(left.len() + of_a(all.clone()), all.len());
 }
 
 #[tokio::test]
