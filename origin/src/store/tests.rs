@@ -188,6 +188,46 @@ async fn folders_that_became_empty_go_and_others_stay() {
 }
 
 #[tokio::test]
+async fn what_a_process_that_died_was_writing_goes_with_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), |_| {}).await.unwrap();
+    let segments = folder.path().join("recordings/key/1/segments");
+    fs::create_dir_all(&segments).unwrap();
+    let left = [
+        format!("{:020}#1", 7),
+        format!("{:020}#2", 8),
+        "x#1".to_owned(),
+    ];
+    for name in &left {
+        fs::write(segments.join(name), "half").unwrap();
+    }
+    // Not the newest, which may be coming still.
+    for name in [&left[0], &left[2]] {
+        let file = fs::File::options()
+            .write(true)
+            .open(segments.join(name))
+            .unwrap();
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(60);
+        file.set_modified(long_ago).unwrap();
+    }
+    let path = ObjectPath::from("recordings/key/1/segments");
+    store.remove_empty_folders(&path).await;
+    assert!(!segments.join(&left[0]).exists());
+    assert!(segments.join(&left[1]).exists() && segments.join(&left[2]).exists());
+    fs::remove_file(segments.join(&left[1])).unwrap();
+    fs::remove_file(segments.join(&left[2])).unwrap();
+    fs::write(segments.join(&left[0]), "half").unwrap();
+    let file = fs::File::options()
+        .write(true)
+        .open(segments.join(&left[0]))
+        .unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
+    store.remove_empty_folders(&path).await;
+    assert!(!folder.path().join("recordings/key").exists());
+}
+
+#[tokio::test]
 async fn a_data_folder_that_is_gone_is_not_a_file_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), |_| {}).await.unwrap();
