@@ -12,8 +12,8 @@ headwater_node::section! {
         /// twice as long. In a store that is not on this machine, so much of each recorded stream waits in the memory of
         /// its publisher's edge.
         pub segment_ms: u64 = 4_000 => 500..=60_000,
-        /// The size at which a part of a recording ends, bytes of frames.
-        pub segment_bytes: usize = 8 << 20 => 65_536..=256 << 20,
+        /// The size at which a part of a recording ends, bytes of frames. Parts are written, and read again, as a whole.
+        pub segment_bytes: usize = 8 << 20 => 65_536..=64 << 20,
         /// How often what was recorded is made durable, milliseconds. So much of a recording can be lost when the origin and the
         /// publisher's edge die together; and an edge keeps at least so much of each recorded stream in memory.
         pub sync_ms: u64 = 250 => 10..=10_000,
@@ -101,5 +101,11 @@ mod tests {
             ..RecordingSection::default()
         };
         assert_eq!(problems(&bad), ["sync_ms", "buffer_bytes", "buffers_bytes"]);
+        let too_large = RecordingSection {
+            segment_bytes: 65 << 20,
+            buffer_bytes: 130 << 20,
+            ..RecordingSection::default()
+        };
+        assert_eq!(problems(&too_large), ["segment_bytes"]);
     }
 }
