@@ -55,14 +55,35 @@ impl Confined {
         outcome.map_err(|error| refusal(path, error))
     }
 
-    /// What is in one folder.
-    async fn entries(&self, folder: &Path) -> Result<Entries> {
+    /// What is in a folder and in those below it, after `offset`.
+    fn walk(
+        &self,
+        prefix: Option<&Path>,
+        offset: Option<Path>,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        // One folder at a time, each as it comes up: what is open and in memory does not grow with what there is.
+        let open = vec![prefix.cloned().unwrap_or_default()];
+        let state = (self.clone(), open, offset);
+        let folders = stream::try_unfold(state, |(confined, mut open, offset)| async move {
+            let Some(folder) = open.pop() else {
+                return Ok::<_, object_store::Error>(None);
+            };
+            let entries = confined.entries(&folder, offset.clone()).await?;
+            open.extend(entries.folders);
+            let objects = stream::iter(entries.objects.into_iter().map(Ok));
+            Ok(Some((objects, (confined, open, offset))))
+        });
+        folders.try_flatten().boxed()
+    }
+
+    /// What is in one folder, after `offset`.
+    async fn entries(&self, folder: &Path, offset: Option<Path>) -> Result<Entries> {
         let (root, path) = (self.root.clone(), folder.clone());
         spawn_blocking(move || {
             // A name that no folder has, so that the folder itself is on the way.
             local::check(&root, &path.clone().join("x"), false)
                 .map_err(|error| refusal(&path, error))?;
-            read(root.join(path.as_ref()), &path).map_err(failed)
+            read(root.join(path.as_ref()), &path, offset.as_ref()).map_err(failed)
         })
         .await?
     }
@@ -121,22 +142,21 @@ impl ObjectStore for Confined {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        // One folder at a time, each as it comes up: what is open and in memory does not grow with what there is.
-        let open = vec![prefix.cloned().unwrap_or_default()];
-        let folders = stream::try_unfold((self.clone(), open), |(confined, mut open)| async move {
-            let Some(folder) = open.pop() else {
-                return Ok::<_, object_store::Error>(None);
-            };
-            let entries = confined.entries(&folder).await?;
-            open.extend(entries.folders);
-            let objects = stream::iter(entries.objects.into_iter().map(Ok));
-            Ok(Some((objects, (confined, open))))
-        });
-        folders.try_flatten().boxed()
+        self.walk(prefix, None)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.walk(prefix, Some(offset.clone()))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let entries = self.entries(&prefix.cloned().unwrap_or_default()).await?;
+        let entries = self
+            .entries(&prefix.cloned().unwrap_or_default(), None)
+            .await?;
         Ok(ListResult {
             common_prefixes: entries.folders,
             objects: entries.objects,
@@ -164,8 +184,9 @@ struct Entries {
     objects: Vec<ObjectMeta>,
 }
 
-/// Reads the folder at `path`, which is `prefix` below the root. What is not there has nothing in it. Blocks.
-fn read(path: PathBuf, prefix: &Path) -> io::Result<Entries> {
+/// Reads the folder at `path`, which is `prefix` below the root, without looking at what does not come after `offset`. What is not there
+/// has nothing in it. Blocks.
+fn read(path: PathBuf, prefix: &Path, offset: Option<&Path>) -> io::Result<Entries> {
     let mut entries = Entries::default();
     let listed = match fs::read_dir(path) {
         Ok(listed) => listed,
@@ -183,7 +204,11 @@ fn read(path: PathBuf, prefix: &Path) -> io::Result<Entries> {
             Err(error) => return Err(error),
         };
         if kind.is_dir() {
-            entries.folders.push(location);
+            if offset.is_none_or(|offset| reaches_past(&location, offset)) {
+                entries.folders.push(location);
+            }
+        } else if offset.is_some_and(|offset| location <= *offset) {
+            continue;
         // Else it is being written.
         } else if kind.is_file() && local::is_object(&location) {
             match entry.metadata() {
@@ -199,6 +224,12 @@ fn read(path: PathBuf, prefix: &Path) -> io::Result<Entries> {
         .objects
         .sort_unstable_by(|left, right| left.location.cmp(&right.location));
     Ok(entries)
+}
+
+/// Whether a path in `folder` can come after `offset`.
+fn reaches_past(folder: &Path, offset: &Path) -> bool {
+    let within = format!("{folder}/");
+    offset.as_ref().starts_with(&within) || *within > *offset.as_ref()
 }
 
 fn is_missing(error: &io::Error) -> bool {
@@ -317,6 +348,33 @@ mod tests {
         let mut found: Vec<ObjectMeta> = store.list(prefix.as_ref()).try_collect().await.unwrap();
         found.sort_unstable_by(|left, right| left.location.cmp(&right.location));
         found
+    }
+
+    #[tokio::test]
+    async fn a_listing_begins_after_an_offset() {
+        let (_parent, files, confined) = stores();
+        let all = listed(&confined, None).await;
+        let mut offsets: Vec<String> = all.iter().map(|meta| meta.location.to_string()).collect();
+        let between = [
+            "a", "a/b", "a/b c", "a/b c/a", "a/b d", "a/b!", "empty", "b", "z", "0",
+        ];
+        offsets.extend(between.map(str::to_owned));
+        for prefix in [None, Some("a"), Some("a/b c"), Some("none")] {
+            for offset in &offsets {
+                let offset = Path::parse(offset).unwrap();
+                let prefix = prefix.map(|prefix| Path::parse(prefix).unwrap());
+                let found = |store: &dyn ObjectStore| {
+                    let listing = store.list_with_offset(prefix.as_ref(), &offset);
+                    async move {
+                        let mut found: Vec<ObjectMeta> = listing.try_collect().await.unwrap();
+                        found.sort_unstable_by(|left, right| left.location.cmp(&right.location));
+                        found
+                    }
+                };
+                let (expected, found) = (found(&files).await, found(&confined).await);
+                assert_eq!(found, expected, "{prefix:?} after {offset}");
+            }
+        }
     }
 
     #[tokio::test]
