@@ -64,13 +64,9 @@ impl Recording for Shown {
 
     async fn piece(&self, position: Position) -> Result<v1::Piece, Rejection> {
         let reader = &self.found.reader;
-        if !reader.is_live() && !reader.summary().is_complete {
-            // Whoever writes it does so elsewhere, or died.
-            reader.refresh().await.map_err(VaultError::from)?;
-        }
         let piece = match position {
-            Position::Offset(at) => reader.piece_at(cluster_wire::offset(at)).await,
-            Position::TimeMs(ms) => reader.piece_at_time(ms).await,
+            Position::Offset(at) => reader.newest_piece_at(cluster_wire::offset(at)).await,
+            Position::TimeMs(ms) => reader.newest_piece_at_time(ms).await,
         };
         Ok(to_piece(piece.map_err(VaultError::from)?))
     }

@@ -27,47 +27,55 @@ const MAX_RUN: u64 = 128 << 20;
 /// Reads at the same time.
 const PARALLEL: usize = 16;
 
-/// How often a listing that misses a segment is repeated: a store may list while segments are added.
+/// How often an index is read anew because a segment is missing: a store may list while segments are added, and while a window moves.
 const LISTINGS: u32 = 3;
 
-/// Adds to `index` what the store has beyond it.
-pub(super) async fn load(shared: &Shared, index: &mut Index) -> Result<(), ArchiveError> {
-    if index.next_number() == 0
-        && let Some(stored) = stored_index(shared).await
-    {
-        *index = stored;
-    }
-    let mut listed = Vec::new();
-    for round in 1.. {
-        listed = list(shared, index.next_number().checked_sub(1)).await?;
-        let in_order = (index.next_number()..).zip(&listed);
-        let Some((missing, _)) = in_order.into_iter().find(|(number, (is, _))| number != is) else {
-            break;
-        };
-        if missing == 0 {
+/// What the store has beyond some segment.
+pub(super) enum Newer {
+    /// All of it, by number.
+    Segments(Vec<(Path, SegmentInfo, Vec<Point>)>),
+    /// There is more, but not this segment: others have come since the store began to list, or a window let go of it.
+    Missing(u64),
+}
+
+/// Reads the index of a recording as it is stored now.
+pub(super) async fn load(shared: &Shared) -> Result<Index, ArchiveError> {
+    let mut missing = 0;
+    for _ in 0..LISTINGS {
+        let mut index = stored_index(shared).await.unwrap_or_default();
+        match newer(shared, index.next_number()).await? {
+            Newer::Segments(segments) => {
+                for (path, info, points) in segments {
+                    let pushed = index.push(info, points);
+                    pushed.map_err(|error| ArchiveError::damaged(&path, &error))?;
+                }
+                if index.next_number() == 0 {
+                    return Err(ArchiveError::NotFound);
+                }
+                return Ok(index);
+            }
             // Being deleted.
-            return Err(ArchiveError::NotFound);
+            Newer::Missing(0) => return Err(ArchiveError::NotFound),
+            Newer::Missing(number) => missing = number,
         }
-        if round == LISTINGS {
-            return Err(ArchiveError::Damaged {
-                object: keys::segment(&shared.folder, missing).to_string(),
-                offset: 0,
-                what: "a segment is missing",
-            });
-        }
+    }
+    Err(ArchiveError::Damaged {
+        object: keys::segment(&shared.folder, missing).to_string(),
+        offset: 0,
+        what: "a segment is missing",
+    })
+}
+
+/// Looks for segments from number `next` on.
+pub(super) async fn newer(shared: &Shared, next: u64) -> Result<Newer, ArchiveError> {
+    let listed = list(shared, next.checked_sub(1)).await?;
+    if let Some((missing, _)) = (next..).zip(&listed).find(|(number, (is, _))| number != is) {
+        return Ok(Newer::Missing(missing));
     }
     let footers = stream::iter(listed)
         .map(|(_, meta)| footer(shared, meta))
         .buffered(PARALLEL);
-    let mut footers = std::pin::pin!(footers);
-    while let Some((path, info, points)) = footers.try_next().await? {
-        let pushed = index.push(info, points);
-        pushed.map_err(|error| ArchiveError::damaged(&path, &error))?;
-    }
-    if index.next_number() == 0 {
-        return Err(ArchiveError::NotFound);
-    }
-    Ok(())
+    Ok(Newer::Segments(footers.try_collect().await?))
 }
 
 /// The newest index that can be read. Without one, every footer is read instead.

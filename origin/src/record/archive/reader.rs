@@ -63,7 +63,60 @@ impl Reader {
         self.piece(|state| state.piece_at(at)).await
     }
 
-    async fn piece(&self, which: impl Fn(&State) -> usize) -> Result<ArchivePiece, ArchiveError> {
+    /// [`piece_at_time`](Self::piece_at_time), with what others have added since where that can make a difference. One request to the
+    /// store more then, and none else.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    pub(crate) async fn newest_piece_at_time(&self, ms: u64) -> Result<ArchivePiece, ArchiveError> {
+        let piece = self.piece_at_time(ms).await?;
+        // A later piece in which no decoder can start yet is not given.
+        let is_last = piece.follows == Follows::Growing || ms >= self.summary().end_ms;
+        if !is_last || !self.may_grow() {
+            return Ok(piece);
+        }
+        self.refresh().await?;
+        self.piece_at_time(ms).await
+    }
+
+    /// [`piece_at`](Self::piece_at), in the same way.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    pub(crate) async fn newest_piece_at(&self, at: Offset) -> Result<ArchivePiece, ArchiveError> {
+        let piece = self.piece_at(at).await?;
+        if piece.follows != Follows::Growing || !self.may_grow() {
+            return Ok(piece);
+        }
+        self.refresh().await?;
+        self.piece_at(at).await
+    }
+
+    /// Whoever writes it does so elsewhere, or died.
+    fn may_grow(&self) -> bool {
+        !self.is_live() && !self.summary().is_complete
+    }
+
+    async fn piece(
+        &self,
+        which: impl Fn(&State) -> usize + Send + Sync,
+    ) -> Result<ArchivePiece, ArchiveError> {
+        match self.known_piece(&which).await {
+            Err(ArchiveError::NotFound) => {
+                // A window has let go of it, here or elsewhere, or all of it is gone.
+                if !self.is_live() {
+                    self.shared.reload().await?;
+                }
+                self.known_piece(&which).await
+            }
+            known => known,
+        }
+    }
+
+    async fn known_piece(
+        &self,
+        which: impl Fn(&State) -> usize,
+    ) -> Result<ArchivePiece, ArchiveError> {
         let generation = self.shared.recording.generation;
         let plan = {
             let state = self.shared.state.read();

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::error::ArchiveError;
 use super::journal::LeftOpen;
-use super::{Archives, Follows, Summary, keys, load};
+use super::load::{self, Newer};
+use super::{Archives, Follows, Summary, keys};
 
 /// What a frame costs in memory beyond its payload, in bytes.
 const FRAME_COST: usize = 192;
@@ -154,14 +155,38 @@ impl Shared {
 
     /// Reads what has been added to the index by others.
     pub(super) async fn refresh(&self) -> Result<(), ArchiveError> {
-        let mut index = self.state.read().index.clone();
-        let known = index.next_number();
-        load::load(self, &mut index).await?;
-        if index.next_number() > known {
-            let mut state = self.state.write();
-            if !self.is_live() && index.next_number() > state.index.next_number() {
-                state.index = index;
+        let known = self.state.read().index.next_number();
+        if known > 0
+            && let Newer::Segments(segments) = load::newer(self, known).await?
+        {
+            return self.add(segments);
+        }
+        // Nothing is known, or a window has let go even of what comes next.
+        self.reload().await
+    }
+
+    fn add(&self, segments: Vec<(Path, SegmentInfo, Vec<Point>)>) -> Result<(), ArchiveError> {
+        if segments.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.state.write();
+        for (path, info, points) in segments {
+            // Others may have added it meanwhile.
+            if !self.is_live() && info.number == state.index.next_number() {
+                let pushed = state.index.push(info, points);
+                pushed.map_err(|error| ArchiveError::damaged(&path, &error))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Reads the index anew: what is known of may be gone.
+    pub(super) async fn reload(&self) -> Result<(), ArchiveError> {
+        let index = load::load(self).await?;
+        let age = |index: &Index| (index.next_number(), index.first_number());
+        let mut state = self.state.write();
+        if !self.is_live() && age(&index) > age(&state.index) {
+            state.index = index;
         }
         Ok(())
     }

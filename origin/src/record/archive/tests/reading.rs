@@ -103,6 +103,58 @@ proptest! {
 }
 
 #[tokio::test]
+async fn what_is_left_open_is_listed_again_at_its_end_alone() {
+    let (store, folder) = (Store::default(), tempfile::tempdir().unwrap());
+    let archives = archives(&store, folder.path(), false);
+    let mut writer = archives.create(&name("a"), "0").await.unwrap();
+    let all = frames(1, 300, 0);
+    writer.append(&all[..200]).unwrap();
+    writer.hand_over().await.unwrap();
+    let generation = writer.generation();
+    let reader = archives.open(&name("a"), generation).await.unwrap();
+    let known = reader.summary();
+    let listed = || store.listings.swap(0, std::sync::atomic::Ordering::Relaxed);
+    listed();
+    // As long as more follows.
+    let mut at = known.first.unwrap();
+    loop {
+        let piece = reader.newest_piece_at(at).await.unwrap();
+        if piece.follows != Follows::Piece {
+            break;
+        }
+        let by_time = reader.newest_piece_at_time(piece.start_ms).await.unwrap();
+        assert!(by_time.first <= piece.first);
+        assert_eq!(listed(), 0);
+        at = piece.next;
+    }
+    assert_eq!(listed(), 1);
+    writer = archives
+        .take_over(&name("a"), generation, "1")
+        .await
+        .unwrap();
+    writer.append(&all).unwrap();
+    writer.finish().await.unwrap();
+    let end = known.next.unwrap();
+    for by_time in [false, true] {
+        let reader = archives.open(&name("a"), generation).await.unwrap();
+        let finished = reader.summary();
+        assert!(finished.end_ms > known.end_ms);
+        let piece = match by_time {
+            false => reader.newest_piece_at(end).await.unwrap(),
+            true => reader.newest_piece_at_time(finished.end_ms).await.unwrap(),
+        };
+        assert!(piece.next > end, "{by_time}");
+    }
+    // Who knew the beginning sees the rest, and then asks no more.
+    assert_eq!(reader.summary(), known);
+    let last = reader.newest_piece_at_time(u64::MAX).await.unwrap();
+    assert_eq!(last.follows, Follows::End);
+    listed();
+    reader.newest_piece_at_time(u64::MAX).await.unwrap();
+    assert_eq!(listed(), 0);
+}
+
+#[tokio::test]
 async fn a_long_recording_is_opened_by_its_last_index() {
     let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
     let archives = archives(&store, journal.path(), true);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -43,6 +44,8 @@ pub(super) struct Store {
     faults: Arc<Mutex<VecDeque<Fault>>>,
     /// How many objects may still be deleted, before that hangs.
     deletions: Arc<Mutex<Option<usize>>>,
+    /// How often it was listed.
+    pub(super) listings: Arc<AtomicUsize>,
     /// Objects that were asked for.
     pub(super) reads: Arc<Mutex<Vec<String>>>,
 }
@@ -149,6 +152,7 @@ impl ObjectStore for Store {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.listings.fetch_add(1, Ordering::Relaxed);
         self.inner.list(prefix)
     }
 

@@ -114,6 +114,28 @@ async fn the_store_keeps_little_more_than_the_window() {
 }
 
 #[tokio::test]
+async fn readers_elsewhere_follow_the_window() {
+    let store = Store::default();
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [here, there] = [0, 1].map(|n: usize| archives(&store, folders[n].path(), false));
+    let mut writer = begun(&here).await;
+    write(&mut writer, 0..2_000).await;
+    let generation = writer.generation();
+    let stale = there.open(&name("a"), generation).await.unwrap();
+    let fresh = there.open(&name("a"), generation).await.unwrap();
+    let before = stale.summary().first.unwrap();
+    // All that they know is gone.
+    write(&mut writer, 2_000..6_000).await;
+    let first = writer.reader().summary().first.unwrap();
+    assert!(first > stale.summary().next.unwrap());
+    let piece = stale.piece_at(before).await.unwrap();
+    assert_eq!(piece.first, first);
+    fresh.refresh().await.unwrap();
+    assert_eq!(fresh.summary(), stale.summary());
+    assert_eq!(fresh.piece_at_time(0).await.unwrap(), piece);
+}
+
+#[tokio::test]
 async fn another_owner_goes_on_as_the_one_before_would_have() {
     let store = Store::default();
     let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
