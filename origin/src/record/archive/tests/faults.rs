@@ -66,8 +66,8 @@ async fn a_lost_answer_does_not_begin_two_recordings() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recording_that_does_not_begin_leaves_nothing_in_the_journal() {
-    let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
     for durable_locally in [true, false] {
+        let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
         let disk = TestDisk::default();
         let archives = archives_on(&store, journal.path(), durable_locally, disk.clone());
         store.fault([Fault::FailsBefore; 3]);
