@@ -11,7 +11,7 @@ use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 
-/// How long an origin may take to answer. What it gives then may take as long as it takes.
+/// How long an origin may take to answer, and then to go on. All that it gives may take as long as it takes.
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// Entries that are asked for at a time.
@@ -126,7 +126,10 @@ struct Origin {
 impl Origin {
     fn new(url: &str) -> Result<Self, Error> {
         let url = url.trim_end_matches('/').to_owned();
-        let client = Client::builder().connect_timeout(ANSWER).build();
+        let client = Client::builder()
+            .connect_timeout(ANSWER)
+            .read_timeout(ANSWER)
+            .build();
         match client {
             Ok(client) => Ok(Self { client, url }),
             Err(source) => Err(Error::Unreachable { url, source }),
@@ -223,23 +226,44 @@ async fn export(origin: &Origin, id: &str, file: &Path, force: bool) -> Result<(
         path: file.to_owned(),
         source,
     };
-    let mut options = tokio::fs::OpenOptions::new();
-    options.write(true);
-    if force {
-        options.create(true).truncate(true);
-    } else {
-        options.create_new(true);
-    }
+    let may_be_written = || match file.try_exists().map_err(failed)? {
+        true if !force => Err(Error::Exists(file.to_owned())),
+        _ => Ok(()),
+    };
+    may_be_written()?;
     let query = [("id", id)];
     let path = "/recordings/export";
     let response = origin.ask(reqwest::Method::GET, path, &query).await?;
-    let mut out = match options.open(file).await {
-        Ok(out) => out,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(Error::Exists(file.to_owned()));
-        }
-        Err(error) => return Err(failed(error)),
+    // What is not whole does not look like a recording.
+    let mut part = file.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let copied = async {
+        let bytes = copy(response, &part).await?;
+        may_be_written()?;
+        tokio::fs::rename(&part, file).await.map_err(failed)?;
+        Ok(bytes)
     };
+    match copied.await {
+        Ok(bytes) => {
+            writeln!(io::stdout(), "{} to {}", HumanBytes(bytes), file.display())?;
+            Ok(())
+        }
+        Err(error) => {
+            // The error that counts is the first one.
+            let _ = tokio::fs::remove_file(&part).await;
+            Err(error)
+        }
+    }
+}
+
+/// Writes an answer to a file. Gives its length.
+async fn copy(response: Response, file: &Path) -> Result<u64, Error> {
+    let failed = |source| Error::File {
+        path: file.to_owned(),
+        source,
+    };
+    let mut out = tokio::fs::File::create(file).await.map_err(failed)?;
     let progress = match response.content_length() {
         Some(length) => {
             let template = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
@@ -260,9 +284,7 @@ async fn export(origin: &Origin, id: &str, file: &Path, force: bool) -> Result<(
     out.flush().await.map_err(failed)?;
     out.sync_all().await.map_err(failed)?;
     progress.finish_and_clear();
-    let bytes = HumanBytes(progress.position());
-    writeln!(io::stdout(), "{bytes} to {}", file.display())?;
-    Ok(())
+    Ok(progress.position())
 }
 
 async fn delete(origin: &Origin, ids: &[String]) -> Result<(), Error> {
@@ -292,6 +314,9 @@ async fn delete(origin: &Origin, ids: &[String]) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
     use serde_json::json;
 
     use super::*;
@@ -322,5 +347,42 @@ mod tests {
             words(StatusCode::BAD_GATEWAY, b"<html>"),
             "the answer is 502 Bad Gateway"
         );
+    }
+
+    /// An origin that answers each request with one of these, and closes.
+    fn origin(answers: &'static [&'static str]) -> Origin {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            for answer in answers {
+                let (mut peer, _) = listener.accept().unwrap();
+                let mut request = [0; 4_096];
+                io::Read::read(&mut peer, &mut request).unwrap();
+                peer.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        Origin::new(&url).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_is_there_when_it_is_whole() {
+        let origin = origin(&[
+            "HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\nhal",
+            "HTTP/1.1 200 OK\r\ncontent-length: 7\r\nconnection: close\r\n\r\ncontent",
+            "HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nnew",
+        ]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("show.flv");
+        let left = || std::fs::read_dir(folder.path()).unwrap().count();
+        let broken = export(&origin, "x", &file, false).await;
+        assert!(matches!(broken, Err(Error::Broken(_))), "{broken:?}");
+        assert_eq!(left(), 0);
+        export(&origin, "x", &file, false).await.unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"content");
+        let there = export(&origin, "x", &file, false).await;
+        assert!(matches!(there, Err(Error::Exists(_))), "{there:?}");
+        export(&origin, "x", &file, true).await.unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert_eq!(left(), 1);
     }
 }
