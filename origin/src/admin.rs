@@ -8,11 +8,11 @@
 //! | `DELETE /recordings?id=` | deletes it |
 //!
 //! An id is a path in the store: of a file, `applications/live/streams/_definst_/show.flv`; of a recording that goes on or is still to
-//! be made into a file, its folder. Every origin answers for the whole store, so origins that share one give the same answers.
+//! be made into a file, its folder. Media files are those in folders of streams and in virtual directories. Every origin answers for the whole store, so origins that share one give the same answers.
 //!
 //! # Bounds
-//! A page has at most [`list::MAX_PAGE`] entries; listing looks through the whole store but holds no more than a page. Exports are
-//! streamed.
+//! A page has at most [`list::MAX_PAGE`] entries; listing looks through the folders that can hold what is asked for, and holds no more
+//! than a page. Exports are streamed.
 
 use std::sync::{Arc, OnceLock};
 
@@ -23,6 +23,7 @@ use headwater_node::admin::axum::http::{StatusCode, header};
 use headwater_node::admin::axum::response::{IntoResponse, Response};
 use headwater_node::admin::axum::routing::get;
 use headwater_node::admin::{ApiError, Router};
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -68,6 +69,8 @@ pub(crate) struct Library {
     pub(crate) store: Store,
     pub(crate) archives: Archives,
     pub(crate) infos: StreamInfos,
+    /// Folders below which media files are, besides those of applications.
+    pub(crate) directories: Vec<Path>,
     /// Where deletions go on.
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,

@@ -7,6 +7,7 @@ use headwater_cluster::node_service::{LoadSource, NodeService};
 use headwater_cluster::{Cluster, LocalState};
 use headwater_node::metrics::Metrics;
 use headwater_proto::v1;
+use object_store::path::Path;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -121,6 +122,9 @@ impl Origin {
                 infos: recordings.infos().clone(),
                 store,
                 archives,
+                directories: (section.vod.directories.iter())
+                    .filter_map(|it| Path::parse(&it.folder).ok())
+                    .collect(),
                 tasks: tasks.clone(),
                 stop: stop.clone(),
             },

@@ -32,7 +32,7 @@ const EXTENSIONS: [&str; 10] = [
 ];
 
 /// What is to be listed.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Request {
     /// Beginning of the ids.
@@ -60,6 +60,12 @@ struct First {
 }
 
 impl First {
+    /// Nothing in `folder`, nor what comes after what was taken, would stay.
+    fn is_full_before(&self, folder: &str) -> bool {
+        let last = self.entries.last().filter(|_| self.is_cut);
+        last.is_some_and(|last| last.id.as_str() < folder || last.kind == Kind::Recording)
+    }
+
     fn take(&mut self, entry: Entry) {
         self.entries.insert(entry);
         if self.entries.len() > self.limit {
@@ -82,14 +88,16 @@ impl Library {
             is_cut: false,
         };
         let is_wanted = |id: &str| id.starts_with(&request.prefix) && id > request.after.as_str();
+        // What is no path comes after none, as far as the store is asked.
+        let after = Path::parse(&request.after).unwrap_or_default();
         // A store lists by whole segments of a path, in no order that holds for all of them.
-        let may_hold = |folder: &str| {
-            folder.starts_with(&request.prefix) || request.prefix.starts_with(folder)
-        };
-        for folder in FOLDERS.into_iter().filter(|folder| may_hold(folder)) {
-            let mut files = self.store.objects().list(Some(&Path::from(folder)));
+        for folder in self.folders() {
+            let Some(begin) = begin(&folder, &request.prefix) else {
+                continue;
+            };
+            let mut files = (self.store.objects()).list_with_offset(Some(&begin), &after);
             while let Some(meta) = files.try_next().await.map_err(unavailable)? {
-                if is_media(&meta.location) && is_wanted(meta.location.as_ref()) {
+                if self.is_media(&meta.location) && is_wanted(meta.location.as_ref()) {
                     first.take(Entry {
                         id: meta.location.to_string(),
                         kind: Kind::File,
@@ -100,9 +108,20 @@ impl Library {
                 }
             }
         }
-        if may_hold(RECORDINGS) {
-            let mut pages = std::pin::pin!(self.archives.list());
-            while let Some(page) = pages.next().await {
+        // Each of them costs a request.
+        if begin(&Path::from(RECORDINGS), &request.prefix).is_some() {
+            let wanted = request.clone();
+            let may_hold = move |folder: &Path| {
+                let within = format!("{folder}/");
+                let prefix = &wanted.prefix;
+                let holds_prefix = within.starts_with(prefix) || prefix.starts_with(&within);
+                holds_prefix && (within > wanted.after || wanted.after.starts_with(&within))
+            };
+            let mut pages = std::pin::pin!(self.archives.list(may_hold));
+            // They come in order.
+            while !first.is_full_before(RECORDINGS)
+                && let Some(page) = pages.next().await
+            {
                 for listed in page.map_err(|error| of_archive("", error))? {
                     let entry = recording(&listed);
                     if is_wanted(&entry.id) {
@@ -118,6 +137,31 @@ impl Library {
         })
     }
 
+    /// Below which all media files are, none of them within another.
+    fn folders(&self) -> BTreeSet<Path> {
+        let all = || {
+            FOLDERS
+                .map(Path::from)
+                .into_iter()
+                .chain(self.directories.iter().cloned())
+        };
+        all()
+            .filter(|folder| !all().any(|other| is_below(folder, &other)))
+            .collect()
+    }
+
+    /// Whether a path is one of a media file: of a known kind, in a folder of streams or in a virtual directory.
+    fn is_media(&self, path: &Path) -> bool {
+        let extension = path.extension().map(str::to_ascii_lowercase);
+        let is_of_a_known_kind = extension.is_some_and(|it| EXTENSIONS.contains(&it.as_str()));
+        let is_of_streams = || {
+            let is_below = FOLDERS.iter().any(|it| is_below(path, &Path::from(*it)));
+            is_below && path.parts().any(|part| part.as_ref() == "streams")
+        };
+        let is_in_a_directory = || self.directories.iter().any(|it| is_below(path, it));
+        is_of_a_known_kind && (is_of_streams() || is_in_a_directory())
+    }
+
     /// The recording with an id of one, or `None` for the id of a file.
     pub(super) async fn recording(&self, id: &str) -> Result<Option<Listed>, ApiError> {
         let path = Path::parse(id).map_err(|_| bad_request(format!("{id:?} is no path")))?;
@@ -130,10 +174,7 @@ impl Library {
     /// The path of a media file.
     pub(super) fn file(&self, id: &str) -> Result<Path, ApiError> {
         let path = Path::parse(id).map_err(|_| bad_request(format!("{id:?} is no path")))?;
-        let is_below = FOLDERS
-            .iter()
-            .any(|folder| path.prefix_matches(&Path::from(*folder)));
-        if !is_below || !is_media(&path) {
+        if !self.is_media(&path) {
             return Err(not_found(id));
         }
         Ok(path)
@@ -204,10 +245,16 @@ fn recording(listed: &Listed) -> Entry {
     }
 }
 
-/// Whether a path is one of a media file: of a known kind, in a folder of streams.
-fn is_media(path: &Path) -> bool {
-    let is_of_a_known_kind = path
-        .extension()
-        .is_some_and(|extension| EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()));
-    is_of_a_known_kind && path.parts().any(|part| part.as_ref() == "streams")
+/// Where listing begins to find everything in `folder` whose path begins with `prefix`. `None` where there is nothing.
+fn begin(folder: &Path, prefix: &str) -> Option<Path> {
+    let within = format!("{folder}/");
+    if prefix.starts_with(&within) {
+        let (deepest, _) = prefix.rsplit_once('/')?;
+        return Path::parse(deepest).ok();
+    }
+    within.starts_with(prefix).then(|| folder.clone())
+}
+
+fn is_below(path: &Path, folder: &Path) -> bool {
+    path != folder && path.prefix_matches(folder)
 }

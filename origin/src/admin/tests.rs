@@ -40,6 +40,7 @@ impl Stage {
                 store,
                 archives,
                 infos,
+                directories: ["applications/vod/media", "films"].map(Path::from).into(),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
             },
@@ -136,6 +137,77 @@ async fn what_is_stored_is_listed_page_by_page() {
             .await;
         assert_eq!(status(error.unwrap_err()), 400, "{limit}");
     }
+}
+
+#[tokio::test]
+async fn virtual_directories_hold_media_files() {
+    let stage = Stage::new().await;
+    let ids = [
+        "applications/live/streams/i/a.flv",
+        "applications/vod/media/b.mp4",
+        "applications/vod/media/old/c.mp4",
+        "films/d.mp4",
+        "films/streams/e.mp4",
+    ];
+    for id in ids
+        .iter()
+        .chain(&["applications/vod/b.mp4", "film/x.mp4", "films.mp4"])
+    {
+        stage.add(id, b"content");
+    }
+    assert_eq!(stage.ids(&list::Request::default()).await, ids);
+    for (prefix, expected) in [
+        ("applications/vod/media/", &ids[1..3]),
+        ("applications/vod/media/o", &ids[2..3]),
+        ("applications", &ids[..3]),
+        ("film", &ids[3..]),
+        ("films/", &ids[3..]),
+        ("films/d.mp4", &ids[3..4]),
+        ("filmsx", &[]),
+        ("films//", &[]),
+        ("x/../films", &[]),
+    ] {
+        let found = stage.ids(&request(&format!("prefix={prefix}"))).await;
+        assert_eq!(found, expected, "{prefix}");
+    }
+    for (at, after) in ids.iter().enumerate() {
+        let found = stage.ids(&request(&format!("after={after}"))).await;
+        assert_eq!(found, ids[at + 1..], "{after}");
+    }
+    stage.library.export(ids[1]).await.unwrap();
+    stage.library.delete(ids[3]).await.unwrap();
+    for other in ["applications/vod/b.mp4", "film/x.mp4", "films.mp4", ids[3]] {
+        let deleted = stage.library.delete(other).await;
+        assert_eq!(status(deleted.unwrap_err()), 404, "{other}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_recordings_are_those_of_all() {
+    let stage = Stage::new().await;
+    let mut writers = Vec::new();
+    for stream in ["b", "a", "a-b", "c"] {
+        writers.push(stage.record(stream, 3).await);
+    }
+    stage.add("vhosts/v/applications/live/streams/i/e.flv", b"");
+    let all = stage.ids(&list::Request::default()).await;
+    assert_eq!(all.len(), 5);
+    assert!(all.is_sorted());
+    for limit in 1..=5 {
+        for (at, after) in all.iter().enumerate() {
+            let page = request(&format!("limit={limit}&after={after}"));
+            let page = stage.library.list(&page).await.unwrap();
+            let ids: Vec<_> = page.recordings.into_iter().map(|entry| entry.id).collect();
+            let until = (at + 1 + limit).min(all.len());
+            assert_eq!(ids, all[at + 1..until]);
+            assert_eq!(page.next.is_some(), until < all.len());
+        }
+    }
+    let prefix = all[0].rsplit_once('/').unwrap().0;
+    assert_eq!(
+        stage.ids(&request(&format!("prefix={prefix}/"))).await,
+        all[..1]
+    );
 }
 
 #[tokio::test]

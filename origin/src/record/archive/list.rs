@@ -111,15 +111,19 @@ impl Archives {
         Ok(generations)
     }
 
-    /// All recordings in the store, in pages, in no particular order of names. One request or two for each: for tools, not for players.
-    pub(crate) fn list(
+    /// All recordings in the store, in pages and in the order of their ids, of streams whose folders are `wanted`. One request or two for
+    /// each: for tools, not for players.
+    pub(crate) fn list<F: Fn(&Path) -> bool + Send + 'static>(
         &self,
-    ) -> impl Stream<Item = Result<Vec<Listed>, ArchiveError>> + Send + use<> {
+        wanted: F,
+    ) -> impl Stream<Item = Result<Vec<Listed>, ArchiveError>> + Send + use<F> {
         let archives = self.clone();
         stream::once(async move {
             let root = keys::root();
             let listing = archives.inner.objects.list_with_delimiter(Some(&root));
-            let streams = archives.limited(listing).await?.common_prefixes;
+            let mut streams = archives.limited(listing).await?.common_prefixes;
+            streams.retain(wanted);
+            streams.sort_by_cached_key(|stream| format!("{stream}/"));
             let pages = stream::iter(streams)
                 .chunks(PAGE)
                 .then(move |streams| archives.clone().page(streams));
