@@ -8,6 +8,7 @@
 //! | `archived` | the archive as recorders use it |
 //! | `compose` | one file of what was recorded |
 //! | `files` | the files, and what is remembered of them |
+//! | `segments` | segments, read through the store's cache |
 //! | `shown` | recordings as the front door shows them |
 //! | `stream_info` | what encoders said of streams |
 //! | `target` | which file a stream becomes |
@@ -22,6 +23,7 @@ pub(crate) mod metrics;
 pub(crate) mod recorder;
 pub(crate) mod recordings;
 mod section;
+pub(crate) mod segments;
 mod shown;
 pub(crate) mod stream_info;
 pub(crate) mod target;
@@ -29,6 +31,7 @@ pub(crate) mod vault;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use headwater_media::name::StreamName;
@@ -43,6 +46,7 @@ use metrics::RecordingMetrics;
 use recordings::marks::Marks;
 use recordings::{Parts, Recordings};
 pub use section::RecordingSection;
+use segments::StoredSegments;
 
 use crate::OriginSection;
 use crate::store::{Store, StoreError};
@@ -79,7 +83,8 @@ pub(crate) async fn start(
     let (store, config) = (home.store, section.recording.clone());
     let objects = store.objects().clone();
     let (folder, is_local) = (store.journal_dir(), !store.is_remote());
-    let archive = config.archive();
+    let mut archive = config.archive();
+    archive.segments = Some(Arc::new(StoredSegments::new(store)));
     let opening = tokio::task::spawn_blocking(move || {
         let marks = Marks::new(folder.join("unfinished"))?;
         let archives = Archives::new(objects, folder.join("frames"), is_local, archive);

@@ -50,10 +50,9 @@ mod writer;
 
 pub(crate) use error::ArchiveError;
 pub(crate) use journal::{JournalUsage, LeftOpen};
-#[allow(unused_imports, reason = "the recorder comes beside it")]
 pub(crate) use list::Listed;
+pub(crate) use load::ReadSegment;
 pub(crate) use reader::Reader;
-#[allow(unused_imports, reason = "the recorder comes beside it")]
 pub(crate) use writer::Writer;
 
 use journal::{Disk, Journal, JournalConfig, LocalDisk};
@@ -78,6 +77,8 @@ pub(crate) struct ArchiveConfig {
     pub(crate) journal_file_bytes: u64,
     /// How long the store may take for one answer.
     pub(crate) store_timeout: Duration,
+    /// How the frames of sealed segments are read. `None`: as all objects.
+    pub(crate) segments: Option<Arc<dyn ReadSegment>>,
 }
 
 impl Default for ArchiveConfig {
@@ -90,6 +91,7 @@ impl Default for ArchiveConfig {
             sync_ms: 250,
             journal_file_bytes: 64 << 20,
             store_timeout: Duration::from_secs(30),
+            segments: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Reading from the store: the index of a recording, and runs of its frames.
 
+use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -29,6 +30,13 @@ const PARALLEL: usize = 16;
 
 /// How often an index is read anew because a segment is missing: a store may list while segments are added, and while a window moves.
 const LISTINGS: u32 = 3;
+
+/// Reads sealed segments, which never change.
+#[tonic::async_trait]
+pub(crate) trait ReadSegment: fmt::Debug + Send + Sync {
+    /// Bytes of the segment at `path`; [`ArchiveError::NotFound`] where it is not there, or no longer.
+    async fn read(&self, path: &Path, range: Range<u64>) -> Result<Bytes, ArchiveError>;
+}
 
 /// What the store has beyond some segment.
 pub(super) enum Newer {
@@ -151,7 +159,13 @@ async fn footer(
 pub(super) async fn read_part(shared: &Shared, part: Part) -> Result<Decoded, ArchiveError> {
     let path = keys::segment(&shared.folder, part.segment);
     let start = part.range.start;
-    let data = range(shared, &path, part.range).await?;
+    let data = match &shared.segments {
+        Some(segments) => {
+            check_length(&path, &part.range)?;
+            segments.read(&path, part.range).await?
+        }
+        None => range(shared, &path, part.range).await?,
+    };
     read_frames(data, start).map_err(|error| ArchiveError::damaged(&path, &error))
 }
 
@@ -174,10 +188,7 @@ pub(super) async fn read_parts(shared: &Shared, parts: Vec<Part>) -> Result<Deco
 }
 
 async fn range(shared: &Shared, path: &Path, range: Range<u64>) -> Result<Bytes, ArchiveError> {
-    let length = range.end.saturating_sub(range.start);
-    if length > MAX_RUN {
-        return Err(too_long(path));
-    }
+    let length = check_length(path, &range)?;
     if length == 0 {
         return Ok(Bytes::new());
     }
@@ -190,6 +201,14 @@ async fn range(shared: &Shared, path: &Path, range: Range<u64>) -> Result<Bytes,
         });
     }
     Ok(data)
+}
+
+fn check_length(path: &Path, range: &Range<u64>) -> Result<u64, ArchiveError> {
+    let length = range.end.saturating_sub(range.start);
+    if length > MAX_RUN {
+        return Err(too_long(path));
+    }
+    Ok(length)
 }
 
 fn too_long(path: &Path) -> ArchiveError {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::error::ArchiveError;
 use super::journal::LeftOpen;
-use super::load::{self, Newer};
+use super::load::{self, Newer, ReadSegment};
 use super::{Archives, Follows, Summary, keys};
 
 /// What a frame costs in memory beyond its payload, in bytes.
@@ -27,6 +27,7 @@ pub(super) struct Shared {
     pub(super) folder: Path,
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) timeout: Duration,
+    pub(super) segments: Option<Arc<dyn ReadSegment>>,
     pub(super) state: RwLock<State>,
     /// Somebody in this process writes it, or is about to.
     claimed: AtomicBool,
@@ -123,6 +124,7 @@ impl Shared {
             recording,
             objects: archives.inner.objects.clone(),
             timeout: archives.inner.config.store_timeout,
+            segments: archives.inner.config.segments.clone(),
             state: RwLock::default(),
             claimed: AtomicBool::new(false),
             live: AtomicBool::new(false),

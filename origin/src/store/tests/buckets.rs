@@ -12,6 +12,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use super::moto::Moto;
 use super::*;
+use crate::record::archive::{ArchiveError, ReadSegment};
+use crate::record::segments::StoredSegments;
 use crate::store::remote::BLOCK_BYTES;
 
 /// Below it, in `bucket`, everything is.
@@ -138,6 +140,34 @@ async fn a_bucket_is_a_store() {
             "{missing}: {read:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn segments_are_kept_in_the_cache() {
+    let Some(moto) = Moto::start(&[]) else {
+        return;
+    };
+    moto.make_bucket();
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), bucket(&moto.address)).await.unwrap();
+    let segments = StoredSegments::new(&store);
+    let path = ObjectPath::from("recordings/a/1/segments/0");
+    let none = segments.read(&path, 0..1).await.unwrap_err();
+    assert!(matches!(none, ArchiveError::NotFound), "{none:?}");
+    let bytes = content(BLOCK_BYTES + 7, 0);
+    put(&store, path.as_ref(), bytes.clone(), PutMode::Create)
+        .await
+        .unwrap();
+    let all = 0..bytes.len() as u64;
+    assert_eq!(segments.read(&path, all.clone()).await.unwrap(), bytes);
+    // Nothing more is asked of the bucket: what is gone there is still read.
+    store.objects().delete(&path).await.unwrap();
+    assert_eq!(segments.read(&path, all).await.unwrap(), bytes);
+    let fetched = store.shared.metrics.fetched_bytes.get();
+    assert_eq!(fetched, bytes.len() as u64);
+    let other = StoredSegments::new(&store);
+    let gone = other.read(&path, 0..1).await.unwrap_err();
+    assert!(matches!(gone, ArchiveError::NotFound), "{gone:?}");
 }
 
 #[tokio::test]

@@ -182,6 +182,7 @@ pub(super) fn config() -> ArchiveConfig {
         sync_ms: 0,
         journal_file_bytes: 16_000,
         store_timeout: std::time::Duration::from_secs(2),
+        segments: None,
     }
 }
 
