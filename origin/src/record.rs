@@ -85,13 +85,19 @@ pub(crate) async fn start(
     let (folder, is_local) = (store.journal_dir(), !store.is_remote());
     let mut archive = config.archive();
     archive.segments = Some(Arc::new(StoredSegments::new(store)));
+    if !is_local {
+        archive.store_timeout = section.storage.answer_timeout();
+    }
     let opening = tokio::task::spawn_blocking(move || {
         let marks = Marks::new(folder.join("unfinished"))?;
         let archives = Archives::new(objects, folder.join("frames"), is_local, archive);
         Ok((marks, archives.map_err(io::Error::other)?))
     });
     let opened = opening.await.map_err(io::Error::other).flatten();
-    let (marks, archives) = opened.map_err(StoreError::Setup)?;
+    let (marks, archives) = opened.map_err(|source| StoreError::Journal {
+        path: store.journal_dir(),
+        source,
+    })?;
     mark_left_open(&archives, &marks).await;
     let metrics = RecordingMetrics::new(metrics);
     home.tasks

@@ -114,6 +114,14 @@ pub enum StoreError {
         "the store cannot create an object only where none is, so two origins could record over each other"
     )]
     NotConditional,
+    /// What was recorded and is not in the store yet cannot be read, or written.
+    #[error("the journal in {} cannot be used", path.display())]
+    Journal {
+        /// Its folder, in the data folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// What reading needs of the operating system is not to be had.
     #[error("reading cannot be set up")]
     Setup(#[source] io::Error),
@@ -127,6 +135,7 @@ impl StoreError {
             Self::Create { key, .. } | Self::Write { key, .. } => format!("origin.{key}"),
             Self::Section { key, .. } => format!("origin.storage.{key}"),
             Self::CacheInUse { .. } => "origin.storage.cache_dir".to_owned(),
+            Self::Journal { .. } => "origin.data_dir".to_owned(),
             Self::Refused(_) | Self::NotConditional | Self::Setup(_) => {
                 "origin.storage.url".to_owned()
             }

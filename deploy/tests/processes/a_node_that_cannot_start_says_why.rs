@@ -210,6 +210,26 @@ fn a_data_folder_that_cannot_be_written() {
 }
 
 #[test]
+fn a_journal_that_cannot_be_used() {
+    for part in ["frames", "unfinished"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = folder.path().join("journal");
+        std::fs::create_dir(&journal).expect("a folder");
+        std::fs::write(journal.join(part), "").expect("a file");
+        let data = folder.path().display().to_string();
+        let arguments = [
+            "--data",
+            &data,
+            "--rtmp",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+        ];
+        assert_fails(&arguments, 73, &["origin.data_dir", "journal"]);
+    }
+}
+
+#[test]
 fn certificates_that_do_not_match() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).display().to_string();

@@ -75,7 +75,7 @@ pub(crate) struct ArchiveConfig {
     pub(crate) sync_ms: u64,
     /// Bytes after which the journal begins another file.
     pub(crate) journal_file_bytes: u64,
-    /// How long the store may take for one answer.
+    /// How long the store may take for one answer, what its client tries again included.
     pub(crate) store_timeout: Duration,
     /// How the frames of sealed segments are read. `None`: as all objects.
     pub(crate) segments: Option<Arc<dyn ReadSegment>>,

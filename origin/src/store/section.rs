@@ -68,6 +68,16 @@ impl StorageSection {
         Duration::from_millis(self.read_timeout_ms)
     }
 
+    /// After which a bucket has answered, or failed: it is the client that tries again, and nobody cuts it short.
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        // The last try may begin when the time to try is over.
+        Duration::from_millis(
+            self.retry_timeout_ms
+                .saturating_add(self.request_timeout_ms),
+        )
+        .saturating_add(MAX_BACKOFF)
+    }
+
     pub(super) fn retry(&self) -> RetryConfig {
         RetryConfig {
             backoff: BackoffConfig {
