@@ -50,6 +50,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+pub(crate) use local::unfinished;
 pub use section::StorageSection;
 
 use crate::OriginSection;
@@ -61,9 +62,6 @@ use remote::{IoRuntime, Object, RemoteFile};
 
 /// Files in a folder that are being opened or looked at at a time: where the disk hangs, no more threads than that hang with it.
 const MAX_OPENING: usize = 64;
-
-/// How long a file in a folder of deleted objects is not touched before nobody writes it any more.
-const UNFINISHED_AGE: Duration = Duration::from_secs(10);
 
 /// Below it the store is tried at start; nothing else is ever there.
 const PROBE_FOLDER: &str = ".headwater-probe";
@@ -461,25 +459,19 @@ impl Store {
 
     /// Deletes `folder` and those above it as far as they are empty folders; a bucket has none. What is below another folder
     /// than our own is not for us to tidy up, so `folder` should be one that this program made. What a process that died was writing
-    /// in `folder` goes with it, where names are numbers of twenty digits.
+    /// of numbered objects in `folder` goes with it.
     pub(crate) async fn remove_empty_folders(&self, folder: &ObjectPath) {
-        let Kind::Local {
-            root, follow_links, ..
-        } = &self.shared.kind
-        else {
+        let Kind::Local(local) = &self.shared.kind else {
             return;
         };
-        let (whole, follow_links) = (folder.clone().join("x"), *follow_links);
-        let (root, last) = (root.clone(), root.join(folder.as_ref()));
+        let (root, follow_links, last) = (local.root.clone(), local.follow_links, folder.clone());
         let folders: Vec<PathBuf> = std::iter::successors(Some(folder.clone()), ObjectPath::parent)
             .take_while(|path| path.parts_count() > 1)
             .map(|path| root.join(path.as_ref()))
             .collect();
         // An error of the task is a panic, which was logged.
         let _ = spawn_blocking(move || {
-            if follow_links || local::check(&root, &whole, false).is_ok() {
-                remove_unfinished(&last);
-            }
+            local::remove_unfinished(&root, &last, follow_links);
             // The first one that is not empty, or not there, is the last.
             let _ = folders.iter().try_for_each(fs::remove_dir);
         })
@@ -571,34 +563,6 @@ fn version(feed: impl FnOnce(&mut dyn FnMut(&[u8]))) -> u64 {
         hasher.write(bytes);
     });
     hasher.finish().max(1)
-}
-
-/// What a local store writes to before it gives it the name, `NAME#DIGITS`, and so never gives out: the name that it is to get. `None`
-/// for other names.
-pub(crate) fn unfinished(name: &str) -> Option<&str> {
-    let (whole, digits) = name.rsplit_once('#')?;
-    let is_number = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit());
-    is_number.then_some(whole)
-}
-
-/// Removes what a process that died has left of numbered objects that it was writing. An error leaves the folder as it is. Blocks.
-fn remove_unfinished(folder: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let whole = name.to_str().and_then(unfinished);
-        let is_number =
-            |whole: &str| whole.len() == 20 && whole.bytes().all(|it| it.is_ascii_digit());
-        let is_old = |found: fs::Metadata| {
-            let age = found.modified().map(|since| since.elapsed());
-            found.is_file() && age.is_ok_and(|age| age.is_ok_and(|age| age > UNFINISHED_AGE))
-        };
-        if whole.is_some_and(is_number) && entry.metadata().is_ok_and(is_old) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
 }
 
 /// Runs `work` where it may block.

@@ -3,11 +3,12 @@
 //! The way is gone component by component from the root (openat(2), `O_NOFOLLOW`), and what was opened is looked at once more, so it
 //! makes no difference what somebody changes in the folder meanwhile. Names are taken as they are: no case, no Unicode forms.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use headwater_mapped::Mapped;
 use headwater_media::file::ReadAt;
@@ -15,7 +16,7 @@ use object_store::path::Path as ObjectPath;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, accessat, openat, statat};
 use rustix::io::Errno;
 
-use super::{ReadError, unfinished, version as hashed};
+use super::{ReadError, version as hashed};
 
 /// For folders on the way: to search in them, which needs no permission to list them.
 #[cfg(target_os = "linux")]
@@ -28,6 +29,9 @@ const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
+
+/// How long a file in a folder of deleted objects is not touched before nobody writes it any more.
+const UNFINISHED_AGE: Duration = Duration::from_secs(10);
 
 /// A file that is open.
 #[derive(Debug)]
@@ -175,6 +179,38 @@ pub(super) fn is_object(path: &ObjectPath) -> bool {
     split(path).is_some()
 }
 
+/// What a local store writes to before it gives it the name, `NAME#DIGITS`, and so never gives out: the name that it is to get. `None`
+/// for other names.
+pub(crate) fn unfinished(name: &str) -> Option<&str> {
+    let (whole, digits) = name.rsplit_once('#')?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit());
+    is_number.then_some(whole)
+}
+
+/// Removes what a process that died has left of numbered objects that it was writing. An error leaves the folder as it is. Blocks.
+pub(super) fn remove_unfinished(root: &Path, folder: &ObjectPath, follow_links: bool) {
+    // A name that is not there, so that the folder itself is on the way.
+    if !follow_links && check(root, &folder.clone().join("x"), false).is_err() {
+        return;
+    }
+    let Ok(entries) = fs::read_dir(root.join(folder.as_ref())) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let whole = name.to_str().and_then(unfinished);
+        let is_number =
+            |whole: &str| whole.len() == 20 && whole.bytes().all(|it| it.is_ascii_digit());
+        let is_old = |found: fs::Metadata| {
+            let age = found.modified().map(|since| since.elapsed());
+            found.is_file() && age.is_ok_and(|age| age.is_ok_and(|age| age > UNFINISHED_AGE))
+        };
+        if whole.is_some_and(is_number) && entry.metadata().is_ok_and(is_old) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Folders and name of a path; `None` for what names no file.
 fn split(path: &ObjectPath) -> Option<(impl Iterator<Item = &str>, &str)> {
     let raw = path.as_ref();
@@ -209,11 +245,10 @@ fn denied(why: &str) -> ReadError {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::io::Read;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     use rustix::fs::{CWD, mknodat};
 

@@ -160,7 +160,7 @@ async fn a_deletion_that_was_cut_off_is_finished() {
     assert_eq!(store.paths().await, all);
     let later = now + Duration::from_secs(400);
     let finished = archives.finish_deletions(later).await.unwrap();
-    assert_eq!(finished, [folder.clone()]);
+    assert_eq!(finished, std::slice::from_ref(&folder));
     let left = store.paths().await;
     assert_eq!(of_a(left.clone()), 0);
     assert_eq!(left.len() + of_a(all.clone()), all.len());
