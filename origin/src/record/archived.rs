@@ -99,16 +99,20 @@ impl Vault for NodeArchives {
     }
 
     async fn kept(&self, name: &StreamName, generation: u64) -> Result<Kept, VaultError> {
-        let left = LeftOpen {
-            name: name.clone(),
-            generation,
-        };
-        if self.archives.left_open().contains(&left) {
+        if self.is_left_open(name, generation) {
             // The journal's part comes with the recording.
             let writer = self.take_over(name, generation).await?;
             return Ok(writer.kept());
         }
         Ok(self.open(name, generation).await?.kept())
+    }
+
+    fn is_left_open(&self, name: &StreamName, generation: u64) -> bool {
+        let left = LeftOpen {
+            name: name.clone(),
+            generation,
+        };
+        self.archives.left_open().contains(&left)
     }
 
     async fn delete(&self, name: &StreamName, generation: u64) -> Result<(), VaultError> {

@@ -31,7 +31,7 @@ use super::recorder::{Begin, Command, Recorder};
 use super::section::RecordingSection;
 use super::stream_info::StreamInfos;
 use super::target::Target;
-use super::vault::{Stored, Vault, VaultError};
+use super::vault::{Cause, Stored, Vault, VaultError};
 use crate::log::table::{LogLease, unix_millis};
 
 mod claim;
@@ -59,6 +59,10 @@ const MOST_ABSENT: usize = 16_384;
 
 /// Publishers of which is remembered that their recording failed, lest it begins anew when they reconnect.
 const MOST_FAILED: usize = 4_096;
+
+/// How long who looks for a recording waits for it to be taken up after a crash, and how often it is looked whether that has happened.
+const TAKEN_UP_PATIENCE: Duration = Duration::from_secs(2);
+const TAKEN_UP_LOOK: Duration = Duration::from_millis(20);
 
 /// How a publisher wants to be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,6 +270,9 @@ impl<V: Vault> Recordings<V> {
         for generation in generations.into_iter().rev() {
             let reader = self.shared.vault.open(&target.name, generation).await?;
             if reader.kept().next.is_none() {
+                if self.shared.vault.is_left_open(&target.name, generation) {
+                    return self.taken_up(&target, name).await.map(Some);
+                }
                 continue;
             }
             let found = Found {
@@ -279,6 +286,29 @@ impl<V: Vault> Recordings<V> {
         }
         self.shared.note_absent(&target.name);
         Ok(None)
+    }
+
+    /// Waits for a recording of which all that there is was in memory and in the journal when the process before this one died: its
+    /// publisher comes back, or a file is made of it.
+    async fn taken_up(
+        &self,
+        target: &Target,
+        name: &StreamName,
+    ) -> Result<Found<V::Reader>, VaultError> {
+        let _recorder = self.shared.recorder(target, name);
+        let until = Instant::now() + TAKEN_UP_PATIENCE;
+        loop {
+            if let Some(found) = self.shared.shown(&target.name) {
+                return Ok(found);
+            }
+            if Instant::now() >= until {
+                return Err(VaultError {
+                    cause: Cause::Unavailable,
+                    text: "the recording is yet to be taken up".to_owned(),
+                });
+            }
+            tokio::time::sleep(TAKEN_UP_LOOK).await;
+        }
     }
 
     /// What encoders said of streams.

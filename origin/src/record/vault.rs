@@ -90,6 +90,9 @@ pub(crate) trait Vault: Clone + Send + Sync + 'static {
         generation: u64,
     ) -> impl Future<Output = Result<Kept, VaultError>> + Send;
 
+    /// Whether this machine has something of it that readers cannot find yet.
+    fn is_left_open(&self, name: &StreamName, generation: u64) -> bool;
+
     fn delete(
         &self,
         name: &StreamName,

@@ -456,6 +456,32 @@ async fn what_the_journal_has_becomes_a_file_without_a_mark() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_looks_for_what_only_the_journal_has_waits_for_it() {
+    let node = Node::start(Machine::local(), "a").await;
+    // Less than a segment.
+    let mut frames = show(1, 0);
+    frames.truncate(10);
+    let frames = &frames[..];
+    let publisher = node.open("show", Mode::Record, None).await;
+    publisher.send(frames);
+    publisher.stored(frames.len() as u64).await;
+    let epoch = publisher.epoch;
+    drop(publisher);
+    let node = Node::start(node.die().await, "a").await;
+    let name = StreamName::new("_defaultVHost_", "live", "_definst_", "show").unwrap();
+    let looking = {
+        let recordings = node.recordings.clone();
+        tokio::spawn(async move { recordings.find(&name).await })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let resume = Some((epoch, frames.len() as u64));
+    let _publisher = node.open("show", Mode::Record, resume).await;
+    let found = looking.await.unwrap().unwrap().expect("it is there");
+    let next = found.reader.summary().next.unwrap();
+    assert_eq!(next.sequence, frames.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_left_open_becomes_a_file_and_is_gone_on_behind() {
     let node = Node::start(Machine::local(), "a").await;
     let frames = show(4, 0);

@@ -202,6 +202,10 @@ impl Vault for FakeVault {
         Ok(self.open(name, number).await?.kept())
     }
 
+    fn is_left_open(&self, _: &StreamName, _: u64) -> bool {
+        false
+    }
+
     async fn delete(&self, name: &StreamName, number: u64) -> Result<(), VaultError> {
         self.answer().await?;
         self.state
