@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = [
         "headwater/v1/stream_log.proto",
         "headwater/v1/recording.proto",
+        "headwater/v1/peers.proto",
         "headwater/v1/node.proto",
     ];
     for file in files {
