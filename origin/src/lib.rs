@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`AdminSlot`] | what operators do with what is stored, over HTTP |
 //! | `log` | the live log of one stream, a pure state machine, and the table of all logs |
+//! | `peers` | which edge holds an RTMFP peer, and who is in a group |
 //! | `record` | recordings: from a live log into the archive, and then a file |
 //! | [`RecordingSection`] | the `[origin.recording]` section |
 //! | `rpc` | the `StreamLog` service: appending, reading, relaying |
@@ -28,6 +29,7 @@ mod config;
 mod log;
 mod metrics;
 mod origin;
+mod peers;
 mod record;
 mod rpc;
 mod store;

@@ -18,6 +18,8 @@ use crate::admin::{self, AdminSlot};
 use crate::config::OriginSection;
 use crate::log::table::{LogTable, Usage};
 use crate::metrics::OriginMetrics;
+use crate::peers::metrics::PeersMetrics;
+use crate::peers::service::PeersService;
 use crate::record::recordings::Recordings;
 use crate::record::{self, NodeArchives};
 use crate::rpc::recordings::RecordingsService;
@@ -55,6 +57,7 @@ pub struct Origin {
     usage: watch::Receiver<Usage>,
     recordings: Recordings<NodeArchives>,
     stored: RecordingsService,
+    peers: PeersService,
     /// What operators may see and delete.
     operated: admin::Library,
     tasks: TaskTracker,
@@ -113,11 +116,18 @@ impl Origin {
             vod_metrics,
             section.vod.max_calls,
         );
+        let peers = PeersService::new(
+            cluster.clone(),
+            PeersMetrics::new(metrics),
+            tasks.clone(),
+            stop.clone(),
+        );
         tasks.spawn(maintain(cluster.clone(), logs.clone(), stop.clone()));
         Ok(Self {
             cluster,
             usage: logs.usage(),
             stored,
+            peers,
             operated: admin::Library {
                 infos: recordings.infos().clone(),
                 store,
@@ -134,7 +144,7 @@ impl Origin {
         })
     }
 
-    /// The services `StreamLog`, `Recordings` and `Node`, for [`headwater_cluster::server::serve`].
+    /// The services `StreamLog`, `Recordings`, `Peers` and `Node`, for [`headwater_cluster::server::serve`].
     #[must_use]
     pub fn routes(&self) -> Routes {
         let recordings = self.stored.clone();
@@ -143,6 +153,7 @@ impl Origin {
         let node = NodeService::new(self.cluster.clone(), load);
         Routes::new(streams.into_server())
             .add_service(recordings.into_server())
+            .add_service(self.peers.clone().into_server())
             .add_service(node.into_server())
     }
 
