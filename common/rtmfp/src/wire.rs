@@ -4,11 +4,23 @@
 //! |---|---|
 //! | [`field`] | integers, variable-length integers, options |
 //! | [`address`] | addresses with their origin |
+//! | [`packet`] | the header of a packet: its mode and its timestamps |
+//! | [`chunk`] | what follows it: kinds, how to read them and how to write them |
+//! | [`startup`] | the chunks of the handshake |
+//! | [`session`] | pings, and the end of a session |
+//! | [`fragment`] | packets in pieces, and how they come together |
 //!
 //! All integers are big endian; nothing is aligned. A chunk that is malformed is skipped by itself, a packet never is for its sake.
 
 pub mod address;
+pub mod chunk;
 pub mod field;
+pub mod fragment;
+pub mod packet;
+pub mod session;
+pub mod startup;
 
 pub use address::{Address, Origin};
+pub use chunk::{Chunk, ChunkKind, Chunks};
 pub use field::{Field, Fields, Malformed};
+pub use packet::{Header, Mode, Packet};
