@@ -3,10 +3,19 @@
 //! | Specification | Where |
 //! |---|---|
 //! | RFC 7016 section 2: packets and chunks | [`wire`] |
+//! | RFC 7425 section 4: the Flash profile's cryptography | [`crypto`] |
 //!
 //! Everything takes datagrams, the time and random bytes, and gives datagrams, events and the next time at which something is due.
 //! Nothing here sees a socket, a clock, or a random number that it was not given. What a peer can make this crate hold is bounded.
+//!
+//! Time is a [`Duration`](std::time::Duration) since a moment that the caller chooses and keeps; it never runs backwards.
 
 #![forbid(unsafe_code)]
 
+pub mod crypto;
 pub mod wire;
+
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod vectors;
