@@ -4,6 +4,7 @@
 //! |---|---|
 //! | RFC 7016 section 2: packets and chunks | [`wire`] |
 //! | RFC 7425 section 4: the Flash profile's cryptography | [`crypto`] |
+//! | RFC 7016 section 3.5.1: how sessions are opened | [`handshake`] |
 //!
 //! Everything takes datagrams, the time and random bytes, and gives datagrams, events and the next time at which something is due.
 //! Nothing here sees a socket, a clock, or a random number that it was not given. What a peer can make this crate hold is bounded.
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod crypto;
+pub mod handshake;
 pub mod wire;
 
 #[cfg(test)]

@@ -79,7 +79,8 @@ impl Certificate {
         while !fields.is_empty() {
             let start = fields;
             let Field::Option { kind, value } = fields.option()? else {
-                canonical.get_or_insert(start.position());
+                let end = start.position();
+                canonical = canonical.or(Some(end));
                 continue;
             };
             if canonical.is_some() {

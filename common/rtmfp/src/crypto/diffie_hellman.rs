@@ -1,7 +1,7 @@
 //! Diffie-Hellman key agreement in the groups of RFC 2409 and RFC 3526 that RFC 7425 section 4.2 names.
 //!
 //! All powers are computed in constant time. Secret exponents are shorter than the group: the primes are safe (both p and (p - 1) / 2 are
-//! prime), so that what an exponent of n bits resists is 2^(n/2) steps, and [`EXPONENT`] is far above what the groups themselves resist.
+//! prime), so that an exponent of 256 bits resists 2^128 steps, far more than the groups themselves.
 
 use crypto_bigint::modular::{ConstMontyForm, ConstMontyParams};
 use crypto_bigint::{U256, Uint};
@@ -9,7 +9,7 @@ use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// Bytes of a secret exponent: 128 bits of strength, where group 14 has some 112.
+/// Bytes of a secret exponent: 128 bits of strength, where group 14 has some 112. What half the bits of an exponent are is its strength.
 const EXPONENT: usize = 32;
 
 /// How often a key pair is made anew where its public key begins with a zero, which one of 256 does.
