@@ -7,11 +7,13 @@
 
 mod files;
 mod mp4;
+mod rtmfp;
 mod segment;
 mod wire;
 
 pub use files::{flv_file, mp3};
 pub use mp4::mp4;
+pub use rtmfp::{rtmfp_handshake, rtmfp_identity, rtmfp_packet};
 pub use segment::segment;
 pub use wire::{chunk, client, command, handshake, inspect};
 
@@ -39,6 +41,9 @@ pub const TARGETS: &[Target] = &[
     ("mp3", mp3),
     ("mp4", mp4),
     ("segment", segment),
+    ("rtmfp_packet", rtmfp_packet),
+    ("rtmfp_identity", rtmfp_identity),
+    ("rtmfp_handshake", rtmfp_handshake),
 ];
 
 /// AMF0 messages.

@@ -170,7 +170,15 @@ fn files(target: &str) -> Vec<Bytes> {
 
 #[test]
 fn targets_for_files_have_seeds() {
-    for target in ["flv_file", "mp3", "mp4", "segment"] {
+    for target in [
+        "flv_file",
+        "mp3",
+        "mp4",
+        "segment",
+        "rtmfp_packet",
+        "rtmfp_identity",
+        "rtmfp_handshake",
+    ] {
         assert!(files(target).len() >= 3, "{target}");
     }
 }
@@ -237,5 +245,19 @@ macro_rules! targets {
 }
 
 targets!(
-    amf0, amf3, handshake, chunk, command, client, inspect, flv, flv_file, mp3, mp4, segment
+    amf0,
+    amf3,
+    handshake,
+    chunk,
+    command,
+    client,
+    inspect,
+    flv,
+    flv_file,
+    mp3,
+    mp4,
+    segment,
+    rtmfp_packet,
+    rtmfp_identity,
+    rtmfp_handshake,
 );

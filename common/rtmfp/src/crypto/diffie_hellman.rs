@@ -9,7 +9,7 @@ use rand_core::CryptoRng;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// Bytes of a secret exponent: 128 bits of strength, where group 14 has some 112. What half the bits of an exponent are is its strength.
+/// Bytes of a secret exponent: 128 bits of strength, where group 14 has some 112.
 const EXPONENT: usize = 32;
 
 /// How often a key pair is made anew where its public key begins with a zero, which one of 256 does.
