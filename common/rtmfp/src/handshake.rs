@@ -24,6 +24,8 @@
 //! After each call that takes `&mut self`, take all events and all datagrams: a [`Responder`] and an [`Initiator`] do nothing with them by
 //! themselves, and both queues are bounded.
 //!
+//! An initiator's session can receive its RIKeying again, with the key that everyone knows: it fails to open like any other foreign datagram.
+//!
 //! # Bad input
 //! - Before an initiator proved its address, it costs a hash and leaves nothing behind; what is sent to it is limited, see [`Responder`].
 //! - Everything is encrypted with a key that everyone knows: whoever is between the two ends can read and change it. Keys agreed on are

@@ -2,10 +2,11 @@
 //!
 //! # What it holds
 //! Nothing for a hello. For an IIKeying whose cookie proved its address, its hash, and the answer, so that a repetition gets the same bytes;
-//! of these [`ResponderLimits::remembered`], for as long as an initiator tries. Fixed tables for rates.
+//! of these [`ResponderLimits::remembered`], for as long as the cookie is good. Fixed tables for rates, 128 KiB each; where an address has
+//! several sockets each has its own, so that what they allow adds up.
 //!
 //! # What it sends to addresses that nobody proved
-//! An RHello for a common IHello is some 2.6 times as long: 180 bytes for 69, most of it a cookie and a certificate that older peers demand in
+//! An RHello for a common IHello is some 2.6 times as long: 180 bytes for 68, most of it a cookie and a certificate that older peers demand in
 //! these lengths. What is sent beyond the bytes that were received is therefore limited for each network,
 //! [`ResponderLimits::unproved_bytes`]; an IHello that is padded to the length of its answer has no limit. Redirects count the same. A Cookie
 //! Change is never longer than the IIKeying that it answers, or is not sent.
@@ -22,7 +23,7 @@ use super::limit::{Rate, SourceLimiter};
 use super::startup::datagrams;
 use super::{Protections, Transmit, is_reachable};
 use crate::crypto::certificate::Identity;
-use crate::crypto::cookie::{Cookies, Proof};
+use crate::crypto::cookie::{self, Cookies, Proof};
 use crate::crypto::discriminator::Discriminator;
 use crate::crypto::signature::Password;
 use crate::wire::chunk::Payload;
@@ -37,8 +38,8 @@ const LONGEST_TAG: usize = 64;
 /// The most addresses in a redirect: more than an initiator has to take (RFC 7016 section 3.5.1.1.1).
 const MOST_ADDRESSES: usize = 24;
 
-/// How long an answer is remembered: an initiator tries for 95 seconds (section 3.5.1.1.1).
-const REMEMBERED: Duration = Duration::from_secs(95);
+/// How long a keying is remembered: as long as its cookie is good, so that nobody who has overheard it makes another session of it.
+const REMEMBERED: Duration = cookie::LIFETIME;
 
 /// Events and datagrams that wait to be taken. A packet cannot cause as many, so that who takes them after each one loses none.
 const WAITING: usize = 1_024;
@@ -486,9 +487,13 @@ impl Responder {
     }
 
     /// Tells that the first packet of the session that came of a keying was received: its initiator has the answer, which need not be
-    /// remembered.
+    /// kept. That it was answered is: whoever has overheard it could repeat it.
     pub fn confirmed(&mut self, id: KeyingId) {
-        self.forget(id);
+        if let Some(remembered) = self.remembered.get_mut(&id)
+            && let Some(reply) = &mut remembered.reply
+        {
+            *reply = Vec::new();
+        }
     }
 
     /// The next event. Take all of them after each packet.

@@ -249,6 +249,28 @@ fn a_session_takes_four_datagrams() {
 }
 
 #[test]
+fn the_hello_of_the_test_vector_is_answered() {
+    let mut server = Server::plain(2);
+    let hello = crate::vectors::hex(crate::vectors::HELLO_DATAGRAM);
+    let sent = server.receive(SECOND, at(CLIENT), &hello);
+    assert_eq!(sent.len(), 1);
+    assert_eq!((hello.len(), sent[0].datagram.len()), (68, 180));
+    let (kind, hello) = &chunks(&sent[0].datagram)[0];
+    assert_eq!(*kind, ChunkKind::RESPONDER_HELLO);
+    let tag: [u8; 16] = std::array::from_fn(|at| at as u8);
+    assert_eq!(hello[1..17], tag);
+}
+
+#[test]
+fn keyings_can_be_run_by_other_threads() {
+    fn is_send<T: Send + 'static>() {}
+    is_send::<KeyingTask>();
+    is_send::<Accepted>();
+    is_send::<Responder>();
+    is_send::<Initiator>();
+}
+
+#[test]
 fn librtmfp_gets_what_it_looks_for() {
     let (mut client, mut server) = (Client::plain(1), Server::plain(2));
     let sent = exchange(Duration::ZERO, &mut client, &mut server);

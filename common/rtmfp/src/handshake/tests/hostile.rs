@@ -205,8 +205,11 @@ fn keyings_that_wait_are_bounded_and_not_doubled() {
     // What came to its end is answered again, until its initiator has shown that it knows.
     assert_eq!(server.receive(SECOND, at(CLIENT), &keyings[3]).len(), 1);
     server.responder.confirmed(id);
+    // Then whoever repeats it has overheard it.
+    assert!(server.receive(SECOND, at(CLIENT), &keyings[3]).is_empty());
+    assert_eq!(server.tasks.len(), 3);
     assert!(server.responder.remembered() <= 5);
-    server.responder.handle_timeout(96 * SECOND);
+    server.responder.handle_timeout(121 * SECOND);
     assert_eq!(
         (server.responder.remembered(), server.responder.pending()),
         (0, 0)
