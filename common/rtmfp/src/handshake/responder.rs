@@ -79,7 +79,7 @@ impl ResponderConfig {
 /// What a responder spends. Rates are for each network: an IPv4 /24, an IPv6 /56.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponderLimits {
-    /// Bytes sent to addresses that nobody proved, beyond those received from them: some 110 for each session that is opened.
+    /// Bytes sent to addresses that nobody proved, beyond those received from them: some 120 for each session that is opened.
     pub unproved_bytes: Rate,
     /// Keyings that are worked at.
     pub keyings: Rate,
@@ -92,7 +92,7 @@ pub struct ResponderLimits {
 }
 
 impl Default for ResponderLimits {
-    /// For a server whose clients are behind many networks: 150 new sessions a second from one, and 590 at once after a time of rest.
+    /// For a server whose clients are behind many networks: 140 new sessions a second from one, and 550 at once after a time of rest.
     fn default() -> Self {
         Self {
             unproved_bytes: Rate {
@@ -266,6 +266,9 @@ impl Responder {
     /// Takes a hello that an introducer passed on within a session: the payload of its chunk. It is answered if it asks for this end.
     pub fn handle_forwarded(&mut self, now: Duration, payload: &[u8]) {
         self.handle_timeout(now);
+        if !self.accepting {
+            return;
+        }
         let hello = ForwardedHello::read(payload);
         let hello = hello
             .ok()
@@ -275,9 +278,8 @@ impl Responder {
             return;
         };
         let discriminator = Discriminator::read(hello.discriminator);
-        let selected = discriminator
-            .is_ok_and(|asked| asked.selects(self.config.identity.certificate()))
-            && self.accepting;
+        let selected =
+            discriminator.is_ok_and(|asked| asked.selects(self.config.identity.certificate()));
         if selected && hello.tag.len() <= LONGEST_TAG {
             let mut credit = payload.len();
             self.answer(now, hello.reply_to.socket, hello.tag, &mut credit);
