@@ -15,6 +15,8 @@
 
 pub mod crypto;
 pub mod handshake;
+pub mod congestion;
+pub mod round_trip;
 pub mod wire;
 
 #[cfg(test)]

@@ -9,9 +9,13 @@
 //! | [`startup`] | the chunks of the handshake |
 //! | [`session`] | pings, and the end of a session |
 //! | [`fragment`] | packets in pieces, and how they come together |
+//! | [`user_data`] | fragments of messages in flows |
+//! | [`acknowledgement`] | what has come of a flow |
+//! | [`flow_control`] | buffer probes and exceptions |
 //!
 //! All integers are big endian; nothing is aligned. A chunk that is malformed is skipped by itself, a packet never is for its sake.
 
+pub mod acknowledgement;
 pub mod address;
 pub mod chunk;
 pub mod field;
@@ -19,8 +23,13 @@ pub mod fragment;
 pub mod packet;
 pub mod session;
 pub mod startup;
+pub mod flow_control;
+pub mod user_data;
 
+pub use acknowledgement::Acknowledgement;
 pub use address::{Address, Origin};
 pub use chunk::{Chunk, ChunkKind, Chunks};
 pub use field::{Field, Fields, Malformed};
 pub use packet::{Header, Mode, Packet};
+pub use flow_control::{BufferProbe, FlowException};
+pub use user_data::{Part, Startup, StartupFault, UserData};
