@@ -16,6 +16,8 @@ pub struct Feedback {
     pub negative: bool,
     /// Bytes that were under way before.
     pub outstanding: usize,
+    /// Whether they were as many as might be: who does not use the window learns nothing about it.
+    pub full: bool,
     /// Time-critical data were sent in this session a short while ago.
     pub time_critical: bool,
     /// Neither does the far end receive time-critical data from elsewhere, nor is any sent from here: growth may be fast.
@@ -111,8 +113,7 @@ impl Congestion for Windowed {
             self.accumulated = 0;
             return;
         }
-        // Who does not use the window learns nothing about it.
-        if feedback.negative || outstanding < self.window {
+        if feedback.negative || !feedback.full {
             return;
         }
         let slow_start = self.window < self.threshold;
@@ -168,6 +169,7 @@ mod tests {
         Feedback {
             acknowledged,
             outstanding,
+            full: true,
             fast: true,
             ..Feedback::default()
         }
@@ -185,7 +187,10 @@ mod tests {
     fn the_window_opens_by_what_is_acknowledged_until_the_first_loss() {
         let mut control = Windowed::new(1_200);
         assert_eq!(control.window(), 4_380);
-        control.acknowledged(&acks(1_200, 4_379));
+        control.acknowledged(&Feedback {
+            full: false,
+            ..acks(1_200, 4_379)
+        });
         assert_eq!(control.window(), 4_380, "the window was not used");
         control.acknowledged(&acks(1_000, 4_380));
         assert_eq!(control.window(), 5_380);

@@ -16,6 +16,7 @@
 pub mod crypto;
 pub mod handshake;
 pub mod congestion;
+pub mod flow;
 pub mod round_trip;
 pub mod wire;
 

@@ -18,7 +18,7 @@ pub const NEXT_USER_DATA: u8 = 0x11;
 pub const MAX_METADATA: usize = 512;
 
 /// Flag: options follow the header.
-const OPTIONS: u8 = 0x80;
+pub(crate) const OPTIONS: u8 = 0x80;
 
 /// Flag: the data of this sequence number are no more.
 const ABANDONED: u8 = 0x02;

@@ -1,0 +1,689 @@
+//! All flows of one session.
+//!
+//! ```text
+//! packet, decrypted   --> handle_packet   poll_transmit --> chunks for a packet, to be encrypted
+//! application         --> open, send, abandon, close, reject, suspend, set_order
+//!                         poll_event      --> application
+//! the time            --> handle_timeout  poll_timeout  --> when to call it
+//! ```
+//!
+//! After each call that changes something, take the events until there are none, then the packets until there are none, and then ask for
+//! the next time. The header of a packet (section 2.2.4) is part of this, because acknowledgements, times and what is time-critical
+//! belong together: [`Header`] is what was read, and what is to be written. A packet without chunks of flows, a ping say, gets its
+//! header from [`FlowSet::stamp`].
+//!
+//! Not here: encryption, the handshake, pings, mobility and the end of the session. When the session ends, drop the set.
+//!
+//! Always: bytes under way are the sum over the sending flows; what waits to be sent, and what is kept back of what came, is within
+//! [`Config`]; a far end that opens flows without end, acknowledges what was never sent, or sends fragments of nothing, is answered in
+//! constant memory.
+
+mod input;
+mod linger;
+mod output;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::linger::{Lingering, Replies};
+use super::receive::{ReceiveFlow, Room, Told};
+use super::send::SendFlow;
+use super::{MessageId, Order, Outgoing, Priority, ReceiveId, SendId};
+use crate::congestion::{Congestion, Windowed};
+use crate::round_trip::RoundTrip;
+use crate::wire::user_data::{MAX_METADATA, Startup};
+
+/// How long after a time-critical packet all gives way to it (section 3.5.2.1).
+const TIME_CRITICAL: Duration = Duration::from_millis(800);
+
+/// Bounds of the flows of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Bytes of chunks in a full packet, for congestion control. Default 1,160: a datagram of 1,200 bytes less what encryption takes.
+    pub segment: usize,
+    /// Flows that may be open for sending at once. Default 128.
+    pub sending_flows: usize,
+    /// Flows that the far end may have open at once. A flow beyond is rejected. Default 128: clients use a handful for each stream.
+    pub receiving_flows: usize,
+    /// Bytes of messages that may wait to be sent or acknowledged, shared ones included. Default 32 MiB: one message of the greatest
+    /// length, and what is behind it.
+    pub send_bytes: usize,
+    /// Messages that may wait so. Default 16,384.
+    pub send_messages: usize,
+    /// Bytes of one receiving flow that may be kept back: out of order, or not taken. Default 256 KiB: 13 Mbit/s at a round trip of
+    /// 160 ms.
+    pub receive_window: usize,
+    /// Bytes that all receiving flows may keep together, messages that are being put together included. Default 32 MiB.
+    pub receive_bytes: usize,
+    /// The longest message that is received, in bytes. Default: the longest of RTMP, with its header.
+    pub message_bytes: usize,
+    /// Packets with data that may be sent between two acknowledgements. Default 6 (section 3.5.2.3).
+    pub burst: u32,
+    /// Say to the far end that time-critical data come from elsewhere, so that it gives way. Default off: to a server they always come.
+    pub ask_to_give_way: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            segment: 1_160,
+            sending_flows: 128,
+            receiving_flows: 128,
+            send_bytes: 32 << 20,
+            send_messages: 16_384,
+            receive_window: 256 << 10,
+            receive_bytes: 32 << 20,
+            message_bytes: 0x00ff_ffff + 5,
+            burst: 6,
+            ask_to_give_way: false,
+        }
+    }
+}
+
+/// What the header of a packet says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// There are time-critical data in it.
+    pub time_critical: bool,
+    /// Its sender gets time-critical data from elsewhere.
+    pub time_critical_reverse: bool,
+    /// The sender's time.
+    pub timestamp: Option<u16>,
+    /// The receiver's time, sent back.
+    pub echo: Option<u16>,
+}
+
+/// What the application is to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The far end has opened a flow. The application may reject it; what follows of it is in order unless the application says otherwise.
+    Opened {
+        /// The flow.
+        flow: ReceiveId,
+        /// What it is for.
+        metadata: Bytes,
+        /// The flow to which it is the answer; it was open when this one came.
+        association: Option<SendId>,
+    },
+    /// A message has come.
+    Message {
+        /// Its flow.
+        flow: ReceiveId,
+        /// All of it.
+        payload: Bytes,
+    },
+    /// One message or more, before the next of this flow, will not come.
+    Gap {
+        /// The flow.
+        flow: ReceiveId,
+    },
+    /// The far end has closed the flow, and this was all.
+    Finished {
+        /// The flow.
+        flow: ReceiveId,
+    },
+    /// The flow was rejected, because of a message that is longer than may be.
+    Broken {
+        /// The flow.
+        flow: ReceiveId,
+    },
+    /// The far end does not want a flow. It is closed, and its messages are given up.
+    Rejected {
+        /// The flow.
+        flow: SendId,
+        /// Why; 0 where the far end says no more.
+        code: u64,
+    },
+    /// A flow that was closed is gone: everything came, or was given up.
+    Closed {
+        /// The flow.
+        flow: SendId,
+    },
+}
+
+/// A flow to be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening<'a> {
+    /// What it is for: at most 512 bytes.
+    pub metadata: &'a [u8],
+    /// The far end's flow to which it is the answer.
+    pub association: Option<ReceiveId>,
+    /// Who goes first.
+    pub priority: Priority,
+    /// Whether other traffic should give way to it.
+    pub time_critical: bool,
+}
+
+/// Why a flow cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// There are as many as may be.
+    #[error("{0} flows are open for sending")]
+    TooMany(usize),
+    /// The metadata do not fit into their option.
+    #[error("metadata of {0} bytes")]
+    MetadataTooLong(usize),
+    /// The far end would reject an answer to a flow that is not open.
+    #[error("flow {} of the far end is not open", .0.0)]
+    NotOpen(ReceiveId),
+}
+
+/// Why a message cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The flow was closed, or rejected, or never was.
+    #[error("flow {} is not open", .0.0)]
+    NotOpen(SendId),
+    /// It is longer than a message can be.
+    #[error("a message of {0} bytes")]
+    TooLong(usize),
+    /// As much waits as may be.
+    #[error("{bytes} bytes in {messages} messages wait to be sent")]
+    Full {
+        /// Bytes that wait.
+        bytes: usize,
+        /// Messages that wait.
+        messages: usize,
+    },
+}
+
+/// How a sending flow stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendState {
+    /// Messages that are not over: they wait, or have not all been acknowledged.
+    pub messages: usize,
+    /// What they keep in memory, in bytes.
+    pub bytes: usize,
+    /// Bytes under way.
+    pub in_flight: usize,
+    /// What the far end could take beside that, in bytes.
+    pub room: usize,
+    /// Messages that were given up until now.
+    pub abandoned: u64,
+}
+
+/// What happened so far. Counts go on as long as the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages that were given up, in all sending flows.
+    pub abandoned: u64,
+    /// Fragments that were sent.
+    pub sent: u64,
+    /// Fragments that were sent again.
+    pub sent_again: u64,
+    /// Fragments that counted as lost.
+    pub lost: u64,
+    /// Times at which no acknowledgement had come in time.
+    pub timeouts: u64,
+    /// Fragments that came.
+    pub received: u64,
+    /// Fragments that came and found no room.
+    pub no_room: u64,
+    /// Flows that were rejected here without asking the application.
+    pub refused: u64,
+    /// Chunks that made no sense.
+    pub malformed: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct FlowSet {
+    config: Config,
+    congestion: Box<dyn Congestion>,
+    round_trip: RoundTrip,
+    counters: Counters,
+
+    sending: BTreeMap<u64, SendFlow>,
+    next_flow: u64,
+    /// What is under way, by transmission: number, flow, sequence number. Some of it may have come since.
+    in_flight: VecDeque<(u64, u64, u64)>,
+    outstanding: usize,
+    transmission: u64,
+    packet: u64,
+    served: u64,
+    burst: u32,
+    /// Packets that may be sent beyond the burst, because as many came.
+    replaced: u32,
+    /// When something of [`Priority::AUDIO`] or above was sent last.
+    urgent: Option<Duration>,
+    /// Something waited for room in the window since the last acknowledgements.
+    held_back: bool,
+    timeout_at: Option<Duration>,
+    unanswered: Option<Duration>,
+
+    receiving: BTreeMap<u64, ReceiveFlow>,
+    received_bytes: usize,
+    lingering: Lingering,
+    replies: Replies,
+    /// Flows of which something is to be acknowledged.
+    acknowledge: VecDeque<u64>,
+    acknowledge_now: bool,
+    acknowledge_at: Option<Duration>,
+    /// Packets with data since the last acknowledgements.
+    data_packets: u32,
+
+    /// Flows with something for the application, in the order in which it came.
+    told: VecDeque<u64>,
+    events: VecDeque<Event>,
+
+    time_critical: TimeCritical,
+}
+
+/// When there was something time-critical last.
+#[derive(Clone, Copy, Debug, Default)]
+struct TimeCritical {
+    sent: Option<Duration>,
+    received: Option<Duration>,
+    /// The far end said that it gets some from elsewhere.
+    reverse: Option<Duration>,
+    sent_elsewhere: Option<Duration>,
+    received_elsewhere: Option<Duration>,
+}
+
+fn is_recent(at: Option<Duration>, now: Duration) -> bool {
+    at.is_some_and(|at| now.saturating_sub(at) < TIME_CRITICAL)
+}
+
+impl FlowSet {
+    /// No flows, with the congestion control of RFC 7016.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let congestion = Box::new(Windowed::new(config.segment));
+        Self::with_congestion(config, congestion)
+    }
+
+    /// No flows, with a congestion control of one's own.
+    #[must_use]
+    pub fn with_congestion(config: Config, congestion: Box<dyn Congestion>) -> Self {
+        Self {
+            config,
+            congestion,
+            round_trip: RoundTrip::default(),
+            counters: Counters::default(),
+            sending: BTreeMap::new(),
+            next_flow: 1,
+            in_flight: VecDeque::new(),
+            outstanding: 0,
+            transmission: 0,
+            packet: 0,
+            served: 0,
+            burst: 0,
+            replaced: 0,
+            urgent: None,
+            held_back: false,
+            timeout_at: None,
+            unanswered: None,
+            receiving: BTreeMap::new(),
+            received_bytes: 0,
+            lingering: Lingering::default(),
+            replies: Replies::default(),
+            acknowledge: VecDeque::new(),
+            acknowledge_now: false,
+            acknowledge_at: None,
+            data_packets: 0,
+            told: VecDeque::new(),
+            events: VecDeque::new(),
+            time_critical: TimeCritical::default(),
+        }
+    }
+
+    /// Opens a flow. The far end hears of it with its first message.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(&mut self, opening: &Opening<'_>) -> Result<SendId, OpenError> {
+        if self.sending.len() >= self.config.sending_flows {
+            return Err(OpenError::TooMany(self.sending.len()));
+        }
+        if opening.metadata.len() > MAX_METADATA {
+            return Err(OpenError::MetadataTooLong(opening.metadata.len()));
+        }
+        if let Some(flow) = opening.association
+            && !self.is_receiving(flow)
+        {
+            return Err(OpenError::NotOpen(flow));
+        }
+        let mut startup = Vec::new();
+        Startup {
+            metadata: Some(opening.metadata),
+            association: opening.association.map(|flow| flow.0),
+            fault: None,
+        }
+        .put(&mut startup);
+        let id = self.next_flow;
+        self.next_flow += 1;
+        let mut flow = SendFlow::new(id, startup.into(), opening.priority, 1);
+        flow.time_critical = opening.time_critical;
+        self.sending.insert(id, flow);
+        Ok(SendId(id))
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn send(
+        &mut self,
+        now: Duration,
+        flow: SendId,
+        message: impl Into<Outgoing>,
+    ) -> Result<MessageId, SendError> {
+        let message = message.into();
+        if message.body.is_too_long() {
+            return Err(SendError::TooLong(message.body.len()));
+        }
+        if !self.sending.get(&flow.0).is_some_and(SendFlow::is_open) {
+            return Err(SendError::NotOpen(flow));
+        }
+        if self.is_full(message.body.len()) {
+            self.expire(now);
+        }
+        if self.is_full(message.body.len()) {
+            let (bytes, messages) = self.waiting();
+            return Err(SendError::Full { bytes, messages });
+        }
+        let open = self.sending.get_mut(&flow.0);
+        let id = open.map(|open| open.push(message));
+        id.ok_or(SendError::NotOpen(flow))
+    }
+
+    fn is_full(&self, more: usize) -> bool {
+        let (bytes, messages) = self.waiting();
+        bytes.saturating_add(more) > self.config.send_bytes || messages >= self.config.send_messages
+    }
+
+    /// Bytes and messages that wait to be sent or acknowledged.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        let all = self.sending.values().map(SendFlow::messages);
+        all.fold((0, 0), |(bytes, count), messages| {
+            (bytes + messages.bytes(), count + messages.len())
+        })
+    }
+
+    /// Gives up a message. Whether it was not over yet.
+    pub fn abandon(&mut self, flow: SendId, message: MessageId) -> bool {
+        let flow = self.sending.get_mut(&flow.0);
+        let abandoned = flow.is_some_and(|flow| flow.abandon(message));
+        self.counters.abandoned += u64::from(abandoned);
+        abandoned
+    }
+
+    /// Gives up all messages of a flow before this one: those before a new key frame, say. Returns how many were not over.
+    pub fn abandon_before(&mut self, flow: SendId, message: MessageId) -> u64 {
+        let flow = self.sending.get_mut(&flow.0);
+        let count = flow.map_or(0, |flow| flow.abandon_before(message));
+        self.counters.abandoned += count;
+        count
+    }
+
+    /// Gives up all messages of a flow. Returns how many were not over.
+    pub fn abandon_all(&mut self, flow: SendId) -> u64 {
+        self.abandon_before(flow, MessageId::AFTER_ALL)
+    }
+
+    fn expire(&mut self, now: Duration) {
+        for flow in self.sending.values_mut() {
+            self.counters.abandoned += flow.expire(now);
+        }
+    }
+
+    /// Closes a flow when all that waits was sent; [`Event::Closed`] tells when that is.
+    pub fn close(&mut self, flow: SendId) {
+        if let Some(open) = self.sending.get_mut(&flow.0) {
+            open.close();
+            self.remove_if_over(flow.0);
+        }
+    }
+
+    fn remove_if_over(&mut self, id: u64) {
+        if self.sending.get(&id).is_some_and(SendFlow::is_over) {
+            self.sending.remove(&id);
+            self.events.push_back(Event::Closed { flow: SendId(id) });
+        }
+    }
+
+    /// Gives a flow another priority.
+    pub fn set_priority(&mut self, flow: SendId, priority: Priority) {
+        if let Some(flow) = self.sending.get_mut(&flow.0) {
+            flow.priority = priority;
+        }
+    }
+
+    /// Whether a flow can take messages.
+    #[must_use]
+    pub fn is_sending(&self, flow: SendId) -> bool {
+        self.sending.get(&flow.0).is_some_and(SendFlow::is_open)
+    }
+
+    /// How a sending flow stands; `None` when it is gone.
+    #[must_use]
+    pub fn send_state(&self, flow: SendId) -> Option<SendState> {
+        let flow = self.sending.get(&flow.0)?;
+        Some(SendState {
+            messages: flow.messages().len(),
+            bytes: flow.messages().bytes(),
+            in_flight: flow.in_flight(),
+            room: flow.room(),
+            abandoned: flow.abandoned,
+        })
+    }
+
+    /// Whether the far end has this flow open, and it was not rejected.
+    #[must_use]
+    pub fn is_receiving(&self, flow: ReceiveId) -> bool {
+        let flow = self.receiving.get(&flow.0);
+        flow.is_some_and(|flow| flow.exception().is_none())
+    }
+
+    /// How many flows the far end has open, rejected ones included.
+    #[must_use]
+    pub fn receiving(&self) -> usize {
+        self.receiving.len()
+    }
+
+    /// Chooses the order of a flow. Best at once when it is opened: gaps in what came before are not told precisely.
+    pub fn set_order(&mut self, flow: ReceiveId, order: Order) {
+        self.change(flow, |flow| flow.set_order(order));
+    }
+
+    /// Rejects a flow: no event of it comes any more, and the far end hears of it with the next acknowledgement.
+    pub fn reject(&mut self, flow: ReceiveId, code: u64) {
+        self.change(flow, |flow| flow.reject(code));
+        self.acknowledge(flow.0);
+        self.acknowledge_now |= self.receiving.contains_key(&flow.0);
+        self.retire_if_over(flow.0);
+    }
+
+    /// Keeps back what comes in a flow, as far as it has room, or no longer.
+    pub fn suspend(&mut self, flow: ReceiveId, suspended: bool) {
+        self.change(flow, |flow| flow.set_suspended(suspended));
+        if let Some(open) = self.receiving.get(&flow.0).filter(|_| !suspended) {
+            let waiting = std::iter::repeat_n(flow.0, open.ready());
+            self.told.extend(waiting);
+        }
+        self.tell_of_room(flow.0);
+    }
+
+    /// Changes a receiving flow, and what hangs on it.
+    fn change<R>(
+        &mut self,
+        flow: ReceiveId,
+        change: impl FnOnce(&mut ReceiveFlow) -> R,
+    ) -> Option<R> {
+        let open = self.receiving.get_mut(&flow.0)?;
+        let (bytes, ready) = (open.buffered(), open.ready());
+        let result = change(open);
+        self.received_bytes = self.received_bytes + open.buffered() - bytes;
+        let new = open.ready().saturating_sub(ready);
+        self.told.extend(std::iter::repeat_n(flow.0, new));
+        Some(result)
+    }
+
+    /// What has happened. Call it until there is nothing.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        loop {
+            let id = self.told.pop_front()?;
+            let flow = ReceiveId(id);
+            let Some(told) = self.change(flow, ReceiveFlow::next_told).flatten() else {
+                continue;
+            };
+            return Some(match told {
+                Told::Opened {
+                    metadata,
+                    association,
+                } => Event::Opened {
+                    flow,
+                    metadata,
+                    association,
+                },
+                Told::Message(payload) => {
+                    self.tell_of_room(id);
+                    Event::Message { flow, payload }
+                }
+                Told::Gap => Event::Gap { flow },
+                Told::Broken => Event::Broken { flow },
+                Told::Finished => {
+                    self.retire_if_over(id);
+                    Event::Finished { flow }
+                }
+            });
+        }
+    }
+
+    /// Acknowledges a flow once more if its window had been closed, or nearly, and is open now.
+    fn tell_of_room(&mut self, id: u64) {
+        let room = self.room();
+        let flow = self.receiving.get(&id);
+        if flow.is_some_and(|flow| flow.has_news_of_room(&room)) {
+            self.acknowledge(id);
+            self.acknowledge_now = true;
+        }
+    }
+
+    fn room(&self) -> Room {
+        Room {
+            window: self.config.receive_window,
+            message: self.config.message_bytes,
+            session: self
+                .config
+                .receive_bytes
+                .saturating_sub(self.received_bytes),
+        }
+    }
+
+    /// The header of the next packet, if it is not [`poll_transmit`](Self::poll_transmit) that fills it.
+    pub fn stamp(&mut self, now: Duration) -> Header {
+        let (timestamp, echo) = self.round_trip.stamp(now);
+        let reverse =
+            self.config.ask_to_give_way && is_recent(self.time_critical.received_elsewhere, now);
+        Header {
+            time_critical: false,
+            time_critical_reverse: reverse,
+            timestamp,
+            echo,
+        }
+    }
+
+    /// The far end is at another address: measure anew, and send again what was under way to the old one.
+    pub fn path_changed(&mut self) {
+        self.round_trip.forget();
+        self.congestion.path_changed();
+        self.lose_all();
+        self.timeout_at = None;
+    }
+
+    /// Another session sent something time-critical: this one grows slowly for a while.
+    pub fn note_time_critical_sent_elsewhere(&mut self, now: Duration) {
+        self.time_critical.sent_elsewhere = Some(now);
+    }
+
+    /// Another session got something time-critical: see [`Config::ask_to_give_way`].
+    pub fn note_time_critical_received_elsewhere(&mut self, now: Duration) {
+        self.time_critical.received_elsewhere = Some(now);
+    }
+
+    /// When this session sent something time-critical last, and when it got something.
+    #[must_use]
+    pub fn time_critical(&self) -> (Option<Duration>, Option<Duration>) {
+        (self.time_critical.sent, self.time_critical.received)
+    }
+
+    /// Since when data are under way without any acknowledgement: for the session to judge whether the far end is still there.
+    #[must_use]
+    pub fn unanswered_since(&self) -> Option<Duration> {
+        self.unanswered
+    }
+
+    /// Times of packets.
+    #[must_use]
+    pub fn round_trip(&self) -> &RoundTrip {
+        &self.round_trip
+    }
+
+    /// Bytes that may be under way, and that are.
+    #[must_use]
+    pub fn window(&self) -> (usize, usize) {
+        (self.congestion.window(), self.outstanding)
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Bytes of what came that are kept in memory.
+    #[must_use]
+    pub fn received_bytes(&self) -> usize {
+        self.received_bytes
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let sending = self.sending.values();
+        let flows = sending.flat_map(|flow| [flow.probe_due(), flow.messages().expires()]);
+        let others = [self.acknowledge_at, self.timeout_at, self.lingering.until()];
+        flows.chain(others).flatten().min()
+    }
+
+    /// The time has come that [`poll_timeout`](Self::poll_timeout) gave, or has not: it does no harm.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.acknowledge_at.is_some_and(|at| at <= now) {
+            self.acknowledge_at = None;
+            self.acknowledge_now = !self.acknowledge.is_empty();
+        }
+        if self.timeout_at.is_some_and(|at| at <= now) {
+            self.timeout_at = None;
+            let loss = self.lose_all();
+            if loss {
+                self.counters.timeouts += 1;
+                self.round_trip.back_off();
+            }
+            self.congestion.timed_out(loss);
+        }
+        self.expire(now);
+        self.lingering.expire(now);
+        self.forget_idle(now);
+    }
+
+    /// Nothing is under way any more. Whether anything was.
+    fn lose_all(&mut self) -> bool {
+        let flows = self.sending.values_mut();
+        self.counters.lost += flows.map(SendFlow::timed_out).sum::<u64>();
+        self.in_flight.clear();
+        self.burst = 0;
+        self.replaced = 0;
+        std::mem::take(&mut self.outstanding) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {}
