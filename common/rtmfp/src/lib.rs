@@ -17,6 +17,7 @@ pub mod crypto;
 pub mod handshake;
 pub mod congestion;
 pub mod flow;
+pub mod message;
 pub mod round_trip;
 pub mod wire;
 

@@ -74,6 +74,8 @@ pub(super) struct ReceiveFlow {
     ready: VecDeque<Told>,
     ready_bytes: usize,
     suspended: bool,
+    /// The same, for the synchronisation of flows.
+    held: bool,
     /// Whether an acknowledgement is due. Kept by the set of flows.
     pub(super) acknowledge: bool,
     /// Blocks that the last acknowledgement offered.
@@ -95,6 +97,7 @@ impl ReceiveFlow {
             }]),
             ready_bytes: 0,
             suspended: false,
+            held: false,
             acknowledge: false,
             offered: u64::MAX,
             active: Duration::ZERO,
@@ -237,7 +240,8 @@ impl ReceiveFlow {
 
     /// The next thing for the application; nothing while it has suspended the flow.
     pub(super) fn next_told(&mut self) -> Option<Told> {
-        if self.suspended && !matches!(self.ready.front(), Some(Told::Opened { .. })) {
+        let kept_back = self.suspended || self.held;
+        if kept_back && !matches!(self.ready.front(), Some(Told::Opened { .. })) {
             return None;
         }
         let told = self.ready.pop_front()?;
@@ -256,6 +260,10 @@ impl ReceiveFlow {
 
     pub(super) fn set_suspended(&mut self, suspended: bool) {
         self.suspended = suspended;
+    }
+
+    pub(super) fn set_held(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Nothing of the flow is wanted. What was not taken is lost.
@@ -281,7 +289,7 @@ impl ReceiveFlow {
         let free = room.window.saturating_sub(kept_back).min(room.session);
         let blocks = free.div_ceil(BLOCK) as u64;
         // A fragment that all wait for must find a place, however much is kept back.
-        let least = u64::from(!self.suspended && self.ready_bytes <= room.window);
+        let least = u64::from(!self.suspended && !self.held && self.ready_bytes <= room.window);
         blocks.max(least)
     }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(super) use self::message::Messages;
 pub use self::message::{Body, Head, MessageId, Outgoing};
 use self::message::{GapWhen, Message};
-use super::Priority;
+use super::{Priority, ReceiveId};
 use crate::wire::acknowledgement::{Acknowledgement, BLOCK};
 use crate::wire::user_data::{NEXT_USER_DATA, OPTIONS, Part, USER_DATA, UserData};
 
@@ -114,6 +114,7 @@ pub(super) struct SendFlow {
     startup_packet: u64,
     pub(super) priority: Priority,
     pub(super) time_critical: bool,
+    pub(super) association: Option<ReceiveId>,
     /// When it was its turn last, among those of its priority.
     pub(super) served: u64,
     state: State,
@@ -158,6 +159,7 @@ impl SendFlow {
             startup_packet: 0,
             priority,
             time_critical: false,
+            association: None,
             served: 0,
             state: State::Open,
             messages: Messages::default(),

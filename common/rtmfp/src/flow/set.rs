@@ -356,6 +356,7 @@ impl FlowSet {
         self.next_flow += 1;
         let mut flow = SendFlow::new(id, startup.into(), opening.priority, 1);
         flow.time_critical = opening.time_critical;
+        flow.association = opening.association;
         self.sending.insert(id, flow);
         Ok(SendId(id))
     }
@@ -458,6 +459,12 @@ impl FlowSet {
         self.sending.get(&flow.0).is_some_and(SendFlow::is_open)
     }
 
+    /// The flow to which a sending flow is the answer.
+    #[must_use]
+    pub fn association(&self, flow: SendId) -> Option<ReceiveId> {
+        self.sending.get(&flow.0)?.association
+    }
+
     /// How a sending flow stands; `None` when it is gone.
     #[must_use]
     pub fn send_state(&self, flow: SendId) -> Option<SendState> {
@@ -500,7 +507,17 @@ impl FlowSet {
     /// Keeps back what comes in a flow, as far as it has room, or no longer.
     pub fn suspend(&mut self, flow: ReceiveId, suspended: bool) {
         self.change(flow, |flow| flow.set_suspended(suspended));
-        if let Some(open) = self.receiving.get(&flow.0).filter(|_| !suspended) {
+        self.resume(flow, !suspended);
+    }
+
+    /// The same, whatever the application has suspended.
+    pub(crate) fn hold(&mut self, flow: ReceiveId, held: bool) {
+        self.change(flow, |flow| flow.set_held(held));
+        self.resume(flow, !held);
+    }
+
+    fn resume(&mut self, flow: ReceiveId, resumed: bool) {
+        if let Some(open) = self.receiving.get(&flow.0).filter(|_| resumed) {
             let waiting = std::iter::repeat_n(flow.0, open.ready());
             self.told.extend(waiting);
         }
