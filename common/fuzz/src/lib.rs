@@ -14,6 +14,7 @@ mod wire;
 pub use files::{flv_file, mp3};
 pub use mp4::mp4;
 pub use rtmfp::{rtmfp_handshake, rtmfp_identity, rtmfp_packet};
+pub use rtmfp::{rtmfp_chunks, rtmfp_flows};
 pub use segment::segment;
 pub use wire::{chunk, client, command, handshake, inspect};
 
@@ -44,6 +45,8 @@ pub const TARGETS: &[Target] = &[
     ("rtmfp_packet", rtmfp_packet),
     ("rtmfp_identity", rtmfp_identity),
     ("rtmfp_handshake", rtmfp_handshake),
+    ("rtmfp_chunks", rtmfp_chunks),
+    ("rtmfp_flows", rtmfp_flows),
 ];
 
 /// AMF0 messages.

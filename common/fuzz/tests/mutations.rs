@@ -170,6 +170,7 @@ fn files(target: &str) -> Vec<Bytes> {
 
 #[test]
 fn targets_for_files_have_seeds() {
+fn targets_with_seeds_of_their_own_have_some() {
     for target in [
         "flv_file",
         "mp3",
@@ -178,6 +179,8 @@ fn targets_for_files_have_seeds() {
         "rtmfp_packet",
         "rtmfp_identity",
         "rtmfp_handshake",
+        "rtmfp_chunks",
+        "rtmfp_flows",
     ] {
         assert!(files(target).len() >= 3, "{target}");
     }
@@ -260,4 +263,6 @@ targets!(
     rtmfp_packet,
     rtmfp_identity,
     rtmfp_handshake,
+    rtmfp_chunks,
+    rtmfp_flows
 );

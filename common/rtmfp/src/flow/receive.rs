@@ -308,6 +308,3 @@ impl ReceiveFlow {
         Some(kind)
     }
 }
-
-#[cfg(test)]
-mod tests {}

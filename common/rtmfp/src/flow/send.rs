@@ -609,6 +609,3 @@ impl SendFlow {
         lost
     }
 }
-
-#[cfg(test)]
-mod tests {}

@@ -334,6 +334,11 @@ impl FlowSet {
     /// # Errors
     /// [`OpenError`].
     pub fn open(&mut self, opening: &Opening<'_>) -> Result<SendId, OpenError> {
+        self.open_at(opening, 1)
+    }
+
+    /// Opens a flow whose numbers begin with `first`.
+    fn open_at(&mut self, opening: &Opening<'_>, first: u64) -> Result<SendId, OpenError> {
         if self.sending.len() >= self.config.sending_flows {
             return Err(OpenError::TooMany(self.sending.len()));
         }
@@ -354,7 +359,7 @@ impl FlowSet {
         .put(&mut startup);
         let id = self.next_flow;
         self.next_flow += 1;
-        let mut flow = SendFlow::new(id, startup.into(), opening.priority, 1);
+        let mut flow = SendFlow::new(id, startup.into(), opening.priority, first);
         flow.time_critical = opening.time_critical;
         flow.association = opening.association;
         self.sending.insert(id, flow);
@@ -689,6 +694,14 @@ impl FlowSet {
         self.expire(now);
         self.lingering.expire(now);
         self.forget_idle(now);
+        debug_assert!(self.is_consistent());
+    }
+
+    /// What the module says is always so.
+    fn is_consistent(&self) -> bool {
+        let in_flight: usize = self.sending.values().map(SendFlow::in_flight).sum();
+        let buffered: usize = self.receiving.values().map(ReceiveFlow::buffered).sum();
+        in_flight == self.outstanding && buffered == self.received_bytes
     }
 
     /// Nothing is under way any more. Whether anything was.
@@ -703,4 +716,4 @@ impl FlowSet {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

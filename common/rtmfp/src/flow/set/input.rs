@@ -82,6 +82,7 @@ impl FlowSet {
         if !self.acknowledge.is_empty() && !self.acknowledge_now {
             self.acknowledge_at.get_or_insert(now + DELAY);
         }
+        debug_assert!(self.is_consistent());
     }
 
     /// Takes a fragment. Whether it makes sense.

@@ -35,6 +35,11 @@ impl Lingering {
         self.flows.get(&flow).copied()
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
     pub(super) fn until(&self) -> Option<Duration> {
         self.until.front().map(|(until, _)| *until)
     }

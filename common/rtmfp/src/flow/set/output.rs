@@ -60,6 +60,7 @@ impl FlowSet {
         } else {
             None
         };
+        debug_assert!(self.is_consistent());
         if out.len() == start {
             return None;
         }
