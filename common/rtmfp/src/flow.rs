@@ -1,7 +1,48 @@
 //! Flows: RFC 7016 section 3.6.
 //!
-//! A flow carries messages in one direction, cut into numbered fragments. [`FlowSet`] holds all flows of one session and is what a
-//! session uses; its documentation says how. Inside, [`send`] has what one sending flow does and `receive` one receiving flow.
+//! A flow carries messages in one direction, cut into numbered fragments. [`FlowSet`] holds all flows of one session:
+//!
+//! ```text
+//! packet, decrypted   --> handle_packet   poll_transmit --> chunks for a packet, to be encrypted
+//! application         --> open, send, abandon, close, reject, suspend, set_order
+//!                         poll_event      --> application
+//! the time            --> handle_timeout  poll_timeout  --> when to call it
+//! ```
+//!
+//! After each call that changes something: take the events until there are none, then the packets until there are none, and then ask
+//! for the next time. Answer each packet before the next is handled, or each pair: an acknowledgement that stands for many packets makes
+//! the far end send in bursts, and its window grow slowly.
+//!
+//! # What a session does around it
+//!
+//! - *Packets.* A packet that passes decryption, and whose mode is right, goes to [`FlowSet::handle_packet`] with its header and all its
+//!   chunks; those of flows are taken, the session looks at the others itself. [`FlowSet::poll_transmit`] makes chunks, with their types
+//!   and lengths, and the [`Header`] before them. A packet without chunks of flows, a ping say, has the header of [`FlowSet::stamp`].
+//! - *Size.* The space that is given is what a datagram holds less its session identifier, sequence number, checksum or HMAC, padding, and
+//!   at most five bytes of the header. It may change from packet to packet; what was cut for larger ones goes out as it is.
+//! - *Whether the far end is there.* [`FlowSet::unanswered_since`] says since when data wait for an acknowledgement. Pings are the
+//!   session's; their pace follows [`RoundTrip::timeout`](crate::round_trip::RoundTrip::timeout).
+//! - *Mobility.* When another address was verified, or the way is back after an outage, [`FlowSet::path_changed`] measures anew and sends
+//!   again what was under way.
+//! - *Other sessions.* What is time-critical in one slows the growth of the others: see [`FlowSet::time_critical`] and the two methods
+//!   that note it of elsewhere.
+//! - *The end.* When the session closes, drop the set.
+//!
+//! # What the application does with it
+//!
+//! - One flow for each kind of media of a stream, because priority is that of a flow: audio, video and data; commands have their own.
+//! - A live frame is sent with the times by which it is worth something ([`Outgoing`]). When a key frame comes,
+//!   [`FlowSet::abandon_before`] gives up what is older. Audio has no such times, and is never given up.
+//! - The body of a message is shared: the same [`Bytes`](bytes::Bytes) go to all sessions, and are copied only into packets.
+//! - A slow viewer shows in [`FlowSet::send_state`]. [`SendError::Full`] is the last resort: close the session then.
+//! - A flow that is [suspended](FlowSet::suspend) fills its window, and then its sender waits.
+//!
+//! # Where this differs from the letter
+//!
+//! Fragments get their numbers when they are sent, not when messages are queued: what is abandoned before is one empty fragment. The
+//! burst of section 3.5.2.3 grows by the packets that an acknowledgement stands for. While there is audio, the last packet of a burst and
+//! the last segment of the window are kept for it. The message that is being put together does not count against the window, but has a
+//! bound of its own, so that a large one is not sent by one block in each round trip.
 
 mod receive;
 mod send;

@@ -5,6 +5,10 @@
 //! | RFC 7016 section 2: packets and chunks | [`wire`] |
 //! | RFC 7425 section 4: the Flash profile's cryptography | [`crypto`] |
 //! | RFC 7016 section 3.5.1: how sessions are opened | [`handshake`] |
+//! | RFC 7016 section 3.5.2.2: times of packets | [`round_trip`] |
+//! | RFC 7016 section 3.5.2 and appendix A: congestion | [`congestion`] |
+//! | RFC 7016 section 3.6: flows | [`flow`] |
+//! | RFC 7425 section 5: RTMP messages in flows | [`message`] |
 //!
 //! Everything takes datagrams, the time and random bytes, and gives datagrams, events and the next time at which something is due.
 //! Nothing here sees a socket, a clock, or a random number that it was not given. What a peer can make this crate hold is bounded.

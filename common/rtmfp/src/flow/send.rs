@@ -8,12 +8,15 @@
 //! Always: fragments in the queue have numbers without holes, the first one is not acknowledged; each that is not in flight and not
 //! abandoned will be sent again; bytes in flight are those of the fragments that are marked so.
 
+mod fragment;
 mod message;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use self::fragment::Fragment;
+pub(super) use self::fragment::{Acknowledged, Assembling, Negative, Put};
 pub(super) use self::message::Messages;
 pub use self::message::{Body, Head, MessageId, Outgoing};
 use self::message::{GapWhen, Message};
@@ -38,63 +41,6 @@ const SLACK: usize = 12;
 
 /// The first pause before a closed window is probed, and the greatest.
 const PROBE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
-
-/// A fragment that is not acknowledged.
-#[derive(Clone, Copy, Debug)]
-struct Fragment {
-    /// Whose fragment it is; none for one without data, which stands for a gap or for the end.
-    message: Option<MessageId>,
-    offset: u32,
-    length: u16,
-    part: Part,
-    acknowledged: bool,
-    in_flight: bool,
-    /// It was abandoned when it was sent last.
-    sent_abandoned: bool,
-    negative: u8,
-    /// What it took in its packet.
-    size: u16,
-    /// Number of its last transmission in the session.
-    transmission: u64,
-}
-
-/// What goes into a packet, from flow to flow.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Assembling {
-    /// Number of the packet in the session, from 1.
-    pub(super) packet: u64,
-    /// Flow, sequence number and forward number of the chunk before.
-    pub(super) previous: Option<(u64, u64, u64)>,
-}
-
-/// A fragment that was put into a packet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Put {
-    pub(super) sequence: u64,
-    pub(super) size: usize,
-    /// It was sent before.
-    pub(super) again: bool,
-}
-
-/// What an acknowledgement changed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Acknowledged {
-    /// Bytes that are not in flight any more.
-    pub(super) bytes: usize,
-    /// The latest transmission that came.
-    pub(super) transmission: Option<u64>,
-}
-
-/// What being passed over means for a transmission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Negative {
-    /// It is not under way any more.
-    Stale,
-    /// It may still come.
-    Waiting,
-    /// It counts as lost, with so many bytes.
-    Lost(usize),
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -596,6 +542,12 @@ impl SendFlow {
         self.in_flight -= size;
         self.resend_from = self.resend_from.min(sequence);
         Negative::Lost(size)
+    }
+
+    /// Gives back memory that is not used.
+    pub(super) fn shrink(&mut self) {
+        self.queue.shrink_to_fit();
+        self.messages.shrink();
     }
 
     /// Nothing is under way any more. Returns how many fragments were.

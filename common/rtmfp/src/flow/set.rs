@@ -1,33 +1,15 @@
-//! All flows of one session.
-//!
-//! ```text
-//! packet, decrypted   --> handle_packet   poll_transmit --> chunks for a packet, to be encrypted
-//! application         --> open, send, abandon, close, reject, suspend, set_order
-//!                         poll_event      --> application
-//! the time            --> handle_timeout  poll_timeout  --> when to call it
-//! ```
-//!
-//! After each call that changes something, take the events until there are none, then the packets until there are none, and then ask for
-//! the next time. The header of a packet (section 2.2.4) is part of this, because acknowledgements, times and what is time-critical
-//! belong together: [`Header`] is what was read, and what is to be written. A packet without chunks of flows, a ping say, gets its
-//! header from [`FlowSet::stamp`].
-//!
-//! Not here: encryption, the handshake, pings, mobility and the end of the session. When the session ends, drop the set.
-//!
-//! Always: bytes under way are the sum over the sending flows; what waits to be sent, and what is kept back of what came, is within
-//! [`Config`]; a far end that opens flows without end, acknowledges what was never sent, or sends fragments of nothing, is answered in
-//! constant memory.
+//! All flows of one session: see [`FlowSet`].
 
 mod input;
 mod linger;
 mod output;
+mod types;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use self::linger::{Lingering, Replies};
+pub use self::types::{Config, Counters, Event, Header, OpenError, Opening, SendError, SendState};
 use super::receive::{ReceiveFlow, Room, Told};
 use super::send::SendFlow;
 use super::{MessageId, Order, Outgoing, Priority, ReceiveId, SendId};
@@ -38,196 +20,11 @@ use crate::wire::user_data::{MAX_METADATA, Startup};
 /// How long after a time-critical packet all gives way to it (section 3.5.2.1).
 const TIME_CRITICAL: Duration = Duration::from_millis(800);
 
-/// Bounds of the flows of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Bytes of chunks in a full packet, for congestion control. Default 1,160: a datagram of 1,200 bytes less what encryption takes.
-    pub segment: usize,
-    /// Flows that may be open for sending at once. Default 128.
-    pub sending_flows: usize,
-    /// Flows that the far end may have open at once. A flow beyond is rejected. Default 128: clients use a handful for each stream.
-    pub receiving_flows: usize,
-    /// Bytes of messages that may wait to be sent or acknowledged, shared ones included. Default 32 MiB: one message of the greatest
-    /// length, and what is behind it.
-    pub send_bytes: usize,
-    /// Messages that may wait so. Default 16,384.
-    pub send_messages: usize,
-    /// Bytes of one receiving flow that may be kept back: out of order, or not taken. Default 256 KiB: 13 Mbit/s at a round trip of
-    /// 160 ms.
-    pub receive_window: usize,
-    /// Bytes that all receiving flows may keep together, messages that are being put together included. Default 32 MiB.
-    pub receive_bytes: usize,
-    /// The longest message that is received, in bytes. Default: the longest of RTMP, with its header.
-    pub message_bytes: usize,
-    /// Packets with data that may be sent between two acknowledgements. Default 6 (section 3.5.2.3).
-    pub burst: u32,
-    /// Say to the far end that time-critical data come from elsewhere, so that it gives way. Default off: to a server they always come.
-    pub ask_to_give_way: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            segment: 1_160,
-            sending_flows: 128,
-            receiving_flows: 128,
-            send_bytes: 32 << 20,
-            send_messages: 16_384,
-            receive_window: 256 << 10,
-            receive_bytes: 32 << 20,
-            message_bytes: 0x00ff_ffff + 5,
-            burst: 6,
-            ask_to_give_way: false,
-        }
-    }
-}
-
-/// What the header of a packet says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Header {
-    /// There are time-critical data in it.
-    pub time_critical: bool,
-    /// Its sender gets time-critical data from elsewhere.
-    pub time_critical_reverse: bool,
-    /// The sender's time.
-    pub timestamp: Option<u16>,
-    /// The receiver's time, sent back.
-    pub echo: Option<u16>,
-}
-
-/// What the application is to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The far end has opened a flow. The application may reject it; what follows of it is in order unless the application says otherwise.
-    Opened {
-        /// The flow.
-        flow: ReceiveId,
-        /// What it is for.
-        metadata: Bytes,
-        /// The flow to which it is the answer; it was open when this one came.
-        association: Option<SendId>,
-    },
-    /// A message has come.
-    Message {
-        /// Its flow.
-        flow: ReceiveId,
-        /// All of it.
-        payload: Bytes,
-    },
-    /// One message or more, before the next of this flow, will not come.
-    Gap {
-        /// The flow.
-        flow: ReceiveId,
-    },
-    /// The far end has closed the flow, and this was all.
-    Finished {
-        /// The flow.
-        flow: ReceiveId,
-    },
-    /// The flow was rejected, because of a message that is longer than may be.
-    Broken {
-        /// The flow.
-        flow: ReceiveId,
-    },
-    /// The far end does not want a flow. It is closed, and its messages are given up.
-    Rejected {
-        /// The flow.
-        flow: SendId,
-        /// Why; 0 where the far end says no more.
-        code: u64,
-    },
-    /// A flow that was closed is gone: everything came, or was given up.
-    Closed {
-        /// The flow.
-        flow: SendId,
-    },
-}
-
-/// A flow to be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opening<'a> {
-    /// What it is for: at most 512 bytes.
-    pub metadata: &'a [u8],
-    /// The far end's flow to which it is the answer.
-    pub association: Option<ReceiveId>,
-    /// Who goes first.
-    pub priority: Priority,
-    /// Whether other traffic should give way to it.
-    pub time_critical: bool,
-}
-
-/// Why a flow cannot be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// There are as many as may be.
-    #[error("{0} flows are open for sending")]
-    TooMany(usize),
-    /// The metadata do not fit into their option.
-    #[error("metadata of {0} bytes")]
-    MetadataTooLong(usize),
-    /// The far end would reject an answer to a flow that is not open.
-    #[error("flow {} of the far end is not open", .0.0)]
-    NotOpen(ReceiveId),
-}
-
-/// Why a message cannot be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// The flow was closed, or rejected, or never was.
-    #[error("flow {} is not open", .0.0)]
-    NotOpen(SendId),
-    /// It is longer than a message can be.
-    #[error("a message of {0} bytes")]
-    TooLong(usize),
-    /// As much waits as may be.
-    #[error("{bytes} bytes in {messages} messages wait to be sent")]
-    Full {
-        /// Bytes that wait.
-        bytes: usize,
-        /// Messages that wait.
-        messages: usize,
-    },
-}
-
-/// How a sending flow stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SendState {
-    /// Messages that are not over: they wait, or have not all been acknowledged.
-    pub messages: usize,
-    /// What they keep in memory, in bytes.
-    pub bytes: usize,
-    /// Bytes under way.
-    pub in_flight: usize,
-    /// What the far end could take beside that, in bytes.
-    pub room: usize,
-    /// Messages that were given up until now.
-    pub abandoned: u64,
-}
-
-/// What happened so far. Counts go on as long as the session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Messages that were given up, in all sending flows.
-    pub abandoned: u64,
-    /// Fragments that were sent.
-    pub sent: u64,
-    /// Fragments that were sent again.
-    pub sent_again: u64,
-    /// Fragments that counted as lost.
-    pub lost: u64,
-    /// Times at which no acknowledgement had come in time.
-    pub timeouts: u64,
-    /// Fragments that came.
-    pub received: u64,
-    /// Fragments that came and found no room.
-    pub no_room: u64,
-    /// Flows that were rejected here without asking the application.
-    pub refused: u64,
-    /// Chunks that made no sense.
-    pub malformed: u64,
-}
-
-/// See the module.
+/// All flows of one session; [`flow`](super) says how to use it.
+///
+/// Always: bytes under way are the sum over the sending flows; what waits to be sent, and what is kept back of what came, is within
+/// [`Config`]; a far end that opens flows without end, acknowledges what was never sent, or sends fragments of nothing, is answered in
+/// constant memory.
 #[derive(Debug)]
 pub struct FlowSet {
     config: Config,
@@ -690,6 +487,9 @@ impl FlowSet {
                 self.round_trip.back_off();
             }
             self.congestion.timed_out(loss);
+            if !loss {
+                self.shrink();
+            }
         }
         self.expire(now);
         self.lingering.expire(now);
@@ -697,7 +497,18 @@ impl FlowSet {
         debug_assert!(self.is_consistent());
     }
 
-    /// What the module says is always so.
+    /// Nothing happened for a while: gives back what busier times took.
+    fn shrink(&mut self) {
+        self.in_flight.shrink_to_fit();
+        self.told.shrink_to_fit();
+        self.events.shrink_to_fit();
+        self.acknowledge.shrink_to_fit();
+        for flow in self.sending.values_mut() {
+            flow.shrink();
+        }
+    }
+
+    /// Whether the sums are right.
     fn is_consistent(&self) -> bool {
         let in_flight: usize = self.sending.values().map(SendFlow::in_flight).sum();
         let buffered: usize = self.receiving.values().map(ReceiveFlow::buffered).sum();

@@ -143,11 +143,14 @@ impl Inbox {
         match Metadata::read(&metadata) {
             Ok(Metadata { stream_id, order }) => {
                 flows.set_order(flow, order);
-                let stream_id = Some(stream_id);
-                self.open.insert(flow, Open { stream_id, tree });
+                let open = Open {
+                    stream_id: Some(stream_id),
+                    tree,
+                };
+                self.open.insert(flow, open);
                 Some(Incoming::Opened {
                     flow,
-                    stream_id: stream_id.unwrap_or_default(),
+                    stream_id,
                     association,
                 })
             }

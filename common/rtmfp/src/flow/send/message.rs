@@ -358,6 +358,10 @@ impl Messages {
         self.drop_finished();
     }
 
+    pub(super) fn shrink(&mut self) {
+        self.list.shrink_to_fit();
+    }
+
     /// Forgets those at the head that are over.
     pub(super) fn drop_finished(&mut self) {
         while self.list.front().is_some_and(Message::is_finished) {

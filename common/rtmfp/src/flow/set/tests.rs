@@ -1,3 +1,5 @@
+use bytes::Bytes;
+
 use super::*;
 use crate::flow::simulation::chunks;
 use crate::flow::{Body, Head};

@@ -3,9 +3,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::network::{Path, Random};
-use super::{Pair, open};
-use crate::flow::set::{Config, Event};
+use super::network::{Link, Path, Random};
+use super::{Pair, SPACE, chunks, open};
+use crate::flow::set::{Config, Event, FlowSet, Header};
 use crate::flow::{Order, Outgoing, Priority, ReceiveId, SendId};
 
 fn ms(milliseconds: u64) -> Duration {
@@ -119,6 +119,78 @@ fn a_bottleneck_is_used_and_shared() {
     println!("{share:.3} of the bandwidth; {one} and {two} bytes");
     assert!(share > 0.75, "{share} of the bandwidth");
     assert!(one.abs_diff(two) < one / 10, "{one} and {two} bytes");
+}
+
+/// Two sessions that send as much as they can over the same bottleneck, the second from half a second on. Bytes that came of each.
+fn compete(seed: u64, urgent: [Priority; 2]) -> [u64; 2] {
+    let mut path = Path::with_delay(20);
+    path.bandwidth = 500_000;
+    path.queue = 30_000;
+    path.jitter = ms(1);
+    let mut link: Link<(usize, Header, Vec<u8>)> = Link::new(path, seed);
+    let mut back: Link<(usize, Header, Vec<u8>)> = Link::new(Path::with_delay(20), seed);
+    let set = || FlowSet::new(Config::default());
+    let mut senders = [set(), set()];
+    let mut receivers = [set(), set()];
+    let mut came = [0_u64; 2];
+    let flows = [0, 1].map(|which| open(&mut senders[which], urgent[which]));
+    let payload = pattern(1_000, 0);
+    let start = Duration::from_secs(1);
+    // Each millisecond, which is well below the round trip.
+    for tick in 0..15_000 {
+        let now = start + ms(tick);
+        while let Some((which, header, packet)) = link.arrival(now) {
+            receivers[which].handle_packet(now, &header, chunks(&packet));
+            while let Some(event) = receivers[which].poll_event() {
+                if let Event::Message { payload, .. } = event {
+                    came[which] += payload.len() as u64;
+                }
+            }
+            let mut out = Vec::new();
+            while let Some(header) = receivers[which].poll_transmit(now, SPACE, &mut out) {
+                back.send(now, out.len(), (which, header, std::mem::take(&mut out)));
+            }
+        }
+        while let Some((which, header, packet)) = back.arrival(now) {
+            senders[which].handle_packet(now, &header, chunks(&packet));
+        }
+        for (which, flows_of_one) in senders.iter_mut().enumerate() {
+            receivers[which].handle_timeout(now);
+            flows_of_one.handle_timeout(now);
+            while flows_of_one.poll_event().is_some() {}
+            let begun = which == 0 || tick > 500;
+            while begun && flows_of_one.waiting().0 < 200_000 {
+                let message = reliable(payload.clone());
+                flows_of_one.send(now, flows[which], message).unwrap();
+            }
+            let mut out = Vec::new();
+            while let Some(header) = flows_of_one.poll_transmit(now, SPACE, &mut out) {
+                link.send(
+                    now,
+                    out.len() + 40,
+                    (which, header, std::mem::take(&mut out)),
+                );
+            }
+        }
+    }
+    came
+}
+
+#[test]
+fn sessions_share_a_bottleneck() {
+    for seed in 1..3 {
+        let [one, two] = compete(seed, [Priority::BULK; 2]);
+        println!("seed {seed}: {one} and {two} bytes");
+        assert!(one + two > 5_000_000, "{one} and {two} of 7,500,000 bytes");
+        assert!(one.max(two) < 2 * one.min(two), "{one} and {two} bytes");
+    }
+    let [bulk, video] = compete(1, [Priority::BULK, Priority::VIDEO]);
+    println!("bulk {bulk}, time-critical {video} bytes");
+    assert!(video > bulk, "what is urgent gets more");
+    assert!(
+        bulk > 500_000,
+        "and starves nobody: {bulk} of 7,500,000 bytes"
+    );
 }
 
 /// Audio and video of a live stream over a path that loses packets.
