@@ -8,13 +8,14 @@
 mod files;
 mod mp4;
 mod rtmfp;
+mod rtmfp_flows;
 mod segment;
 mod wire;
 
 pub use files::{flv_file, mp3};
 pub use mp4::mp4;
 pub use rtmfp::{rtmfp_handshake, rtmfp_identity, rtmfp_packet};
-pub use rtmfp::{rtmfp_chunks, rtmfp_flows};
+pub use rtmfp_flows::{rtmfp_chunks, rtmfp_flows};
 pub use segment::segment;
 pub use wire::{chunk, client, command, handshake, inspect};
 

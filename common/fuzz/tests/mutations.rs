@@ -170,7 +170,6 @@ fn files(target: &str) -> Vec<Bytes> {
 
 #[test]
 fn targets_for_files_have_seeds() {
-fn targets_with_seeds_of_their_own_have_some() {
     for target in [
         "flv_file",
         "mp3",
@@ -264,5 +263,5 @@ targets!(
     rtmfp_identity,
     rtmfp_handshake,
     rtmfp_chunks,
-    rtmfp_flows
+    rtmfp_flows,
 );

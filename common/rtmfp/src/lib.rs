@@ -8,7 +8,9 @@
 //! | RFC 7016 section 3.5.2.2: times of packets | [`round_trip`] |
 //! | RFC 7016 section 3.5.2 and appendix A: congestion | [`congestion`] |
 //! | RFC 7016 section 3.6: flows | [`flow`] |
-//! | RFC 7425 section 5: RTMP messages in flows | [`message`] |
+//! | RFC 7425 section 5: RTMP messages in flows, the NetConnection | [`message`], [`connection`] |
+//! | RFC 7016 sections 3.5.2 to 3.5.5: sessions that are open | [`session`] |
+//! | all of it, for one socket | [`endpoint`] |
 //!
 //! Everything takes datagrams, the time and random bytes, and gives datagrams, events and the next time at which something is due.
 //! Nothing here sees a socket, a clock, or a random number that it was not given. What a peer can make this crate hold is bounded.
@@ -17,12 +19,15 @@
 
 #![forbid(unsafe_code)]
 
-pub mod crypto;
-pub mod handshake;
 pub mod congestion;
+pub mod connection;
+pub mod crypto;
+pub mod endpoint;
 pub mod flow;
+pub mod handshake;
 pub mod message;
 pub mod round_trip;
+pub mod session;
 pub mod wire;
 
 #[cfg(test)]

@@ -1,0 +1,626 @@
+//! All sessions of one socket, and how they come and go: an endpoint in all roles.
+//!
+//! ```text
+//! datagrams        --> handle_datagram    poll_transmit --> datagrams, and where they go to
+//! application      --> with_session,      poll_event    --> application
+//!                      connect, keyed
+//! the time         --> handle_timeout     poll_timeout  --> when to call it
+//! ```
+//! After calls take the events until there are none, then the datagrams until there are none, and then ask for the next time.
+//!
+//! # Keys
+//! Agreeing on keys takes some tenths of a millisecond, and is asked of the application as [`EndpointEvent::Keying`]: it runs the task on a
+//! bounded pool and gives what came of it to [`Endpoint::keyed`]; if its pool is full it gives the task's id to [`Endpoint::abandoned`], and the
+//! initiator tries again.
+//!
+//! # Who is who
+//! A session is found by its id alone, wherever its packets come from. A peer id is that of the newest session that has shown to have its
+//! keys; the one before is ended then, and not earlier, because certificates can be copied by whoever sees them.
+//!
+//! # Bounds
+//! [`EndpointConfig`] bounds sessions; those that have not shown to have their keys live [`UNCONFIRMED`] and no longer.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_core::CryptoRng;
+
+use crate::crypto::certificate::Fingerprint;
+use crate::crypto::cookie::Cookies;
+use crate::crypto::packet;
+use crate::handshake::{
+    Accepted, Glare, Initiator, InitiatorConfig, InitiatorEvent, InitiatorFailure, KeyingId,
+    KeyingTask, Lookup, Responder, ResponderConfig, ResponderEvent, Startup, tag_of,
+};
+use crate::session::{Session, SessionConfig, SessionEvent};
+use crate::wire::{Address, fragment};
+
+/// How long a session may go without a packet that shows that its far end has the keys.
+const UNCONFIRMED: Duration = Duration::from_secs(30);
+
+/// Datagrams that one session sends before the next one has its turn.
+const TURN: u32 = 16;
+
+/// What an endpoint is to be like.
+#[derive(Clone, Debug)]
+pub struct EndpointConfig {
+    /// How it answers.
+    pub responder: ResponderConfig,
+    /// What its sessions are like.
+    pub session: Arc<SessionConfig>,
+    /// The most sessions.
+    pub sessions: usize,
+    /// Fragments of packets outside sessions that are held.
+    pub fragments: fragment::Limits,
+    /// Which ids it gives to its sessions: those that leave this rest when divided by that number. So whoever has several endpoints for
+    /// one address knows whose a datagram is.
+    pub ids: (u32, u32),
+}
+
+/// What the application is to know, or to do.
+#[derive(Debug)]
+pub enum EndpointEvent {
+    /// Keys are to be agreed on, for a session with this id.
+    Keying {
+        /// The work.
+        task: Box<KeyingTask>,
+        /// The id that it gets.
+        near_id: u32,
+    },
+    /// Somebody asks for somebody else: see [`Endpoint::introduce`].
+    Lookup(Lookup),
+    /// There is a session. Its far end has not shown yet that it has the keys.
+    Opened {
+        /// Its id.
+        session: u32,
+    },
+    /// Something happened to a session.
+    Session {
+        /// Its id.
+        session: u32,
+        /// What.
+        event: SessionEvent,
+    },
+    /// Something may have happened in the flows of a session.
+    Flows {
+        /// Its id.
+        session: u32,
+    },
+    /// A session that was to be opened was not, and has no id any more.
+    Failed {
+        /// The id that it was to get.
+        session: u32,
+        /// Why.
+        failure: InitiatorFailure,
+    },
+    /// A session is gone.
+    Gone {
+        /// The id that it had.
+        session: u32,
+    },
+}
+
+#[derive(Debug)]
+struct Entry {
+    session: Session,
+    /// Whose answer is remembered until the first packet.
+    keying: Option<KeyingId>,
+    opened: Duration,
+    timer: Option<Duration>,
+    is_queued: bool,
+}
+
+/// Datagrams that were dropped, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// For nobody.
+    pub unknown: u64,
+    /// Outside sessions, and not readable.
+    pub startup: u64,
+    /// Of a session, and not to be decrypted, repeated, or of the wrong end.
+    pub session: u64,
+    /// Sessions that there was no room for.
+    pub sessions: u64,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Endpoint<R> {
+    config: EndpointConfig,
+    startup: Startup,
+    responder: Responder,
+    sessions: HashMap<u32, Entry>,
+    initiators: HashMap<u32, Initiator>,
+    tags: HashMap<Vec<u8>, u32>,
+    peers: HashMap<Fingerprint, u32>,
+    /// Keyings that are worked at, by the id that their session gets.
+    keyings: HashMap<u32, KeyingId>,
+    timers: BTreeSet<(Duration, u32)>,
+    /// Sessions that may have something to send.
+    ready: VecDeque<u32>,
+    /// What the one at the front has sent in its turn.
+    sent: u32,
+    events: VecDeque<EndpointEvent>,
+    transmits: VecDeque<crate::handshake::Transmit>,
+    dropped: Dropped,
+    rng: R,
+}
+
+impl<R: CryptoRng> Endpoint<R> {
+    /// One without sessions. Endpoints for several sockets of one address have clones of the same `cookies`.
+    #[must_use]
+    pub fn new(config: EndpointConfig, cookies: Cookies, mut rng: R) -> Self {
+        Self {
+            startup: Startup::new(config.fragments),
+            responder: Responder::new(config.responder.clone(), cookies, &mut rng),
+            config,
+            sessions: HashMap::new(),
+            initiators: HashMap::new(),
+            tags: HashMap::new(),
+            peers: HashMap::new(),
+            keyings: HashMap::new(),
+            timers: BTreeSet::new(),
+            ready: VecDeque::new(),
+            sent: 0,
+            events: VecDeque::new(),
+            transmits: VecDeque::new(),
+            dropped: Dropped::default(),
+            rng,
+        }
+    }
+
+    /// Whether new sessions are taken.
+    pub fn set_accepting(&mut self, accepting: bool) {
+        self.responder.set_accepting(accepting);
+    }
+
+    /// Datagrams that were dropped.
+    #[must_use]
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// What its responder has counted.
+    #[must_use]
+    pub fn counters(&self) -> crate::handshake::Counters {
+        self.responder.counters()
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is no session.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// The session of a peer that has shown to have the keys.
+    #[must_use]
+    pub fn peer(&self, peer: &Fingerprint) -> Option<u32> {
+        self.peers.get(peer).copied()
+    }
+
+    /// A session, to look at.
+    #[must_use]
+    pub fn session(&self, session: u32) -> Option<&Session> {
+        self.sessions.get(&session).map(|entry| &entry.session)
+    }
+
+    /// Does something with a session, and sees to what comes of it.
+    pub fn with_session<T>(
+        &mut self,
+        now: Duration,
+        session: u32,
+        act: impl FnOnce(&mut Session) -> T,
+    ) -> Option<T> {
+        let done = act(&mut self.sessions.get_mut(&session)?.session);
+        self.look_after(now, session);
+        Some(done)
+    }
+
+    /// Takes a datagram, in place.
+    pub fn handle_datagram(&mut self, now: Duration, from: SocketAddr, datagram: &mut [u8]) {
+        let Some(id) = packet::session_id(datagram) else {
+            self.dropped.unknown += 1;
+            return;
+        };
+        if let Some(entry) = self.sessions.get_mut(&id) {
+            if entry.session.handle_datagram(now, from, datagram).is_err() {
+                self.dropped.session += 1;
+                return;
+            }
+            self.events.push_back(EndpointEvent::Flows { session: id });
+            self.look_after(now, id);
+        } else if id == 0 || self.initiators.contains_key(&id) {
+            self.handle_startup(now, from, id, datagram);
+        } else {
+            self.dropped.unknown += 1;
+        }
+    }
+
+    fn handle_startup(&mut self, now: Duration, from: SocketAddr, id: u32, datagram: &mut [u8]) {
+        let packet = match self.startup.open(now, from, datagram) {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return,
+            Err(_) => {
+                self.dropped.startup += 1;
+                return;
+            }
+        };
+        let initiator = match id {
+            0 => tag_of(&packet).and_then(|tag| self.tags.get(tag).copied()),
+            id => Some(id),
+        };
+        if let Some(initiator) = initiator
+            && let Some(found) = self.initiators.get_mut(&initiator)
+        {
+            found.handle_packet(now, from, id, &packet, &mut self.rng);
+            self.look_after_initiator(now, initiator);
+        } else if id == 0 {
+            self.responder.handle_packet(now, from, &packet);
+            self.look_after_responder();
+        }
+    }
+
+    /// Takes a hello that a session passed on: see [`SessionEvent::ForwardedHello`].
+    pub fn handle_forwarded(&mut self, now: Duration, payload: &[u8]) {
+        self.responder.handle_forwarded(now, payload);
+        self.look_after_responder();
+    }
+
+    /// Opens a session. Gives the id that it gets; `None` if there is no room for it.
+    pub fn connect(
+        &mut self,
+        now: Duration,
+        config: InitiatorConfig,
+        candidates: &[SocketAddr],
+    ) -> Option<u32> {
+        let id = self.free_id()?;
+        let initiator = Initiator::new(now, config, id, candidates, &mut self.rng);
+        self.tags.insert(initiator.tag().to_vec(), id);
+        self.initiators.insert(id, initiator);
+        self.look_after_initiator(now, id);
+        Some(id)
+    }
+
+    /// Asks at more addresses for a session that is being opened.
+    pub fn add_candidates(&mut self, now: Duration, session: u32, candidates: &[SocketAddr]) {
+        if let Some(initiator) = self.initiators.get_mut(&session) {
+            for address in candidates {
+                initiator.add_candidate(now, *address);
+            }
+            self.look_after_initiator(now, session);
+        }
+    }
+
+    /// Gives up a session that is being opened.
+    pub fn give_up(&mut self, session: u32) {
+        if let Some(initiator) = self.initiators.remove(&session) {
+            self.tags.remove(initiator.tag());
+        }
+    }
+
+    /// A keying came to its end.
+    pub fn keyed(&mut self, now: Duration, near_id: u32, accepted: Option<Accepted>) {
+        let Some(keying) = self.keyings.remove(&near_id) else {
+            return;
+        };
+        let Some(accepted) = accepted else {
+            self.responder.abandoned(keying);
+            return;
+        };
+        self.responder.accepted(now, &accepted);
+        self.look_after_responder();
+        self.insert(now, accepted.opened, Some(keying));
+    }
+
+    /// Nothing will be done for a keying.
+    pub fn abandoned(&mut self, near_id: u32) {
+        if let Some(keying) = self.keyings.remove(&near_id) {
+            self.responder.abandoned(keying);
+        }
+    }
+
+    fn insert(
+        &mut self,
+        now: Duration,
+        opened: crate::handshake::Opened,
+        keying: Option<KeyingId>,
+    ) {
+        let id = opened.near_id;
+        let mut secret = [0; 32];
+        self.rng.fill_bytes(&mut secret);
+        let session = Session::new(opened, Arc::clone(&self.config.session), now, secret);
+        let entry = Entry {
+            session,
+            keying,
+            opened: now,
+            timer: None,
+            is_queued: false,
+        };
+        self.sessions.insert(id, entry);
+        self.events.push_back(EndpointEvent::Opened { session: id });
+        self.look_after(now, id);
+    }
+
+    /// Introduces who asks to the far end of a session, which has these addresses, the one that it is seen at first (section 3.5.1.4).
+    pub fn introduce(
+        &mut self,
+        now: Duration,
+        lookup: &Lookup,
+        session: u32,
+        addresses: &[Address],
+    ) {
+        if self.sessions.contains_key(&session) {
+            self.with_session(now, session, |session| {
+                session.forward_hello(&lookup.forwarded());
+            });
+            self.redirect(now, lookup, addresses);
+        }
+    }
+
+    /// Tells who asks to ask elsewhere.
+    pub fn redirect(&mut self, now: Duration, lookup: &Lookup, addresses: &[Address]) {
+        self.responder.redirect(now, lookup, addresses);
+        self.look_after_responder();
+    }
+
+    fn look_after_responder(&mut self) {
+        while let Some(transmit) = self.responder.poll_transmit() {
+            self.transmits.push_back(transmit);
+        }
+        while let Some(event) = self.responder.poll_event() {
+            match event {
+                ResponderEvent::Lookup(lookup) => {
+                    self.events.push_back(EndpointEvent::Lookup(lookup));
+                }
+                ResponderEvent::Keying(task) => self.admit(task),
+            }
+        }
+    }
+
+    fn admit(&mut self, task: Box<KeyingTask>) {
+        let mut yields = Vec::new();
+        for (id, initiator) in &self.initiators {
+            match initiator.glare(task.source(), task.certificate()) {
+                Glare::NearPrevails => {
+                    self.responder.abandoned(task.id());
+                    return;
+                }
+                Glare::FarPrevails => yields.push(*id),
+                Glare::None | Glare::Unrelated => {}
+            }
+        }
+        let Some(near_id) = self.free_id() else {
+            self.dropped.sessions += 1;
+            self.responder.abandoned(task.id());
+            return;
+        };
+        for id in yields {
+            self.fail(id, InitiatorFailure::NoKeying);
+        }
+        self.keyings.insert(near_id, task.id());
+        self.events
+            .push_back(EndpointEvent::Keying { task, near_id });
+    }
+
+    fn fail(&mut self, session: u32, failure: InitiatorFailure) {
+        self.give_up(session);
+        self.events
+            .push_back(EndpointEvent::Failed { session, failure });
+    }
+
+    fn look_after_initiator(&mut self, now: Duration, id: u32) {
+        let Some(initiator) = self.initiators.get_mut(&id) else {
+            return;
+        };
+        while let Some(transmit) = initiator.poll_transmit() {
+            self.transmits.push_back(transmit);
+        }
+        let mut over = None;
+        while let Some(event) = initiator.poll_event() {
+            match event {
+                InitiatorEvent::Answered { .. } => {}
+                InitiatorEvent::Opened(opened) => over = Some(Ok(opened)),
+                InitiatorEvent::Failed(failure) => over = Some(Err(failure)),
+            }
+        }
+        match over {
+            Some(Ok(opened)) => {
+                self.give_up(id);
+                self.insert(now, *opened, None);
+            }
+            Some(Err(failure)) => self.fail(id, failure),
+            None => {
+                if let Some(at) = initiator.poll_timeout() {
+                    self.timers.insert((at, id));
+                }
+            }
+        }
+    }
+
+    /// Takes the events of a session, and notes when it is to be looked at again.
+    fn look_after(&mut self, now: Duration, id: u32) {
+        let Some(entry) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let mut confirmed = false;
+        while let Some(event) = entry.session.poll_event() {
+            confirmed |= event == SessionEvent::Confirmed;
+            self.events
+                .push_back(EndpointEvent::Session { session: id, event });
+        }
+        if confirmed {
+            if let Some(keying) = entry.keying.take() {
+                self.responder.confirmed(keying);
+            }
+            let fingerprint = entry.session.fingerprint();
+            let before = self.peers.insert(fingerprint, id);
+            if let Some(before) = before.filter(|before| *before != id) {
+                // The same certificate: the far end opened another one and has forgotten this.
+                self.with_session(now, before, Session::abort);
+            }
+        }
+        self.note(id);
+    }
+
+    fn note(&mut self, id: u32) {
+        let Some(entry) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let is_doubtful = !entry.session.is_confirmed() && !entry.session.is_over();
+        let unconfirmed = is_doubtful.then(|| entry.opened + UNCONFIRMED);
+        let timer = entry.session.poll_timeout();
+        let timer = timer.into_iter().chain(unconfirmed).min();
+        if timer != entry.timer {
+            if let Some(before) = entry.timer {
+                self.timers.remove(&(before, id));
+            }
+            if let Some(timer) = timer {
+                self.timers.insert((timer, id));
+            }
+            entry.timer = timer;
+        }
+        if !entry.is_queued {
+            entry.is_queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn drop_session(&mut self, id: u32) {
+        let Some(entry) = self.sessions.remove(&id) else {
+            return;
+        };
+        if let Some(timer) = entry.timer {
+            self.timers.remove(&(timer, id));
+        }
+        if let Some(keying) = entry.keying {
+            self.responder.confirmed(keying);
+        }
+        let fingerprint = entry.session.fingerprint();
+        if self.peers.get(&fingerprint) == Some(&id) {
+            self.peers.remove(&fingerprint);
+        }
+        self.events.push_back(EndpointEvent::Gone { session: id });
+    }
+
+    /// What has happened. Call it until there is nothing.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<EndpointEvent> {
+        self.events.pop_front()
+    }
+
+    /// Appends the next datagram to `out`, and gives where it goes to. Call it until there is nothing. Datagrams for one address follow each
+    /// other, up to a number, so that they can be sent together. `scratch` is any buffer; what is in it is lost.
+    #[must_use]
+    pub fn poll_transmit(
+        &mut self,
+        now: Duration,
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Option<SocketAddr> {
+        if let Some(transmit) = self.transmits.pop_front() {
+            out.extend_from_slice(&transmit.datagram);
+            return Some(transmit.to);
+        }
+        while let Some(id) = self.ready.front().copied() {
+            let Some(entry) = self.sessions.get_mut(&id) else {
+                self.end_turn();
+                continue;
+            };
+            if let Some(to) = entry.session.poll_transmit(now, scratch, out) {
+                self.sent += 1;
+                if self.sent >= TURN {
+                    self.end_turn();
+                    self.ready.push_back(id);
+                }
+                return Some(to);
+            }
+            entry.is_queued = false;
+            let is_over = entry.session.is_over();
+            self.end_turn();
+            if is_over {
+                self.drop_session(id);
+            } else {
+                self.renew_timer(id);
+            }
+        }
+        None
+    }
+
+    fn end_turn(&mut self) {
+        self.ready.pop_front();
+        self.sent = 0;
+    }
+
+    /// After datagrams were taken: nothing more is to be sent now.
+    fn renew_timer(&mut self, id: u32) {
+        self.note(id);
+        if let Some(entry) = self.sessions.get_mut(&id) {
+            entry.is_queued = false;
+            self.ready.pop_back();
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest, and events and datagrams taken after it.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let timers = self.timers.first().map(|(at, _)| *at);
+        let others = [self.responder.poll_timeout(), self.startup.poll_timeout()];
+        others.into_iter().flatten().chain(timers).min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.responder.handle_timeout(now);
+        self.startup.handle_timeout(now);
+        // Each once: what is due again at once has its turn after what is sent now.
+        let later = self.timers.split_off(&(now + Duration::from_nanos(1), 0));
+        for (_, id) in std::mem::replace(&mut self.timers, later) {
+            if let Some(entry) = self.sessions.get_mut(&id) {
+                entry.timer = None;
+                entry.session.handle_timeout(now);
+                if !entry.session.is_confirmed() && now >= entry.opened + UNCONFIRMED {
+                    entry.session.abort();
+                }
+                self.events.push_back(EndpointEvent::Flows { session: id });
+                self.look_after(now, id);
+            } else if let Some(initiator) = self.initiators.get_mut(&id) {
+                initiator.handle_timeout(now);
+                self.look_after_initiator(now, id);
+            }
+        }
+    }
+
+    /// An id that nothing has, if there is room for another session.
+    fn free_id(&mut self) -> Option<u32> {
+        let used = self.sessions.len() + self.initiators.len() + self.keyings.len();
+        if used >= self.config.sessions {
+            return None;
+        }
+        let (rest, of) = self.config.ids;
+        let of = of.max(1);
+        loop {
+            let id = self.rng.next_u32();
+            let id = (id - id % of).checked_add(rest % of);
+            let is_free = |id: &u32| {
+                *id != 0
+                    && !self.sessions.contains_key(id)
+                    && !self.initiators.contains_key(id)
+                    && !self.keyings.contains_key(id)
+            };
+            if let Some(id) = id.filter(is_free) {
+                return Some(id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

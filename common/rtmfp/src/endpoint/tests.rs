@@ -1,0 +1,290 @@
+//! Endpoints, and a network between them: fake time, seeds, addresses that change.
+
+mod network;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::network::{CLIENT, Net, SERVER, client, server, uri};
+use super::Endpoint;
+use crate::crypto::discriminator;
+use crate::crypto::negotiation::Protection;
+use crate::flow::{self, Body, Opening, Outgoing, Priority};
+use crate::handshake::{InitiatorConfig, Protections};
+use crate::random::Seeded;
+use crate::session::{CloseReason, SessionConfig, SessionEvent};
+use crate::wire::Address;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Opens a session from the client to the server; gives its ids at both.
+fn opened(net: &mut Net) -> (u32, u32) {
+    let here = net.connect(net.identity());
+    net.run_for(SECOND);
+    let there = net.opened_at(SERVER).last().copied().expect("a session");
+    assert_eq!(net.opened_at(CLIENT), [here]);
+    (here, there)
+}
+
+/// Opens a flow and sends messages in it.
+fn send(net: &mut Net, end: usize, session: u32, messages: &[&str]) {
+    let now = net.now;
+    let sent = net.ends[end]
+        .endpoint
+        .with_session(now, session, |session| {
+            let flow = session.flows().open(&Opening {
+                metadata: b"test",
+                association: None,
+                priority: Priority::DATA,
+                time_critical: false,
+            });
+            let flow = flow.unwrap();
+            for message in messages {
+                let body = Body::from(Bytes::copy_from_slice(message.as_bytes()));
+                session
+                    .flows()
+                    .send(now, flow, Outgoing::from(body))
+                    .unwrap();
+            }
+        });
+    sent.expect("the session");
+}
+
+#[test]
+fn a_session_carries_messages_both_ways_and_ends_in_order() {
+    let mut net = Net::new(1, client(), server());
+    let (here, there) = opened(&mut net);
+    send(&mut net, CLIENT, here, &["one", "two"]);
+    send(&mut net, SERVER, there, &["three"]);
+    net.run_for(SECOND);
+    assert_eq!(net.messages_at(SERVER), ["one", "two"]);
+    assert_eq!(net.messages_at(CLIENT), ["three"]);
+    let peer = net.identity().certificate().fingerprint();
+    assert_eq!(net.ends[SERVER].endpoint.peer(&peer), Some(there));
+    let now = net.now;
+    net.ends[CLIENT]
+        .endpoint
+        .with_session(now, here, |session| session.close(now));
+    net.run_for(SECOND);
+    assert_eq!(net.closed_at(CLIENT), [(here, CloseReason::Near)]);
+    assert_eq!(net.closed_at(SERVER), [(there, CloseReason::Far)]);
+    assert!(net.ends[CLIENT].endpoint.is_empty());
+    // It answers whoever has not heard it.
+    assert_eq!(net.ends[SERVER].endpoint.len(), 1);
+    net.run_for(SECOND * 20);
+    assert!(net.ends[SERVER].endpoint.is_empty());
+    assert_eq!(net.ends[SERVER].endpoint.peer(&peer), None);
+}
+
+#[test]
+fn a_peer_that_vanishes_is_asked_and_then_gone() {
+    let mut net = Net::new(2, client(), server());
+    let (_, there) = opened(&mut net);
+    // Silent, but there: kept.
+    net.run_for(SECOND * 200);
+    assert_eq!(net.closed_at(SERVER), []);
+    net.cut(true);
+    let since = net.now;
+    // It may have been heard last when it was asked last.
+    net.run_for(SECOND * 29);
+    assert_eq!(net.closed_at(SERVER), []);
+    net.run_for(SECOND * 17);
+    assert_eq!(net.closed_at(SERVER), [(there, CloseReason::Silent)]);
+    assert!(net.ends[SERVER].endpoint.is_empty());
+    assert!(net.now - since < SECOND * 47);
+}
+
+#[test]
+fn an_outage_is_survived_and_what_waited_comes() {
+    let mut net = Net::new(3, client(), server());
+    let (here, _) = opened(&mut net);
+    net.cut(true);
+    send(&mut net, CLIENT, here, &["late"]);
+    net.run_for(SECOND * 5);
+    assert_eq!(net.messages_at(SERVER), [""; 0]);
+    net.cut(false);
+    net.run_for(SECOND * 11);
+    assert_eq!(net.messages_at(SERVER), ["late"]);
+}
+
+#[test]
+fn a_client_that_moves_is_followed_and_a_forger_is_not() {
+    let mut net = Net::new(4, client(), server());
+    let (here, there) = opened(&mut net);
+    send(&mut net, CLIENT, here, &["one"]);
+    net.run_for(SECOND);
+    // Somebody repeats the client's packets from elsewhere.
+    let elsewhere = "192.0.2.66:666".parse().unwrap();
+    for mut datagram in net.overheard() {
+        let now = net.now;
+        net.ends[SERVER]
+            .endpoint
+            .handle_datagram(now, elsewhere, &mut datagram);
+    }
+    net.run_for(SECOND * 2);
+    let address = net.ends[SERVER].endpoint.session(there).unwrap().address();
+    assert_eq!(address, net.ends[CLIENT].address);
+    // The client's port changes: what it sends tells the server, and what the server sends comes.
+    net.move_client("192.0.2.1:4444".parse().unwrap());
+    send(&mut net, CLIENT, here, &["two"]);
+    net.run_for(SECOND * 3);
+    let address = net.ends[SERVER].endpoint.session(there).unwrap().address();
+    assert_eq!(address, net.ends[CLIENT].address);
+    send(&mut net, SERVER, there, &["three"]);
+    net.run_for(SECOND * 3);
+    assert_eq!(net.messages_at(SERVER), ["one", "two"]);
+    assert_eq!(net.messages_at(CLIENT), ["three"]);
+    let moves = net.events_at(SERVER, |event| matches!(event, SessionEvent::Moved { .. }));
+    assert_eq!(moves, 1);
+}
+
+#[test]
+fn the_same_certificate_ends_the_session_before_once_it_has_shown_its_keys() {
+    let mut net = Net::new(5, client(), server());
+    let (here, there) = opened(&mut net);
+    send(&mut net, CLIENT, here, &["one"]);
+    net.run_for(SECOND);
+    // The client has forgotten everything but who it is.
+    let identity = net.identity();
+    net.ends[CLIENT].endpoint = Endpoint::new(client(), network::cookies(9), Seeded::new(99));
+    let again = net.connect(identity);
+    net.run_for(SECOND * 2);
+    // Keys alone do not end it: its far end must have shown them.
+    let second = *net.opened_at(SERVER).last().unwrap();
+    assert_ne!(second, there);
+    send(&mut net, CLIENT, again, &["here"]);
+    net.run_for(SECOND);
+    assert_eq!(net.closed_at(SERVER), [(there, CloseReason::Near)]);
+    assert_ne!(here, again);
+    assert_eq!(net.messages_at(SERVER), ["one", "here"]);
+}
+
+#[test]
+fn sessions_that_never_show_their_keys_go_and_there_is_a_most() {
+    let mut config = server();
+    config.sessions = 3;
+    let mut net = Net::new(6, client(), config);
+    let address = net.ends[SERVER].address;
+    let uri = uri();
+    for _ in 0..5 {
+        let config = InitiatorConfig::new(network::new_identity(net.next_seed()), uri.clone());
+        let now = net.now;
+        net.ends[CLIENT]
+            .endpoint
+            .connect(now, config, &[address])
+            .unwrap();
+    }
+    net.run_for(SECOND / 2);
+    assert_eq!(net.ends[SERVER].endpoint.len(), 3);
+    assert!(net.ends[SERVER].endpoint.dropped().sessions > 0);
+    net.cut(true);
+    net.run_for(SECOND * 31);
+    assert_eq!(net.ends[SERVER].endpoint.len(), 0);
+}
+
+#[test]
+fn two_clients_are_introduced_and_talk_without_the_server() {
+    let mut net = Net::new(7, client(), server());
+    let (_, there) = opened(&mut net);
+    let wanted = net.identity().certificate().fingerprint();
+    let third = net.add(client());
+    let now = net.now;
+    let config = InitiatorConfig::new(
+        network::new_identity(77),
+        discriminator::for_fingerprint(&wanted),
+    );
+    let server = net.ends[SERVER].address;
+    let direct = net.ends[third]
+        .endpoint
+        .connect(now, config, &[server])
+        .unwrap();
+    net.run_for(SECOND / 10);
+    let lookup = net.lookup_at(SERVER).expect("a lookup");
+    let address = net.ends[SERVER].endpoint.session(there).unwrap().address();
+    let now = net.now;
+    net.ends[SERVER]
+        .endpoint
+        .introduce(now, &lookup, there, &[Address::observed(address)]);
+    net.run_for(SECOND);
+    send(&mut net, third, direct, &["hello"]);
+    net.run_for(SECOND);
+    assert_eq!(net.messages_at(CLIENT), ["hello"]);
+    assert_eq!(net.ends[SERVER].endpoint.len(), 1);
+}
+
+#[test]
+fn whatever_comes_does_no_harm() {
+    let mut net = Net::new(8, client(), server());
+    let (here, there) = opened(&mut net);
+    for _ in 0..10 {
+        send(&mut net, CLIENT, here, &["some"]);
+        net.run_for(SECOND);
+    }
+    let mut overheard = net.overheard();
+    let overheard = overheard.split_off(4);
+    let mut random = Seeded::new(8);
+    use rand_core::Rng as _;
+    for round in 0..3_000_usize {
+        let mut datagram = vec![0; round % 200];
+        random.fill_bytes(&mut datagram);
+        if round % 3 == 0
+            && let Some(overheard) = overheard.get(round % 7)
+        {
+            datagram = overheard.clone();
+            let at = random.next_u32() as usize % datagram.len().max(1);
+            if let Some(byte) = datagram.get_mut(at) {
+                *byte ^= 1 << (round % 8);
+            }
+        }
+        let (now, from) = (net.now, net.ends[CLIENT].address);
+        net.ends[SERVER]
+            .endpoint
+            .handle_datagram(now, from, &mut datagram);
+    }
+    send(&mut net, CLIENT, here, &["still here"]);
+    net.run_for(SECOND);
+    assert_eq!(net.messages_at(SERVER).last().unwrap(), "still here");
+    assert!(net.ends[SERVER].endpoint.session(there).is_some());
+    let dropped = net.ends[SERVER].endpoint.dropped();
+    assert!(
+        dropped.unknown > 1_000 && dropped.session > 100,
+        "{dropped:?}"
+    );
+}
+
+#[test]
+fn packets_from_elsewhere_move_a_session_of_a_peer_that_does_not_echo_pings() {
+    for trust in [0, 4] {
+        let mut config = server();
+        config.responder.protections = Protections::both(Protection::Require);
+        config.session = Arc::new(SessionConfig {
+            trust_packets: trust,
+            flows: flow::Config::default(),
+            ..SessionConfig::default()
+        });
+        let mut net = Net::new(9, client(), config);
+        let (here, there) = opened(&mut net);
+        net.drop_ping_replies = true;
+        net.move_client("192.0.2.1:4444".parse().unwrap());
+        for _ in 0..5 {
+            send(&mut net, CLIENT, here, &["again"]);
+            net.run_for(SECOND);
+        }
+        let address = net.ends[SERVER].endpoint.session(there).unwrap().address();
+        assert_eq!(address == net.ends[CLIENT].address, trust > 0, "{trust}");
+    }
+}
+
+#[test]
+fn ids_leave_the_rest_that_they_should() {
+    let mut config = client();
+    config.ids = (3, 4);
+    let mut endpoint = Endpoint::new(config, network::cookies(1), Seeded::new(1));
+    for _ in 0..64 {
+        let config = InitiatorConfig::new(network::new_identity(5), uri());
+        let id = endpoint.connect(Duration::ZERO, config, &[]).unwrap();
+        assert_eq!(id % 4, 3);
+    }
+}

@@ -1,0 +1,527 @@
+//! One session that is open: RFC 7016 sections 3.5.2 to 3.5.5.
+//!
+//! ```text
+//! datagrams        --> handle_datagram    poll_transmit --> datagrams, and where they go to
+//! application      --> flows(), close     poll_event    --> application
+//! the time         --> handle_timeout     poll_timeout  --> when to call it
+//! ```
+//!
+//! # Life
+//! ```text
+//!                 close                       acknowledged, or nobody answers
+//!   open ------------------> closing ----------------------------------------> closed
+//!     | the far end asks for the end                                             ^
+//!     `------------------> lingering, to answer it again ------------------------'
+//! ```
+//! The far end is believed to be who its certificate says from the first packet on that could be decrypted ([`SessionEvent::Confirmed`]).
+//! Leaving `open` ends all flows at once.
+//!
+//! # Moving
+//! A packet from another address than the far end's changes nothing by itself: it may be a repetition of somebody else's. That address is
+//! sent a ping with a secret, and when it comes back from there the session has moved (section 3.5.4.2). Some peers do not send pings
+//! back; see [`SessionConfig::trust_packets`].
+//!
+//! # Bad input
+//! What cannot be decrypted, is of the wrong end, or of no known kind, is dropped. Pings are answered to where they come from, some for
+//! each packet; nothing that comes makes this end send more than that.
+
+mod mobility;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use self::mobility::Mobility;
+use crate::crypto::certificate::{Certificate, Fingerprint};
+use crate::crypto::packet::{OpenError, Opener, Sealer};
+use crate::flow::{self, FlowSet};
+use crate::handshake::Opened;
+use crate::wire::chunk::{self, ChunkKind, Payload};
+use crate::wire::session::{CloseAcknowledgement, CloseRequest, Ping, PingReply};
+use crate::wire::startup::ForwardedHello;
+use crate::wire::{Header, Malformed, Mode, Packet};
+
+/// How often the end is asked for, and how long (section 3.5.5).
+const CLOSE_EVERY: Duration = Duration::from_secs(5);
+const CLOSE_FOR: Duration = Duration::from_secs(90);
+
+/// How long the far end is answered once more that the session is over.
+const LINGER: Duration = Duration::from_secs(19);
+
+/// Answers of a packet's kind that wait to be sent; pings beyond are not answered.
+const REPLIES: usize = 8;
+
+/// Longest message of a ping that is answered, in bytes.
+const PING_MESSAGE: usize = 512;
+
+/// Bytes of a packet's header, at most.
+const HEADER: usize = 5;
+
+/// What a session is to be like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// Bounds of its flows.
+    pub flows: flow::Config,
+    /// Bytes of the longest datagram. Default 1,200: it passes through tunnels.
+    pub datagram: usize,
+    /// A far end that has said nothing for so long is asked whether it is there.
+    pub keepalive: Duration,
+    /// A far end that has said nothing for so long is gone.
+    pub dead_after: Duration,
+    /// So many packets one after the other from the same other address, and none from the known one, count as a move, also where a ping is
+    /// not answered. 0: never. Only packets that are protected by a MAC count.
+    pub trust_packets: u32,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            flows: flow::Config::default(),
+            datagram: 1_200,
+            keepalive: Duration::from_secs(15),
+            dead_after: Duration::from_secs(45),
+            trust_packets: 0,
+        }
+    }
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// This end closed it, and the far end agreed, or did not answer.
+    Near,
+    /// The far end closed it.
+    Far,
+    /// Nothing came for [`SessionConfig::dead_after`].
+    Silent,
+}
+
+/// What the owner of a session is to know. What happens in its flows comes from [`FlowSet::poll_event`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// The far end has shown that it has the keys.
+    Confirmed,
+    /// It is at another address now.
+    Moved {
+        /// Where it was.
+        from: SocketAddr,
+    },
+    /// Somebody wants a session with this end: the payload of the chunk.
+    ForwardedHello(Vec<u8>),
+    /// The flows are over. The session lingers until [`Session::is_over`].
+    Closed(CloseReason),
+}
+
+/// Why a datagram was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Dropped {
+    /// It could not be decrypted.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It has no header.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// It is one of this end's own, sent back.
+    #[error("a packet of this end")]
+    Reflected,
+    /// There is no session any more.
+    #[error("the session is over")]
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// This end asked for the end at first, and asks again.
+    Closing {
+        since: Duration,
+        again: Duration,
+    },
+    /// The far end has asked for the end.
+    Lingering {
+        until: Duration,
+    },
+    Over,
+}
+
+/// A chunk that does not belong to a flow, and where it goes to: `None` to the far end's address.
+#[derive(Debug)]
+struct Reply {
+    to: Option<SocketAddr>,
+    /// The whole chunk.
+    chunk: Vec<u8>,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Session {
+    config: std::sync::Arc<SessionConfig>,
+    mode: Mode,
+    near_id: u32,
+    far_id: u32,
+    address: SocketAddr,
+    certificate: Certificate,
+    near_nonce: [u8; 32],
+    far_nonce: [u8; 32],
+    authenticated_as: Option<Vec<u8>>,
+    sealer: Sealer,
+    opener: Opener,
+    flows: FlowSet,
+    mobility: Mobility,
+    state: State,
+    is_confirmed: bool,
+    heard: Duration,
+    /// When the far end was asked last whether it is there.
+    asked: Option<Duration>,
+    replies: VecDeque<Reply>,
+    events: VecDeque<SessionEvent>,
+}
+
+impl Session {
+    /// A session of what the handshake came to. `secret` makes its pings unguessable.
+    #[must_use]
+    pub fn new(
+        opened: Opened,
+        config: impl Into<std::sync::Arc<SessionConfig>>,
+        now: Duration,
+        secret: [u8; 32],
+    ) -> Self {
+        let config = config.into();
+        let capacity = opened.sealer.capacity(config.datagram);
+        let mut flows = config.flows.clone();
+        flows.segment = flows.segment.min(capacity.saturating_sub(HEADER));
+        Self {
+            mode: opened.mode,
+            near_id: opened.near_id,
+            far_id: opened.far_id,
+            address: opened.address,
+            certificate: opened.certificate,
+            near_nonce: opened.keys.near_nonce,
+            far_nonce: opened.keys.far_nonce,
+            authenticated_as: opened.authenticated_as,
+            sealer: opened.sealer,
+            opener: opened.opener,
+            flows: FlowSet::new(flows),
+            mobility: Mobility::new(secret),
+            state: State::Open,
+            is_confirmed: false,
+            heard: now,
+            asked: None,
+            replies: VecDeque::new(),
+            events: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// The id of packets that come in.
+    #[must_use]
+    pub fn near_id(&self) -> u32 {
+        self.near_id
+    }
+
+    /// Where packets go to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Which end this is.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Who the far end is; to be believed when it is [confirmed](Self::is_confirmed).
+    #[must_use]
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// The far end's peer id.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.certificate.fingerprint()
+    }
+
+    /// Whether the far end has shown that it has the keys.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.is_confirmed
+    }
+
+    /// The nonces of this end and the far end (RFC 7425 section 4.6.5).
+    #[must_use]
+    pub fn nonces(&self) -> (&[u8; 32], &[u8; 32]) {
+        (&self.near_nonce, &self.far_nonce)
+    }
+
+    /// The password that the far end knows, by its id.
+    #[must_use]
+    pub fn authenticated_as(&self) -> Option<&[u8]> {
+        self.authenticated_as.as_deref()
+    }
+
+    /// Whether flows can be used.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Whether nothing more is to be sent or answered: it may be dropped.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// When the far end said something last.
+    #[must_use]
+    pub fn heard(&self) -> Duration {
+        self.heard
+    }
+
+    /// The flows. After changes take [datagrams](Self::poll_transmit) and look at the [time](Self::poll_timeout) again.
+    pub fn flows(&mut self) -> &mut FlowSet {
+        &mut self.flows
+    }
+
+    /// The flows, to look at.
+    #[must_use]
+    pub fn look(&self) -> &FlowSet {
+        &self.flows
+    }
+
+    /// Takes a datagram with this session's id, in place.
+    ///
+    /// # Errors
+    /// [`Dropped`], at which nothing has changed, but that a packet number is used up.
+    pub fn handle_datagram(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        datagram: &mut [u8],
+    ) -> Result<(), Dropped> {
+        if self.is_over() {
+            return Err(Dropped::Over);
+        }
+        let packet = Packet::read(self.opener.open(datagram)?)?;
+        if packet.header.mode != self.mode.reverse() {
+            return Err(Dropped::Reflected);
+        }
+        self.heard = now;
+        self.asked = None;
+        if !self.is_confirmed {
+            self.is_confirmed = true;
+            self.events.push_back(SessionEvent::Confirmed);
+        }
+        if self.is_open() {
+            let header = flow::Header {
+                time_critical: packet.header.time_critical,
+                time_critical_reverse: packet.header.time_critical_reverse,
+                timestamp: packet.header.timestamp,
+                echo: packet.header.timestamp_echo,
+            };
+            let chunks = packet.chunks.map(|chunk| (chunk.kind.0, chunk.payload));
+            self.flows.handle_packet(now, &header, chunks);
+        }
+        for chunk in packet.chunks {
+            self.take(now, from, chunk.kind, chunk.payload);
+        }
+        if self.is_open() && from != self.address {
+            self.wandered(now, from);
+        } else {
+            self.mobility.stayed();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, now: Duration, from: SocketAddr, kind: ChunkKind, payload: &[u8]) {
+        match kind {
+            ChunkKind::PING if payload.len() <= PING_MESSAGE => {
+                self.reply(Some(from), &PingReply { message: payload });
+            }
+            ChunkKind::PING_REPLY if self.is_open() => {
+                if self.mobility.is_answer(now, from, payload) && from != self.address {
+                    self.move_to(from);
+                }
+            }
+            ChunkKind::FORWARDED_HELLO if self.is_open() && self.events.len() < REPLIES => {
+                let hello = SessionEvent::ForwardedHello(payload.to_vec());
+                self.events.push_back(hello);
+            }
+            ChunkKind::CLOSE_REQUEST => {
+                self.reply(Some(from), &CloseAcknowledgement);
+                if self.is_open() {
+                    self.state = State::Lingering {
+                        until: now + LINGER,
+                    };
+                    self.end_flows(CloseReason::Far);
+                }
+            }
+            ChunkKind::CLOSE_ACKNOWLEDGEMENT => {
+                if self.is_open() {
+                    self.end_flows(CloseReason::Far);
+                }
+                self.state = State::Over;
+            }
+            _ => {}
+        }
+    }
+
+    /// A packet came from another address.
+    fn wandered(&mut self, now: Duration, from: SocketAddr) {
+        if let Some(message) = self.mobility.ask(now, from) {
+            self.reply(Some(from), &Ping { message: &message });
+        }
+        let trusted = self.config.trust_packets;
+        let count = self.mobility.count(from);
+        if trusted > 0 && count >= trusted && self.opener.is_authenticated() {
+            self.move_to(from);
+        }
+    }
+
+    fn move_to(&mut self, to: SocketAddr) {
+        let from = std::mem::replace(&mut self.address, to);
+        self.mobility.stayed();
+        self.flows.path_changed();
+        self.events.push_back(SessionEvent::Moved { from });
+    }
+
+    fn reply(&mut self, to: Option<SocketAddr>, payload: &impl Payload) {
+        if self.replies.len() >= REPLIES {
+            return;
+        }
+        let mut chunk = Vec::new();
+        if chunk::append(payload, &mut chunk).is_ok() {
+            self.replies.push_back(Reply { to, chunk });
+        }
+    }
+
+    /// Tells the far end that somebody wants a session with it (section 3.5.1.4). Dropped where much waits: the initiator tries again.
+    pub fn forward_hello(&mut self, hello: &ForwardedHello<'_>) {
+        if self.is_open() {
+            self.reply(None, hello);
+        }
+    }
+
+    /// Ends the session. What waits in its flows is not sent any more: close them before, where that matters.
+    pub fn close(&mut self, now: Duration) {
+        if self.is_open() {
+            self.state = State::Closing {
+                since: now,
+                again: now,
+            };
+            self.end_flows(CloseReason::Near);
+        }
+    }
+
+    /// Ends the session at once, with one last word.
+    pub fn abort(&mut self) {
+        if self.is_open() {
+            self.end_flows(CloseReason::Near);
+        }
+        if !self.is_over() {
+            self.replies.clear();
+            self.reply(None, &CloseAcknowledgement);
+            self.state = State::Over;
+        }
+    }
+
+    fn end_flows(&mut self, reason: CloseReason) {
+        // Nothing of it is sent, kept or told any more.
+        self.flows = FlowSet::new(flow::Config::default());
+        self.events.push_back(SessionEvent::Closed(reason));
+    }
+
+    /// What has happened to the session. Call it until there is nothing.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<SessionEvent> {
+        self.events.pop_front()
+    }
+
+    /// Appends the next datagram to `out`, and gives where it goes to. Call it until there is nothing. `scratch` is any buffer; what is in it
+    /// is lost.
+    #[must_use]
+    pub fn poll_transmit(
+        &mut self,
+        now: Duration,
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Option<SocketAddr> {
+        scratch.clear();
+        if let Some(reply) = self.replies.pop_front() {
+            scratch.extend_from_slice(&reply.chunk);
+            let header = self.flows.stamp(now);
+            let to = reply.to.unwrap_or(self.address);
+            self.seal(header, scratch, out);
+            return Some(to);
+        }
+        if let State::Closing { again, .. } = &mut self.state
+            && *again <= now
+        {
+            *again = now + CLOSE_EVERY;
+            chunk::append(&CloseRequest, scratch).ok()?;
+            let header = self.flows.stamp(now);
+            self.seal(header, scratch, out);
+            return Some(self.address);
+        }
+        if !self.is_open() {
+            return None;
+        }
+        let space = self.sealer.capacity(self.config.datagram);
+        let space = space.saturating_sub(HEADER);
+        let header = self.flows.poll_transmit(now, space, scratch)?;
+        self.seal(header, scratch, out);
+        Some(self.address)
+    }
+
+    fn seal(&mut self, header: flow::Header, chunks: &[u8], out: &mut Vec<u8>) {
+        let draft = self.sealer.begin(out);
+        let header = Header {
+            time_critical: header.time_critical,
+            time_critical_reverse: header.time_critical_reverse,
+            timestamp: header.timestamp,
+            timestamp_echo: header.echo,
+            ..Header::new(self.mode)
+        };
+        header.put(out);
+        out.extend_from_slice(chunks);
+        self.sealer.finish(draft, self.far_id, out);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest, and datagrams taken after it.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        match self.state {
+            State::Open => {
+                let quiet = self.asked.unwrap_or(self.heard) + self.config.keepalive;
+                let dead = self.heard + self.config.dead_after;
+                let flows = self.flows.poll_timeout();
+                flows.into_iter().chain([quiet.min(dead)]).min()
+            }
+            State::Closing { since, again } => Some(again.min(since + CLOSE_FOR)),
+            State::Lingering { until } => Some(until),
+            State::Over => None,
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        match self.state {
+            State::Open => {
+                self.flows.handle_timeout(now);
+                if now >= self.heard + self.config.dead_after {
+                    self.end_flows(CloseReason::Silent);
+                    // It may be there, and not know.
+                    self.reply(None, &CloseAcknowledgement);
+                    self.state = State::Over;
+                } else if now >= self.asked.unwrap_or(self.heard) + self.config.keepalive {
+                    self.asked = Some(now);
+                    self.reply(None, &Ping { message: &[] });
+                }
+            }
+            State::Closing { since, .. } if now >= since + CLOSE_FOR => self.state = State::Over,
+            State::Lingering { until } if now >= until => self.state = State::Over,
+            State::Closing { .. } | State::Lingering { .. } | State::Over => {}
+        }
+    }
+}
