@@ -23,7 +23,7 @@ help: ## List the targets
 
 .PHONY: run
 run: ## Build and run a standalone node, data in ./data
-	$(CARGO) run --release -p headwater -- standalone --data data $(ARGS)
+	$(CARGO) run --release -p headwater -- standalone --data data --rtmfp 1935 $(ARGS)
 
 .PHONY: build
 build: ## Build what operators install, into target/dist

@@ -75,6 +75,9 @@ pub(crate) struct ClientArgs {
     /// Where RTMPS clients connect; needs a certificate [rtmps.listen]
     #[arg(long, value_name = "ADDRESSES")]
     rtmps: Option<String>,
+    /// Where RTMFP clients send their datagrams [rtmfp.listen]
+    #[arg(long, value_name = "ADDRESSES")]
+    rtmfp: Option<String>,
     /// PEM file with the certificate for RTMPS [rtmps.tls.certificate_file]
     #[arg(long, value_name = "FILE", requires = "rtmps_key")]
     rtmps_certificate: Option<String>,
@@ -233,6 +236,7 @@ impl ClientArgs {
         let mut overrides = Overrides::new();
         put(&mut overrides, "rtmp.listen", self.rtmp.as_deref());
         put(&mut overrides, "rtmps.listen", self.rtmps.as_deref());
+        put(&mut overrides, "rtmfp.listen", self.rtmfp.as_deref());
         let certificate = self.rtmps_certificate.as_deref();
         put(&mut overrides, "rtmps.tls.certificate_file", certificate);
         let key = self.rtmps_key.as_deref();

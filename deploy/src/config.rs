@@ -13,7 +13,7 @@ use headwater_cluster::config::ClusterConfig;
 use headwater_cluster::{Identity, Member, NodeId};
 use headwater_edge::EdgeConfig;
 use headwater_edge::config::{
-    ApplicationSection, EdgeSection, RtmpSection, RtmpsSection, default_applications,
+    ApplicationSection, EdgeSection, RtmfpSection, RtmpSection, RtmpsSection, default_applications,
 };
 use headwater_node::address::ListenAddress;
 use headwater_node::admin::AdminSection;
@@ -105,6 +105,7 @@ section! {
         pub(crate) cluster: ClusterSection = ClusterSection::default(),
         pub(crate) rtmp: RtmpSection = RtmpSection::default(),
         pub(crate) rtmps: RtmpsSection = RtmpsSection::default(),
+        pub(crate) rtmfp: RtmfpSection = RtmfpSection::default(),
         pub(crate) applications: BTreeMap<String, ApplicationSection> = default_applications(),
         pub(crate) edge: EdgeSection = EdgeSection::default(),
         pub(crate) admin: AdminSection = AdminSection::default(),
@@ -121,6 +122,7 @@ section! {
         pub(crate) node: NodeSection = NodeSection::default(),
         pub(crate) rtmp: RtmpSection = RtmpSection::default(),
         pub(crate) rtmps: RtmpsSection = RtmpsSection::default(),
+        pub(crate) rtmfp: RtmfpSection = RtmfpSection::default(),
         pub(crate) applications: BTreeMap<String, ApplicationSection> = default_applications(),
         pub(crate) edge: EdgeSection = EdgeSection::default(),
         pub(crate) origin: OriginSection = OriginSection::default(),
@@ -209,6 +211,7 @@ impl Settings {
             edge: Some(checked(EdgeConfig {
                 rtmp: file.rtmp,
                 rtmps: file.rtmps,
+                rtmfp: file.rtmfp,
                 edge: file.edge,
                 applications: file.applications,
             })?),
@@ -264,6 +267,7 @@ impl Settings {
             edge: Some(checked(EdgeConfig {
                 rtmp: file.rtmp,
                 rtmps: file.rtmps,
+                rtmfp: file.rtmfp,
                 edge: file.edge,
                 applications: file.applications,
             })?),

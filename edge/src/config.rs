@@ -48,6 +48,25 @@ section! {
 }
 
 section! {
+    /// Clients over RTMFP (RFC 7016 and 7425).
+    pub struct RtmfpSection {
+        /// Addresses to listen on for UDP, as in `[rtmp]`. Empty: no RTMFP.
+        pub listen: Vec<ListenAddress> = Vec::new(),
+        /// A client that was silent for this long is asked whether it is there, in milliseconds.
+        pub keepalive_ms: u64 = 15_000 => 1_000..=3_600_000,
+        /// A client that was silent for this long is gone, in milliseconds. An outage that is shorter is survived.
+        pub dead_after_ms: u64 = 45_000 => 2_000..=3_600_000,
+        /// Sessions at once, those that only introduce peers included.
+        pub max_sessions: usize = 100_000 => 1..=10_000_000,
+        /// A client whose address changes is asked at the new one, and followed when it answers. Some clients do not answer as they
+        /// should: so many packets one after the other from the new address, each with a valid MAC, are taken for an answer. 0: never.
+        pub trust_packets: u32 = 0 => 0..=1_000_000,
+        /// Threads that agree on keys with new clients, beside the workers.
+        pub key_threads: usize = 1 => 1..=256,
+    }
+}
+
+section! {
     /// How the edge serves viewers.
     pub struct FanoutSection {
         /// Worker threads, each with its own sockets. 0: one per processor.
@@ -184,6 +203,8 @@ pub struct EdgeConfig {
     pub rtmp: RtmpSection,
     /// `[rtmps]`
     pub rtmps: RtmpsSection,
+    /// `[rtmfp]`
+    pub rtmfp: RtmfpSection,
     /// `[edge]`
     pub edge: EdgeSection,
     /// `[applications]`, by name.
@@ -214,6 +235,7 @@ impl Default for EdgeConfig {
         Self {
             rtmp: RtmpSection::default(),
             rtmps: RtmpsSection::default(),
+            rtmfp: RtmfpSection::default(),
             edge: EdgeSection::default(),
             applications: default_applications(),
         }

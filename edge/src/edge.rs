@@ -21,9 +21,11 @@ use tracing::info;
 use crate::admission::Admission;
 use crate::config::{ApplicationSection, EdgeConfig};
 use crate::hub::{HubTable, RingLimits};
-use crate::listen::{Listener, bind};
+use crate::listen::{Listener, bind, bind_rtmfp};
 use crate::metrics::EdgeMetrics;
 use crate::recorded::Recorded;
+use crate::rtmfp::KeyPool;
+use crate::rtmfp::driver::Share;
 use crate::session;
 use crate::upstream::Upstream;
 use crate::worker;
@@ -51,7 +53,7 @@ pub struct EdgeNode {
 /// A bound listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {
-    /// `rtmp` or `rtmps`.
+    /// `rtmp`, `rtmps` or `rtmfp`.
     pub protocol: &'static str,
     /// The address, with the real port.
     pub address: SocketAddr,
@@ -85,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) config: EdgeConfig,
     /// The protocol's settings, one copy for all sessions.
     pub(crate) rtmp: Arc<ServerConfig>,
+    /// The same for RTMFP, which looks by itself whether a client is there.
+    pub(crate) rtmfp: Arc<ServerConfig>,
     pub(crate) upstream: Arc<Upstream>,
     /// Recordings and media files.
     pub(crate) recorded: Recorded,
@@ -138,10 +142,15 @@ impl Edge {
     pub fn start(config: EdgeConfig, node: EdgeNode) -> Result<Self, EdgeError> {
         let workers = config.edge.fanout.worker_count();
         let listeners = bind(&config, workers, &node.shutdown)?;
-        let listening: Vec<Listening> = listeners
+        let mut listening: Vec<Listening> = listeners
             .first()
             .map(|sockets| sockets.iter().map(Listener::describe).collect())
             .unwrap_or_default();
+        let rtmfp = bind_rtmfp(&config, workers)?;
+        listening.extend(rtmfp.iter().map(|(address, _)| Listening {
+            protocol: "rtmfp",
+            address: *address,
+        }));
         if listening.is_empty() {
             return Err(EdgeError::NoListener);
         }
@@ -175,6 +184,10 @@ impl Edge {
                 tasks.clone(),
             ),
             rtmp: Arc::new(session::core_config(&config.rtmp)),
+            rtmfp: Arc::new(ServerConfig {
+                ping_interval: None,
+                ..session::core_config(&config.rtmp)
+            }),
             config,
             upstream,
             metrics,
@@ -183,9 +196,19 @@ impl Edge {
             last_call: node.shutdown.stopping().child_token(),
             admission: Arc::new(admission),
         });
+        let mut udp: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+        if !rtmfp.is_empty() {
+            let keys = KeyPool::start(shared.config.rtmfp.key_threads)?;
+            for (_, sockets) in rtmfp {
+                let shares = Share::of(workers, &keys)?;
+                for ((of_worker, socket), share) in udp.iter_mut().zip(sockets).zip(shares) {
+                    of_worker.push((socket, share));
+                }
+            }
+        }
         let mut ends = Vec::with_capacity(workers);
-        for (number, sockets) in listeners.into_iter().enumerate() {
-            ends.push(worker::start(number, sockets, Arc::clone(&shared))?);
+        for (number, (sockets, udp)) in listeners.into_iter().zip(udp).enumerate() {
+            ends.push(worker::start(number, sockets, udp, Arc::clone(&shared))?);
         }
         tokio::spawn(last_call(Arc::clone(&shared)));
         node.shutdown.spawn(async move {

@@ -40,6 +40,7 @@ mod listen;
 mod metrics;
 mod player;
 mod recorded;
+mod rtmfp;
 mod session;
 #[cfg(test)]
 mod testing;

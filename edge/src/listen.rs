@@ -3,11 +3,11 @@
 //! Each worker has its own socket for each address (`SO_REUSEPORT`): the kernel spreads connections over the workers, and no
 //! connection is handed from thread to thread.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_node::address::{DEFAULT_BACKLOG, ListenAddress, bind_tcp};
+use headwater_node::address::{DEFAULT_BACKLOG, ListenAddress, bind_tcp, bind_udp};
 use headwater_node::shutdown::Shutdown;
 use headwater_node::tls;
 use tokio_rustls::TlsAcceptor;
@@ -77,6 +77,31 @@ pub(crate) fn bind(
         }
     }
     Ok(listeners)
+}
+
+/// Binds every address for RTMFP, with a socket for each worker.
+pub(crate) fn bind_rtmfp(
+    config: &EdgeConfig,
+    workers: usize,
+) -> Result<Vec<(SocketAddr, Vec<UdpSocket>)>, EdgeError> {
+    let mut bound = Vec::new();
+    for wanted in &config.rtmfp.listen {
+        let mut address: ListenAddress = wanted.clone();
+        // As for TCP: finds out whether another process has the port.
+        if address.port() != 0 {
+            drop(bind_udp(&address, "rtmfp.listen", false)?);
+        }
+        let mut sockets = Vec::with_capacity(workers);
+        for _ in 0..workers {
+            let socket = bind_udp(&address, "rtmfp.listen", true)?;
+            address = address.with_port(socket.local_addr()?.port());
+            sockets.push(socket);
+        }
+        if let Some(first) = sockets.first() {
+            bound.push((first.local_addr()?, sockets));
+        }
+    }
+    Ok(bound)
 }
 
 fn acceptor(config: &EdgeConfig, shutdown: &Shutdown) -> Result<Option<TlsAcceptor>, EdgeError> {

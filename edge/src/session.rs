@@ -131,11 +131,13 @@ pub(crate) fn run(
     let meters = Rc::clone(&worker.meters);
     let started = Instant::now();
     let connection = Rc::new(RefCell::new(Connection::new(transport, meters, started)));
-    let core = ServerSession::new(
-        std::sync::Arc::clone(&worker.shared.rtmp),
-        rand::random(),
-        Duration::ZERO,
-    );
+    let shared = &worker.shared;
+    let core = if connection.borrow().has_handshake() {
+        let config = std::sync::Arc::clone(&shared.rtmp);
+        ServerSession::new(config, rand::random(), Duration::ZERO)
+    } else {
+        ServerSession::without_handshake(std::sync::Arc::clone(&shared.rtmfp), Duration::ZERO)
+    };
     let shutdown = &worker.shared.shutdown;
     let mut session = Box::new(Session {
         drain: Some(Box::pin(shutdown.draining().cancelled_owned())),

@@ -1,4 +1,4 @@
-//! A client's byte stream: TCP, or TLS over TCP.
+//! A client's byte stream: TCP, TLS over TCP, or what stands for one with an RTMFP client.
 //!
 //! Writes are polled from two places on the same thread: the session's task, and the worker's walk over the viewers of a
 //! stream. Both register the session's waker, so the session goes on when the socket has room again.
@@ -14,6 +14,8 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
+
+use crate::rtmfp::tunnel::TunnelEnd;
 
 /// Bytes asked of the socket at once: a large video frame in one or two reads.
 const READ_SIZE: usize = 32 * 1024;
@@ -54,6 +56,8 @@ pub(crate) enum Transport {
     Tcp(TcpStream),
     // Boxed: a TLS connection is a kilobyte, and most viewers have none.
     Tls(Box<TlsStream<TcpStream>>),
+    /// The messages of an RTMFP client.
+    Rtmfp(TunnelEnd),
 }
 
 impl Transport {
@@ -63,20 +67,33 @@ impl Transport {
     pub(crate) fn acknowledge_now(&self) {
         // A kernel that has no such option is only slower.
         #[cfg(target_os = "linux")]
-        let _ = SockRef::from(self.socket()).set_tcp_quickack(true);
+        if let Some(socket) = self.socket() {
+            let _ = SockRef::from(socket).set_tcp_quickack(true);
+        }
     }
 
-    fn socket(&self) -> &TcpStream {
+    /// Whether what is written from now on is of a live stream, of which nothing need come that is late.
+    pub(crate) fn set_live(&self, is_live: bool) {
+        if let Self::Rtmfp(tunnel) = self {
+            tunnel.set_live(is_live);
+        }
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
         match self {
-            Self::Tcp(socket) => socket,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tcp(socket) => Some(socket),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Rtmfp(_) => None,
         }
     }
 
     /// Lets the kernel take as much as it has room for, see [`prepare`], and more than it would by itself: for the last words to
     /// a client that does not read.
     pub(crate) fn use_all_room(&self) {
-        let socket = SockRef::from(self.socket());
+        let Some(socket) = self.socket() else {
+            return;
+        };
+        let socket = SockRef::from(socket);
         // Where there is no such option there is no such bound.
         #[cfg(target_os = "linux")]
         let _ = socket.set_tcp_notsent_lowat(u32::MAX);
@@ -94,6 +111,9 @@ impl Transport {
         buffer: &mut BytesMut,
         scratch: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
+        if let Self::Rtmfp(tunnel) = self {
+            return tunnel.poll_read(cx, buffer);
+        }
         if let Self::Tcp(socket) = self {
             // No buffer is set aside for the many viewers that are silent.
             ready!(socket.poll_read_ready(cx))?;
@@ -105,6 +125,7 @@ impl Transport {
         let read = match self {
             Self::Tcp(socket) => poll_read_buf(Pin::new(socket), cx, buffer),
             Self::Tls(stream) => poll_read_buf(Pin::new(stream.as_mut()), cx, buffer),
+            Self::Rtmfp(tunnel) => tunnel.poll_read(cx, buffer),
         };
         if buffer.is_empty() {
             std::mem::swap(buffer, scratch);
@@ -125,6 +146,7 @@ impl Transport {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+            Self::Rtmfp(tunnel) => tunnel.poll_write(cx, bytes),
         }
     }
 
@@ -136,13 +158,18 @@ impl Transport {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
+            // Each piece is copied by itself anyway.
+            Self::Rtmfp(tunnel) => match slices.iter().find(|slice| !slice.is_empty()) {
+                Some(first) => tunnel.poll_write(cx, first),
+                None => Poll::Ready(Ok(0)),
+            },
         }
     }
 
     /// Pushes out what TLS holds back; nothing to do on plain TCP.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Tcp(_) | Self::Rtmfp(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
@@ -151,6 +178,10 @@ impl Transport {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::Rtmfp(tunnel) => {
+                tunnel.shut();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A worker: one thread, one runtime, its own listening sockets, and every connection that they accept.
 
 use std::cell::{RefCell, RefMut};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::fanout::flush::FlushPolicy;
 use crate::fanout::{HubSetup, LocalHubs};
 use crate::listen::Listener;
 use crate::metrics::ConnectionMeters;
+use crate::rtmfp::driver::{self, Share};
 use crate::session;
 use crate::transport::Transport;
 use crate::upstream;
@@ -74,6 +75,7 @@ impl Worker {
 pub(crate) fn start(
     number: usize,
     listeners: Vec<Listener>,
+    udp: Vec<(UdpSocket, Share)>,
     shared: Arc<Shared>,
 ) -> std::io::Result<oneshot::Receiver<()>> {
     let (ended, end) = oneshot::channel();
@@ -84,13 +86,13 @@ pub(crate) fn start(
         .name(format!("edge-{number}"))
         .spawn(move || {
             let local = LocalSet::new();
-            local.block_on(&runtime, run(listeners, shared));
+            local.block_on(&runtime, run(listeners, udp, shared));
             let _ = ended.send(());
         })?;
     Ok(end)
 }
 
-async fn run(listeners: Vec<Listener>, shared: Arc<Shared>) {
+async fn run(listeners: Vec<Listener>, udp: Vec<(UdpSocket, Share)>, shared: Arc<Shared>) {
     let worker = Rc::new(Worker {
         shared: Arc::clone(&shared),
         hubs: LocalHubs::default(),
@@ -104,6 +106,11 @@ async fn run(listeners: Vec<Listener>, shared: Arc<Shared>) {
             tokio::task::spawn_local(accept(listener, Rc::clone(&worker), sessions.clone()))
         })
         .collect();
+    let drivers = TaskTracker::new();
+    for (socket, share) in udp {
+        let driver = driver::run(socket, share, Rc::clone(&worker), sessions.clone());
+        tokio::task::spawn_local(drivers.track_future(driver));
+    }
     shared.shutdown.draining().cancelled().await;
     for task in accepting {
         // Closes the socket: the kernel refuses newcomers, and a load balancer sends them elsewhere.
@@ -111,6 +118,8 @@ async fn run(listeners: Vec<Listener>, shared: Arc<Shared>) {
     }
     sessions.close();
     sessions.wait().await;
+    drivers.close();
+    drivers.wait().await;
 }
 
 async fn accept(listener: Listener, worker: Rc<Worker>, sessions: TaskTracker) {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
 
 use serde::de::{Error, Visitor};
@@ -191,6 +191,31 @@ pub fn bind_tcp(
     reuse_port: bool,
     backlog: i32,
 ) -> Result<TcpListener, AddressError> {
+    bind(address, key, |address, both_families| {
+        listen(address, both_families, reuse_port, backlog)
+    })
+}
+
+/// Binds a UDP socket, non-blocking, in the same way. With `reuse_port` the kernel spreads senders over the sockets.
+///
+/// # Errors
+/// As [`bind_tcp`].
+pub fn bind_udp(
+    address: &ListenAddress,
+    key: &str,
+    reuse_port: bool,
+) -> Result<UdpSocket, AddressError> {
+    bind(address, key, |address, both_families| {
+        receive(address, both_families, reuse_port)
+    })
+}
+
+/// Binds whatever `open` opens, told whether an IPv6 socket is for IPv4, too.
+fn bind<T>(
+    address: &ListenAddress,
+    key: &str,
+    open: impl Fn(SocketAddr, bool) -> io::Result<T>,
+) -> Result<T, AddressError> {
     let failed = |error: &io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => AddressError::InUse {
             key: key.to_owned(),
@@ -203,18 +228,16 @@ pub fn bind_tcp(
         },
     };
     match address {
-        ListenAddress::Socket(address) => {
-            listen(*address, false, reuse_port, backlog).map_err(|error| failed(&error))
-        }
+        ListenAddress::Socket(address) => open(*address, false).map_err(|error| failed(&error)),
         ListenAddress::Port(port) => {
             let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), *port);
-            match listen(both, true, reuse_port, backlog) {
+            match open(both, true) {
                 Ok(listener) => Ok(listener),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(failed(&error)),
                 // No IPv6 on this machine.
                 Err(_) => {
                     let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), *port);
-                    listen(v4, false, reuse_port, backlog).map_err(|error| failed(&error))
+                    open(v4, false).map_err(|error| failed(&error))
                 }
             }
         }
@@ -224,7 +247,7 @@ pub fn bind_tcp(
                 .map_err(|error| failed(&error))?;
             let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for candidate in found {
-                match listen(candidate, false, reuse_port, backlog) {
+                match open(candidate, false) {
                     Ok(listener) => return Ok(listener),
                     Err(error) => last = error,
                 }
@@ -256,6 +279,23 @@ fn listen(
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+fn receive(address: SocketAddr, both_families: bool, reuse_port: bool) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!both_families)?;
+    }
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
     Ok(socket.into())
 }
 

@@ -131,6 +131,16 @@ impl ServerSession {
         }
     }
 
+    /// A session over something that has a handshake of its own, and its own ways to find out whether the far end is there.
+    #[must_use]
+    pub fn without_handshake(config: impl Into<Arc<ServerConfig>>, now: Duration) -> Self {
+        let mut session = Self::new(config, [0; crate::handshake::RANDOM_LENGTH], now);
+        session.link.end_handshake();
+        session.phase = Phase::AwaitingConnect;
+        session.deadline = Some(now.saturating_add(session.config.connect_timeout));
+        session
+    }
+
     /// Takes bytes from the client, from the front of `input`.
     ///
     /// What is left in `input` is the start of something whose rest has not come; append to it. If

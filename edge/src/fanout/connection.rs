@@ -103,6 +103,11 @@ impl Connection {
         }
     }
 
+    /// Whether a session begins with the handshake of RTMP: RTMFP has had its own.
+    pub(crate) fn has_handshake(&self) -> bool {
+        !matches!(self.transport, Transport::Rtmfp(_))
+    }
+
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -319,6 +324,7 @@ impl Connection {
             return Some(Poll::Ready(Ok(())));
         }
         let portion = portions.get(&mirror, next)?;
+        self.transport.set_live(true);
         let bytes = portion.bytes();
         let mut written = 0;
         let outcome = loop {
@@ -359,6 +365,7 @@ impl Connection {
         loop {
             if self.pending_bytes <= LITTLE {
                 self.full_since = None;
+                self.transport.set_live(self.players.is_empty());
                 self.take_portion();
             }
             if self.pending.is_empty() {

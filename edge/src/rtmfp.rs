@@ -1,0 +1,23 @@
+//! RTMFP: sessions over UDP, and the NetConnections in them.
+//!
+//! | room | what it holds |
+//! |---|---|
+//! | `socket` | a UDP socket: many datagrams at a time |
+//! | `driver` | one worker's endpoint: datagrams in, datagrams out, times |
+//! | `client` | one session's NetConnection, and the tunnel to the session that serves it |
+//! | `tunnel` | a byte stream for a session, messages for flows |
+//! | `keys` | threads that agree on keys |
+//!
+//! Each worker has a socket of its own for each address, and an endpoint for it. The kernel chooses the socket by the client's address;
+//! a client that moves may come to another worker's, which passes its datagrams on: the number of the worker is in the id of each session.
+//!
+//! The protocol itself is in `headwater-rtmfp`, without IO. A client's NetConnection is served by the same [`session`](crate::session) as one
+//! over RTMP.
+
+mod client;
+pub(crate) mod driver;
+mod keys;
+mod socket;
+pub(crate) mod tunnel;
+
+pub(crate) use keys::KeyPool;

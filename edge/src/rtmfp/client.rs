@@ -1,0 +1,178 @@
+//! One session's NetConnection, and the tunnel to the session that serves it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use headwater_rtmfp::connection::{Happened, NetConnection, NotSent, Role};
+use headwater_rtmfp::flow::FlowSet;
+use headwater_rtmp::message::{Message, MessageType};
+
+use super::tunnel::{SharedTunnel, Tunnel, TunnelEnd, Wake};
+
+/// Bytes that wait in the flows, sent or not, before the session is held up: what a fast client has under way at a fifth of a second.
+const WAITING: usize = 256 * 1024;
+
+/// How long what waits may take to the client once its session is over.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// See the [module](self).
+pub(crate) struct Client {
+    connection: NetConnection,
+    tunnel: Option<SharedTunnel>,
+    /// Since when only last words wait.
+    leaving: Option<Duration>,
+    is_over: bool,
+}
+
+/// What the driver is to do.
+pub(crate) enum Wanted {
+    /// Serve what is at the other end of the tunnel.
+    Session(TunnelEnd),
+    /// The client says where it can be reached.
+    PeerInfo(Vec<SocketAddr>),
+}
+
+impl Client {
+    pub(crate) fn new() -> Self {
+        Self {
+            connection: NetConnection::new(Role::Server),
+            tunnel: None,
+            leaving: None,
+            is_over: false,
+        }
+    }
+
+    /// Takes what came in the flows.
+    pub(crate) fn receive(
+        &mut self,
+        now: Duration,
+        flows: &mut FlowSet,
+        wake: &Wake,
+        wanted: &mut Vec<Wanted>,
+    ) {
+        loop {
+            if self
+                .tunnel
+                .as_ref()
+                .is_some_and(|tunnel| tunnel.borrow().is_full())
+            {
+                // Goes on when the session has read: it wakes us.
+                return;
+            }
+            match self.connection.poll(now, flows) {
+                None => return,
+                Some(Happened::Message(message)) => self.message(&message, wake, wanted),
+                Some(Happened::OpenedForeign { flow, .. }) => self.connection.reject(flows, flow),
+                Some(Happened::Ended) => self.end(),
+                Some(
+                    Happened::Foreign { .. }
+                    | Happened::EndedForeign { .. }
+                    | Happened::Keepalive(_),
+                ) => {}
+            }
+        }
+    }
+
+    fn message(&mut self, message: &Message, wake: &Wake, wanted: &mut Vec<Wanted>) {
+        if self.is_over {
+            return;
+        }
+        if let Some(addresses) = peer_info(message) {
+            wanted.push(Wanted::PeerInfo(addresses));
+            return;
+        }
+        let tunnel = self.tunnel.get_or_insert_with(|| {
+            let tunnel = Tunnel::new(Rc::clone(wake));
+            wanted.push(Wanted::Session(TunnelEnd::new(Rc::clone(&tunnel))));
+            tunnel
+        });
+        tunnel.borrow_mut().deliver(message);
+    }
+
+    /// Gives the flows what the session has to say, as much as they take. True: the session is over, and so is all it said.
+    pub(crate) fn send(&mut self, now: Duration, flows: &mut FlowSet) -> bool {
+        self.connection.handle_timeout(now, flows);
+        let Some(tunnel) = &self.tunnel else {
+            return self.is_over;
+        };
+        while flows.waiting().0 < WAITING {
+            let Some((message, is_live)) = tunnel.borrow_mut().take() else {
+                break;
+            };
+            match self.connection.send(now, flows, &message, is_live) {
+                Ok(()) => {}
+                Err(NotSent::NotConnected) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "a message was not sent");
+                    self.end();
+                    return true;
+                }
+            }
+        }
+        if !self.is_over && tunnel.borrow().is_done() {
+            if self.leaving.is_none() {
+                self.connection.close(flows);
+            }
+            let since = *self.leaving.get_or_insert(now);
+            self.is_over = flows.waiting().1 == 0 || now >= since + FAREWELL;
+        }
+        self.is_over
+    }
+
+    /// The session with the client is over.
+    pub(crate) fn end(&mut self) {
+        self.is_over = true;
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.borrow_mut().end();
+        }
+    }
+
+    /// When [`send`](Self::send) is to be called again, whatever happens.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let leaving = self.leaving.map(|since| since + FAREWELL);
+        leaving
+            .into_iter()
+            .chain(self.connection.poll_timeout())
+            .min()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The addresses of a `setPeerInfo` (RFC 7425 section 5.3.3); those that cannot be read, or are of no use to others, are left out.
+fn peer_info(message: &Message) -> Option<Vec<SocketAddr>> {
+    const MOST: usize = 20;
+
+    let payload: &[u8] = match message.kind {
+        MessageType::COMMAND_AMF0 => &message.payload,
+        MessageType::COMMAND_AMF3 => message.payload.strip_prefix(b"\0")?,
+        _ => return None,
+    };
+    payload.strip_prefix(b"\x02\x00\x0bsetPeerInfo")?;
+    let limits = headwater_amf::Limits {
+        depth: 4,
+        values: 64,
+        bytes: 8 * 1024,
+    };
+    let command = headwater_rtmp::command::Command::decode(
+        message.kind == MessageType::COMMAND_AMF3,
+        &message.payload,
+        limits,
+    )
+    .ok()?;
+    let texts = command
+        .arguments
+        .iter()
+        .filter_map(|value| value.as_string());
+    let addresses = texts.filter_map(|text| text.to_string_lossy().parse().ok());
+    let useful = |address: &SocketAddr| {
+        let ip = address.ip();
+        !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() && address.port() != 0
+    };
+    Some(addresses.filter(useful).take(MOST).collect())
+}

@@ -1,0 +1,460 @@
+//! One worker's socket for one address: its endpoint, and the clients of its sessions.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use headwater_rtmfp::crypto::certificate::{Fingerprint, Identity};
+use headwater_rtmfp::crypto::cookie::Cookies;
+use headwater_rtmfp::crypto::diffie_hellman::Group;
+use headwater_rtmfp::crypto::discriminator::Discriminator;
+use headwater_rtmfp::crypto::packet;
+use headwater_rtmfp::endpoint::{Endpoint, EndpointConfig, EndpointEvent};
+use headwater_rtmfp::handshake::{Lookup, ResponderConfig};
+use headwater_rtmfp::session::{SessionConfig, SessionEvent};
+use headwater_rtmfp::wire::{Address, Origin, fragment};
+use rand::rngs::ThreadRng;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, debug, info, warn};
+
+use super::KeyPool;
+use super::client::{Client, Wanted};
+use super::keys::Keyed;
+use super::socket::{Batch, Socket};
+use super::tunnel::{TunnelEnd, Wake};
+use crate::config::RtmfpSection;
+use crate::session;
+use crate::transport::Transport;
+use crate::worker::Worker;
+
+/// Datagrams that may wait for another worker; those beyond are lost, as they may be on any way.
+const PASSED_ON: usize = 1_024;
+
+/// Reads of the socket before what came is answered.
+const READS: usize = 4;
+
+/// A datagram that came to the wrong worker.
+pub(crate) struct Strayed {
+    from: SocketAddr,
+    datagram: Vec<u8>,
+}
+
+/// What the workers' endpoints for one address have in common. One for each worker, numbered from 0.
+pub(crate) struct Share {
+    number: u32,
+    identity: Arc<Identity>,
+    cookies: Cookies,
+    keys: KeyPool,
+    workers: Arc<[mpsc::Sender<Strayed>]>,
+    strayed: mpsc::Receiver<Strayed>,
+}
+
+impl Share {
+    /// For so many workers.
+    pub(crate) fn of(workers: usize, keys: &KeyPool) -> std::io::Result<Vec<Self>> {
+        let mut rng = rand::rng();
+        let identity = Identity::server(&Group::ALL, None, &mut rng);
+        let identity = Arc::new(identity.map_err(std::io::Error::other)?);
+        let cookies = Cookies::new(&mut rng);
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| mpsc::channel(PASSED_ON)).unzip();
+        let senders: Arc<[_]> = senders.into();
+        let shares = (0..).zip(receivers).map(|(number, strayed)| Self {
+            number,
+            identity: Arc::clone(&identity),
+            cookies: cookies.clone(),
+            keys: keys.clone(),
+            workers: Arc::clone(&senders),
+            strayed,
+        });
+        Ok(shares.collect())
+    }
+}
+
+fn endpoint_config(section: &RtmfpSection, share: &Share) -> EndpointConfig {
+    let workers = share.workers.len().max(1);
+    EndpointConfig {
+        responder: ResponderConfig::new(Arc::clone(&share.identity)),
+        session: Arc::new(SessionConfig {
+            keepalive: Duration::from_millis(section.keepalive_ms),
+            dead_after: Duration::from_millis(section.dead_after_ms),
+            trust_packets: section.trust_packets,
+            ..SessionConfig::default()
+        }),
+        sessions: section.max_sessions.div_ceil(workers),
+        fragments: fragment::Limits::default(),
+        ids: (share.number, u32::try_from(workers).unwrap_or(u32::MAX)),
+    }
+}
+
+/// See the [module](self).
+struct Driver {
+    worker: Rc<Worker>,
+    tracker: TaskTracker,
+    share: Share,
+    socket: Socket,
+    endpoint: Endpoint<ThreadRng>,
+    clients: HashMap<u32, Client>,
+    /// Where clients say that they can be reached, beside where they are seen.
+    reported: HashMap<u32, Vec<SocketAddr>>,
+    deadlines: BTreeSet<(Duration, u32)>,
+    /// Sessions whose clients have something to say.
+    talking: Rc<RefCell<HashSet<u32>>>,
+    notify: Rc<Notify>,
+    answers: mpsc::UnboundedSender<Keyed>,
+    keyed: mpsc::UnboundedReceiver<Keyed>,
+    batch: Batch,
+    started: Instant,
+    scratch: Vec<u8>,
+    datagram: Vec<u8>,
+}
+
+/// Serves one socket of a worker until the edge drains and all sessions are gone.
+pub(crate) async fn run(
+    socket: std::net::UdpSocket,
+    share: Share,
+    worker: Rc<Worker>,
+    tracker: TaskTracker,
+) {
+    let socket = match Socket::new(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            warn!(%error, "no RTMFP: the socket cannot be used");
+            return;
+        }
+    };
+    let config = endpoint_config(&worker.shared.config.rtmfp, &share);
+    let endpoint = Endpoint::new(config, share.cookies.clone(), rand::rng());
+    let (answers, keyed) = mpsc::unbounded_channel();
+    let mut driver = Driver {
+        batch: socket.batch(),
+        worker,
+        tracker,
+        share,
+        socket,
+        endpoint,
+        clients: HashMap::new(),
+        reported: HashMap::new(),
+        deadlines: BTreeSet::new(),
+        talking: Rc::default(),
+        notify: Rc::default(),
+        answers,
+        keyed,
+        started: Instant::now(),
+        scratch: Vec::new(),
+        datagram: Vec::new(),
+    };
+    driver.serve().await;
+}
+
+impl Driver {
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn serve(&mut self) {
+        let draining = self.worker.shared.shutdown.draining();
+        let stopping = self.worker.shared.shutdown.stopping();
+        let mut is_draining = false;
+        loop {
+            let now = self.now();
+            self.settle(now);
+            if is_draining && self.endpoint.is_empty() {
+                return;
+            }
+            let due = self.due();
+            let notify = Rc::clone(&self.notify);
+            tokio::select! {
+                biased;
+                () = draining.cancelled(), if !is_draining => {
+                    is_draining = true;
+                    self.endpoint.set_accepting(false);
+                }
+                () = stopping.cancelled() => {
+                    self.end_all();
+                    return;
+                }
+                () = notify.notified() => {}
+                Some((near_id, accepted)) = self.keyed.recv() => {
+                    let now = self.now();
+                    self.endpoint.keyed(now, near_id, accepted);
+                }
+                Some(mut strayed) = self.share.strayed.recv() => {
+                    let now = self.now();
+                    self.endpoint.handle_datagram(now, strayed.from, &mut strayed.datagram);
+                }
+                readable = self.socket.readable() => {
+                    if let Err(error) = readable.and_then(|()| self.receive()) {
+                        warn!(%error, "the RTMFP socket fails");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
+                () = sleep(due) => {
+                    let now = self.now();
+                    self.endpoint.handle_timeout(now);
+                    while let Some((at, id)) = self.deadlines.first().copied()
+                        && at <= now
+                    {
+                        self.deadlines.remove(&(at, id));
+                        self.talking.borrow_mut().insert(id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let own = self.deadlines.first().map(|(at, _)| *at);
+        let first = self.endpoint.poll_timeout().into_iter().chain(own).min();
+        first.map(|at| self.started + at)
+    }
+
+    fn receive(&mut self) -> std::io::Result<()> {
+        let now = self.now();
+        let Self {
+            socket,
+            endpoint,
+            share,
+            worker,
+            ..
+        } = self;
+        for _ in 0..READS {
+            let more = socket.receive(|from, datagram| {
+                worker
+                    .shared
+                    .metrics
+                    .bytes_received
+                    .inc_by(datagram.len() as u64);
+                match other_worker(share, datagram) {
+                    None => endpoint.handle_datagram(now, from, datagram),
+                    Some(other) => {
+                        let datagram = datagram.to_vec();
+                        // Full, or ended: lost.
+                        let _ = other.try_send(Strayed { from, datagram });
+                    }
+                }
+            })?;
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does all that follows from what has happened.
+    fn settle(&mut self, now: Duration) {
+        loop {
+            self.take_events(now);
+            let talking = std::mem::take(&mut *self.talking.borrow_mut());
+            if talking.is_empty() {
+                break;
+            }
+            for id in talking {
+                self.talk(now, id);
+            }
+        }
+        self.transmit(now);
+    }
+
+    fn take_events(&mut self, now: Duration) {
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                EndpointEvent::Keying { task, near_id } => {
+                    if !self.share.keys.run(task, near_id, &self.answers) {
+                        self.endpoint.abandoned(near_id);
+                    }
+                }
+                EndpointEvent::Lookup(lookup) => self.look_up(now, &lookup),
+                EndpointEvent::Opened { session } => {
+                    self.clients.insert(session, Client::new());
+                }
+                EndpointEvent::Flows { session } => {
+                    self.talking.borrow_mut().insert(session);
+                }
+                EndpointEvent::Session { session, event } => self.session_event(session, &event),
+                EndpointEvent::Gone { session } => {
+                    self.clients.remove(&session);
+                    self.reported.remove(&session);
+                }
+                // This end opens none.
+                EndpointEvent::Failed { .. } => {}
+            }
+        }
+    }
+
+    fn session_event(&mut self, session: u32, event: &SessionEvent) {
+        match event {
+            SessionEvent::Confirmed => {
+                self.worker.shared.metrics.accepted.inc();
+            }
+            SessionEvent::Moved { from } => {
+                let to = self.endpoint.session(session).map(|it| it.address());
+                info!(%from, ?to, "a client has moved");
+            }
+            SessionEvent::Closed(reason) => {
+                debug!(?reason, "the session is over");
+                if let Some(client) = self.clients.get_mut(&session) {
+                    client.end();
+                }
+            }
+            // Nobody opens sessions to this end through another.
+            SessionEvent::ForwardedHello(_) => {}
+        }
+    }
+
+    /// Moves messages between a client's flows and its session.
+    fn talk(&mut self, now: Duration, id: u32) {
+        let mut wanted = Vec::new();
+        let wake = self.wake(id);
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let over = self.endpoint.with_session(now, id, |session| {
+            if !session.is_open() {
+                client.end();
+                return false;
+            }
+            client.receive(now, session.flows(), &wake, &mut wanted);
+            let over = client.send(now, session.flows());
+            if over {
+                session.close(now);
+            }
+            over
+        });
+        if over == Some(false)
+            && let Some(at) = client.deadline()
+        {
+            self.deadlines.insert((at, id));
+        }
+        for wanted in wanted {
+            match wanted {
+                Wanted::Session(end) => self.serve_client(id, end),
+                Wanted::PeerInfo(addresses) => {
+                    debug!(?addresses, "a client says where it can be reached");
+                    self.reported.insert(id, addresses);
+                }
+            }
+        }
+    }
+
+    fn wake(&self, id: u32) -> Wake {
+        let (talking, notify) = (Rc::clone(&self.talking), Rc::clone(&self.notify));
+        Rc::new(move || {
+            if talking.borrow_mut().insert(id) {
+                notify.notify_one();
+            }
+        })
+    }
+
+    /// Starts the session that serves a client.
+    fn serve_client(&mut self, id: u32, end: TunnelEnd) {
+        let Some(peer) = self.endpoint.session(id).map(|session| session.address()) else {
+            return;
+        };
+        let shared = &self.worker.shared;
+        let place = match shared.admission.admit(peer.ip()) {
+            Ok(place) => place,
+            Err(refusal) => {
+                shared.metrics.refused.inc();
+                info!(%peer, %refusal, "a client is refused");
+                // The tunnel's end goes, and with it the client.
+                return;
+            }
+        };
+        let span = tracing::info_span!(parent: None, "connection", %peer, rtmfp = true);
+        let worker = Rc::clone(&self.worker);
+        let session = session::run(worker, Transport::Rtmfp(end), peer, place);
+        tokio::task::spawn_local(self.tracker.track_future(session.instrument(span)));
+    }
+
+    /// Somebody asks for a peer.
+    fn look_up(&mut self, now: Duration, lookup: &Lookup) {
+        let Some(wanted) = wanted_peer(lookup) else {
+            return;
+        };
+        let Some(id) = self.endpoint.peer(&wanted) else {
+            return;
+        };
+        // Only who has said where it is, and so that it wants to be found.
+        let Some(reported) = self.reported.get(&id) else {
+            return;
+        };
+        let Some(seen) = self.endpoint.session(id).map(|session| session.address()) else {
+            return;
+        };
+        let reported = reported.iter().map(|socket| Address {
+            socket: *socket,
+            origin: Origin::Reported,
+        });
+        let addresses: Vec<Address> = [Address::observed(seen)]
+            .into_iter()
+            .chain(reported)
+            .collect();
+        debug!(from = %lookup.from, to = %seen, "introduced");
+        self.endpoint.introduce(now, lookup, id, &addresses);
+    }
+
+    fn transmit(&mut self, now: Duration) {
+        let mut bytes = 0;
+        loop {
+            self.datagram.clear();
+            let next = self
+                .endpoint
+                .poll_transmit(now, &mut self.scratch, &mut self.datagram);
+            let Some(to) = next else {
+                break;
+            };
+            bytes += self.datagram.len();
+            if !self.batch.push(to, &self.datagram) {
+                self.socket.send(&self.batch);
+                self.batch.clear();
+                self.batch.push(to, &self.datagram);
+            }
+        }
+        if !self.batch.is_empty() {
+            self.socket.send(&self.batch);
+            self.batch.clear();
+        }
+        if bytes > 0 {
+            self.worker.meters.sent(bytes);
+        }
+    }
+
+    /// The process stops: one last word to everybody.
+    fn end_all(&mut self) {
+        let now = self.now();
+        let sessions: Vec<u32> = self.clients.keys().copied().collect();
+        for id in sessions {
+            self.endpoint
+                .with_session(now, id, |session| session.abort());
+        }
+        self.take_events(now);
+        self.transmit(now);
+    }
+}
+
+/// The worker whose session a datagram is of, if it is another than this one.
+fn other_worker<'a>(share: &'a Share, datagram: &[u8]) -> Option<&'a mpsc::Sender<Strayed>> {
+    let id = packet::session_id(datagram).filter(|id| *id != 0)?;
+    let workers = u32::try_from(share.workers.len()).ok()?;
+    let number = id.checked_rem(workers)?;
+    if number == share.number {
+        return None;
+    }
+    share.workers.get(usize::try_from(number).ok()?)
+}
+
+fn wanted_peer(lookup: &Lookup) -> Option<Fingerprint> {
+    Discriminator::read(&lookup.discriminator).ok()?.fingerprint
+}
+
+async fn sleep(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}

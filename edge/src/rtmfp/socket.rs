@@ -1,0 +1,198 @@
+//! A UDP socket that takes and sends many datagrams at a time.
+//!
+//! What goes to one address is sent with one call where the kernel cuts it into datagrams itself (UDP segmentation offload): all of the
+//! same length, but the last. What comes in may be several datagrams in one piece, too.
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// Bytes of the longest datagram there can be.
+const LONGEST: usize = 65_535;
+
+/// Bytes that are sent with one call, at most: the most that IP takes.
+const MOST: usize = 60_000;
+
+/// Bytes that the kernel may hold in each direction. What it does not hold is lost.
+const BUFFER: usize = 4 << 20;
+
+pub(crate) struct Socket {
+    io: UdpSocket,
+    state: UdpSocketState,
+    buffers: Vec<u8>,
+    metas: [RecvMeta; BATCH_SIZE],
+}
+
+impl Socket {
+    /// Must be called on the runtime that it is to be used on.
+    pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        for grown in [
+            state.set_send_buffer_size(UdpSockRef::from(&socket), BUFFER),
+            state.set_recv_buffer_size(UdpSockRef::from(&socket), BUFFER),
+        ] {
+            if let Err(error) = grown {
+                tracing::debug!(%error, "the kernel gives no larger buffer");
+            }
+        }
+        Ok(Self {
+            io: UdpSocket::from_std(socket)?,
+            buffers: vec![0; LONGEST * BATCH_SIZE],
+            metas: [RecvMeta::default(); BATCH_SIZE],
+            state,
+        })
+    }
+
+    /// Waits until there is something to receive.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.io.readable().await
+    }
+
+    /// Gives each datagram that has come to `take`. False: there was none.
+    pub(crate) fn receive(
+        &mut self,
+        mut take: impl FnMut(SocketAddr, &mut [u8]),
+    ) -> io::Result<bool> {
+        let (io, state) = (&self.io, &self.state);
+        let metas = &mut self.metas;
+        let mut chunks = self.buffers.chunks_mut(LONGEST);
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+            std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+        let received = io.try_io(Interest::READABLE, || {
+            state.recv(UdpSockRef::from(io), &mut slices, metas)
+        });
+        let count = match received {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            // Somebody who got a datagram does not listen: that says nothing of the others.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        for (meta, slice) in metas.iter().zip(&mut slices).take(count) {
+            let piece = slice.get_mut(..meta.len).unwrap_or_default();
+            for datagram in piece.chunks_mut(meta.stride.max(1)) {
+                take(meta.addr, datagram);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends what the kernel takes; the rest is lost, as it may be on any way.
+    pub(crate) fn send(&self, batch: &Batch) {
+        let Some(to) = batch.to else {
+            return;
+        };
+        let transmit = Transmit {
+            destination: to,
+            ecn: None,
+            contents: &batch.bytes,
+            segment_size: (batch.segment < batch.bytes.len()).then_some(batch.segment),
+            src_ip: None,
+        };
+        let sent = self.io.try_io(Interest::WRITABLE, || {
+            self.state.try_send(UdpSockRef::from(&self.io), &transmit)
+        });
+        if let Err(error) = sent {
+            tracing::trace!(%error, %to, "datagrams were not sent");
+        }
+    }
+
+    /// A batch for this socket.
+    pub(crate) fn batch(&self) -> Batch {
+        Batch {
+            to: None,
+            segment: 0,
+            bytes: Vec::new(),
+            most: self.state.max_gso_segments().max(1),
+            count: 0,
+            is_closed: false,
+        }
+    }
+}
+
+/// Datagrams for one address.
+pub(crate) struct Batch {
+    to: Option<SocketAddr>,
+    /// Bytes of each datagram but the last.
+    segment: usize,
+    bytes: Vec<u8>,
+    most: usize,
+    count: usize,
+    /// The last one was shorter: nothing can follow it.
+    is_closed: bool,
+}
+
+impl Batch {
+    /// Adds a datagram; false, and nothing has changed, if it does not fit behind the others.
+    pub(crate) fn push(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
+        if self.to.is_none() {
+            self.to = Some(to);
+            self.segment = datagram.len();
+        } else if self.to != Some(to)
+            || self.is_closed
+            || datagram.len() > self.segment
+            || self.count >= self.most
+            || self.bytes.len() + datagram.len() > MOST
+        {
+            return false;
+        }
+        self.is_closed = datagram.len() < self.segment;
+        self.count += 1;
+        self.bytes.extend_from_slice(datagram);
+        true
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.to = None;
+        self.bytes.clear();
+        self.count = 0;
+        self.is_closed = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn datagrams_come_as_they_were_sent() {
+        let bind = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (here, there) = (bind(), bind());
+        here.set_nonblocking(true).unwrap();
+        there.set_nonblocking(true).unwrap();
+        let to = there.local_addr().unwrap();
+        let from = here.local_addr().unwrap();
+        let (here, mut there) = (Socket::new(here).unwrap(), Socket::new(there).unwrap());
+        let mut batch = here.batch();
+        let sent: Vec<Vec<u8>> = (0..5)
+            .map(|n| vec![n; if n == 4 { 70 } else { 100 }])
+            .collect();
+        for datagram in &sent {
+            if !batch.push(to, datagram) {
+                here.send(&batch);
+                batch.clear();
+                assert!(batch.push(to, datagram));
+            }
+        }
+        assert!(!batch.push(to, &[0; 50]), "behind a shorter one");
+        assert!(!batch.push(from, &[0; 50]), "for somebody else");
+        here.send(&batch);
+        let mut received = Vec::new();
+        while received.len() < sent.len() {
+            there.readable().await.unwrap();
+            let took = there.receive(|address, datagram| {
+                assert_eq!(address, from);
+                received.push(datagram.to_vec());
+            });
+            took.unwrap();
+        }
+        assert_eq!(received, sent);
+    }
+}

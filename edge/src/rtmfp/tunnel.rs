@@ -1,0 +1,320 @@
+//! What stands between a session and the flows of its client: a byte stream to the one, messages to the other.
+//!
+//! A session speaks the chunk stream, whatever carries it; so an RTMFP client is the same session as an RTMP one. What the session writes
+//! is read back into messages here, and what the client sends is written as a chunk stream for the session. Neither sees more than its own
+//! end: the session a [`Transport`](crate::transport::Transport), the flows messages to take and messages to give.
+//!
+//! # Bounds
+//! The session's writes wait while [`ROOM`] bytes have not been taken by the flows, as they would at a socket that is full: what a slow
+//! viewer is behind then stays in the ring of its stream, where it can be skipped. What comes from the client and the session has not read
+//! is bounded by [`UNREAD`]; past it the flows are held up.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::BytesMut;
+use headwater_rtmp::chunk::{CONTROL_CHUNK_STREAM, ChunkReader, ChunkWriter, ReaderLimits};
+use headwater_rtmp::control::Control;
+use headwater_rtmp::message::Message;
+
+/// Bytes of messages that wait for the flows.
+const ROOM: usize = 64 * 1024;
+
+/// Bytes that wait for the session.
+const UNREAD: usize = 256 * 1024;
+
+/// The chunk size of what the session reads: a message is one chunk.
+const CHUNK_SIZE: u32 = 0x00ff_ffff;
+
+/// The chunk stream of what the session reads. One is enough: messages do not interleave.
+const CHUNK_STREAM: u32 = 3;
+
+/// Both ends hold it, on one thread.
+pub(crate) type SharedTunnel = Rc<RefCell<Tunnel>>;
+
+/// Tells whoever moves messages that a tunnel has some.
+pub(crate) type Wake = Rc<dyn Fn()>;
+
+/// See the [module](self).
+pub(crate) struct Tunnel {
+    /// To the session.
+    writer: ChunkWriter,
+    input: BytesMut,
+    reader_waker: Option<Waker>,
+    /// The client is gone: nothing more comes.
+    is_over: bool,
+    /// From the session.
+    reader: ChunkReader,
+    partial: BytesMut,
+    output: VecDeque<Message>,
+    output_bytes: usize,
+    writer_waker: Option<Waker>,
+    /// The session writes nothing more.
+    is_shut: bool,
+    /// The session is gone.
+    is_dropped: bool,
+    /// What the session sends now is a live stream.
+    is_live: bool,
+    wake: Wake,
+}
+
+impl Tunnel {
+    pub(crate) fn new(wake: Wake) -> SharedTunnel {
+        let mut tunnel = Self {
+            writer: ChunkWriter::new(),
+            input: BytesMut::new(),
+            reader_waker: None,
+            is_over: false,
+            reader: ChunkReader::new(ReaderLimits {
+                message_length: CHUNK_SIZE,
+                total_partial_bytes: 2 * CHUNK_SIZE as usize,
+                ..ReaderLimits::default()
+            }),
+            partial: BytesMut::new(),
+            output: VecDeque::new(),
+            output_bytes: 0,
+            writer_waker: None,
+            is_shut: false,
+            is_dropped: false,
+            is_live: true,
+            wake,
+        };
+        let announced = Control::SetChunkSize(CHUNK_SIZE).to_message();
+        let Tunnel { writer, input, .. } = &mut tunnel;
+        writer.write(CONTROL_CHUNK_STREAM, &announced, input);
+        writer.set_chunk_size(CHUNK_SIZE);
+        Rc::new(RefCell::new(tunnel))
+    }
+
+    /// A message of the client, for the session.
+    pub(crate) fn deliver(&mut self, message: &Message) {
+        self.writer.write(CHUNK_STREAM, message, &mut self.input);
+        self.wake_reader();
+    }
+
+    /// Whether the session is behind with reading.
+    pub(crate) fn is_full(&self) -> bool {
+        self.input.len() > UNREAD
+    }
+
+    /// The client is gone.
+    pub(crate) fn end(&mut self) {
+        self.is_over = true;
+        self.wake_reader();
+        self.wake_writer();
+    }
+
+    fn wake_reader(&mut self) {
+        if let Some(waker) = self.reader_waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn wake_writer(&mut self) {
+        if let Some(waker) = self.writer_waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The next message for the client, and whether it is of a live stream.
+    pub(crate) fn take(&mut self) -> Option<(Message, bool)> {
+        let message = self.output.pop_front()?;
+        self.output_bytes -= message.payload.len();
+        if self.output.is_empty() && self.output.capacity() > 16 {
+            self.output = VecDeque::new();
+        }
+        if self.output_bytes < ROOM {
+            self.wake_writer();
+        }
+        Some((message, self.is_live))
+    }
+
+    /// Whether the session has said all that it will.
+    pub(crate) fn is_done(&self) -> bool {
+        (self.is_shut || self.is_dropped) && self.output.is_empty()
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.partial.extend_from_slice(bytes);
+        while let Some(message) = self
+            .reader
+            .handle_input(&mut self.partial)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+        {
+            self.output_bytes += message.payload.len();
+            self.output.push_back(message);
+        }
+        if self.partial.is_empty() {
+            // A viewer that is sent nothing keeps no buffer.
+            self.partial = BytesMut::new();
+        }
+        (self.wake)();
+        Ok(())
+    }
+}
+
+/// The session's end.
+pub(crate) struct TunnelEnd(SharedTunnel);
+
+impl TunnelEnd {
+    pub(crate) fn new(tunnel: SharedTunnel) -> Self {
+        Self(tunnel)
+    }
+
+    /// Whether what is written from now on may be given up when it is late.
+    pub(crate) fn set_live(&self, is_live: bool) {
+        self.0.borrow_mut().is_live = is_live;
+    }
+
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        let mut tunnel = self.0.borrow_mut();
+        let count = tunnel.input.len();
+        if count == 0 {
+            if tunnel.is_over {
+                return Poll::Ready(Ok(0));
+            }
+            tunnel.reader_waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let input = std::mem::take(&mut tunnel.input);
+        if buffer.is_empty() {
+            *buffer = input;
+        } else {
+            buffer.unsplit(input);
+        }
+        // The flows may have been held up.
+        (tunnel.wake)();
+        Poll::Ready(Ok(count))
+    }
+
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut tunnel = self.0.borrow_mut();
+        if tunnel.is_over {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if tunnel.output_bytes >= ROOM {
+            tunnel.writer_waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        tunnel.push(bytes)?;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    pub(crate) fn shut(&self) {
+        let mut tunnel = self.0.borrow_mut();
+        tunnel.is_shut = true;
+        (tunnel.wake)();
+    }
+}
+
+impl Drop for TunnelEnd {
+    fn drop(&mut self) {
+        let mut tunnel = self.0.borrow_mut();
+        tunnel.is_dropped = true;
+        (tunnel.wake)();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use headwater_rtmp::chunk::shared_wire_form;
+    use headwater_rtmp::message::MessageType;
+
+    use super::*;
+
+    fn message(kind: MessageType, payload: &'static [u8]) -> Message {
+        Message {
+            kind,
+            timestamp: 5,
+            stream_id: 1,
+            payload: Bytes::from_static(payload),
+        }
+    }
+
+    fn tunnel() -> (SharedTunnel, TunnelEnd) {
+        let tunnel = Tunnel::new(Rc::new(|| {}));
+        let end = TunnelEnd::new(Rc::clone(&tunnel));
+        (tunnel, end)
+    }
+
+    #[test]
+    fn what_a_client_says_is_a_chunk_stream_to_the_session() {
+        let (tunnel, end) = tunnel();
+        let said = message(MessageType::COMMAND_AMF0, b"connect and more");
+        tunnel.borrow_mut().deliver(&said);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut buffer = BytesMut::new();
+        let count = end.poll_read(&mut cx, &mut buffer);
+        assert!(matches!(count, Poll::Ready(Ok(count)) if count == buffer.len()));
+        let mut reader = ChunkReader::new(ReaderLimits::default());
+        let read = |reader: &mut ChunkReader, buffer: &mut BytesMut| {
+            reader.handle_input(buffer).unwrap().expect("a message")
+        };
+        assert_eq!(
+            read(&mut reader, &mut buffer).kind,
+            MessageType::SET_CHUNK_SIZE
+        );
+        assert_eq!(read(&mut reader, &mut buffer), said);
+        assert!(end.poll_read(&mut cx, &mut buffer).is_pending());
+        tunnel.borrow_mut().end();
+        assert!(matches!(
+            end.poll_read(&mut cx, &mut buffer),
+            Poll::Ready(Ok(0))
+        ));
+    }
+
+    #[test]
+    fn what_a_session_writes_comes_out_as_messages_however_it_is_cut() {
+        let (tunnel, end) = tunnel();
+        let mut cx = Context::from_waker(Waker::noop());
+        let sent = [
+            message(MessageType::AUDIO, b"\xaf\x01sound"),
+            message(MessageType::VIDEO, b"\x17\x01a picture in several chunks"),
+        ];
+        let mut bytes = BytesMut::new();
+        for message in &sent {
+            // Of a small chunk size, as before the connection is accepted.
+            bytes.extend_from_slice(&shared_wire_form(6, message, 128).bytes);
+        }
+        for cut in 1..bytes.len() {
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                assert!(matches!(end.poll_write(&mut cx, part), Poll::Ready(Ok(_))));
+            }
+            let mut tunnel = tunnel.borrow_mut();
+            for message in &sent {
+                assert_eq!(tunnel.take(), Some((message.clone(), true)));
+            }
+            assert_eq!(tunnel.take(), None);
+        }
+        end.set_live(false);
+        end.shut();
+        assert!(tunnel.borrow().is_done());
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_holds_the_session_up() {
+        let (tunnel, end) = tunnel();
+        let mut cx = Context::from_waker(Waker::noop());
+        let wire = shared_wire_form(6, &message(MessageType::VIDEO, &[0x27; 40_000]), 65_536);
+        let mut written = 0;
+        while end.poll_write(&mut cx, &wire.bytes).is_ready() {
+            written += 1;
+        }
+        assert_eq!(written, 2);
+        assert!(tunnel.borrow_mut().take().is_some());
+        assert!(end.poll_write(&mut cx, &wire.bytes).is_ready());
+        tunnel.borrow_mut().end();
+        assert!(matches!(
+            end.poll_write(&mut cx, &wire.bytes),
+            Poll::Ready(Err(_))
+        ));
+    }
+}
