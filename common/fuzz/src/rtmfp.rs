@@ -291,8 +291,8 @@ pub fn rtmfp_handshake(data: &[u8]) {
     };
     handshake.take();
     let mut operations = Fields::new(data);
-    // Some hundred steps say all there is to say.
-    for _ in 0..300 {
+    // A hundred steps say all there is to say.
+    for _ in 0..120 {
         if handshake.step(&mut operations).is_none() {
             break;
         }
