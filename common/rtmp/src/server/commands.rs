@@ -236,7 +236,9 @@ impl ServerSession {
         };
         self.events
             .push_back(ServerEvent::StreamCreated { stream_id });
-        self.send_result(transaction, Value::Number(f64::from(stream_id)))
+        // Nobody asks for a stream without wanting to know which it is; some say transaction 0 all the same.
+        let result = Command::result(transaction, Value::Number(f64::from(stream_id)));
+        self.send_command(0, &result)
     }
 
     fn handle_delete_stream(

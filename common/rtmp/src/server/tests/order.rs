@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use headwater_amf::Value;
 
-use crate::chunk::ChunkError;
+use crate::chunk::{ChunkError, ChunkReader, ReaderLimits};
 use crate::client::ClientEvent;
 use crate::command::{CommandError, PublishMode};
 use crate::handshake::HandshakeError;
@@ -148,6 +148,24 @@ fn a_malformed_control_message_ends_the_session() {
         matches!(outcome, Err(SessionError::Control(_))),
         "{outcome:?}"
     );
+}
+
+#[test]
+fn whoever_asks_for_a_stream_is_told_which_it_is_whatever_the_transaction() {
+    let mut pair = Pair::connected();
+    pair.server_sent.clear();
+    let asked = command(0, "createStream", 0.0, vec![Value::Null]);
+    pair.client.send_message(&asked).unwrap();
+    pair.drive();
+    assert_eq!(
+        pair.take_server_events(),
+        [ServerEvent::StreamCreated { stream_id: 1 }]
+    );
+    let mut reader = ChunkReader::new(ReaderLimits::default());
+    let mut sent = BytesMut::from(&pair.server_sent[..]);
+    let answer = reader.handle_input(&mut sent).unwrap().expect("an answer");
+    let expected = command(0, "_result", 0.0, vec![Value::Number(1.0)]);
+    assert_eq!(answer.payload, expected.payload);
 }
 
 #[test]
