@@ -1,7 +1,8 @@
 //! How long a packet takes there and back: RFC 7016 section 3.5.2.2.
 //!
 //! Each packet may carry the sender's time, in ticks of four milliseconds, and an echo of the far end's time to which the time is added
-//! that it waited here: so an echo measures the way alone. A time or an echo is sent only where it differs from the one sent before.
+//! that it waited here: so an echo measures the way alone. An echo is sent only where it differs from the one sent before. A time that does
+//! not differ says nothing to the far end, and is sent all the same: some peers drop packets without one.
 
 use std::time::Duration;
 
@@ -29,7 +30,6 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(10);
 /// Times of packets, and what follows from them.
 #[derive(Clone, Debug)]
 pub struct RoundTrip {
-    sent: Option<u16>,
     sent_echo: Option<u16>,
     received: Option<(u16, Duration)>,
     received_echo: Option<u16>,
@@ -42,7 +42,6 @@ pub struct RoundTrip {
 impl Default for RoundTrip {
     fn default() -> Self {
         Self {
-            sent: None,
             sent_echo: None,
             received: None,
             received_echo: None,
@@ -61,11 +60,8 @@ fn ticks(time: Duration) -> u16 {
 
 impl RoundTrip {
     /// The times of the next packet: the timestamp, and the echo.
-    pub fn stamp(&mut self, now: Duration) -> (Option<u16>, Option<u16>) {
-        let time = ticks(now);
-        let timestamp = (self.sent != Some(time)).then_some(time);
-        self.sent = Some(time);
-        (timestamp, self.echo(now))
+    pub fn stamp(&mut self, now: Duration) -> (u16, Option<u16>) {
+        (ticks(now), self.echo(now))
     }
 
     fn echo(&mut self, now: Duration) -> Option<u16> {
@@ -151,18 +147,18 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_sent_once_and_its_echo_has_the_waiting_added() {
+    fn a_time_is_sent_always_and_its_echo_once_with_the_waiting_added() {
         let mut here = RoundTrip::default();
-        assert_eq!(here.stamp(ms(4_000)), (Some(1_000), None));
-        assert_eq!(here.stamp(ms(4_003)), (None, None), "the same tick");
+        assert_eq!(here.stamp(ms(4_000)), (1_000, None));
+        assert_eq!(here.stamp(ms(4_003)), (1_000, None), "the same tick");
         here.received(ms(4_004), Some(65_535), None);
         here.received(ms(4_104), Some(65_535), None);
         assert_eq!(
             here.stamp(ms(4_012)),
-            (Some(1_003), Some(1)),
+            (1_003, Some(1)),
             "8 ms after it came"
         );
-        assert_eq!(here.stamp(ms(4_015)), (None, None), "the same echo");
+        assert_eq!(here.stamp(ms(4_015)), (1_003, None), "the same echo");
         assert_eq!(
             here.stamp(ms(4_004) + ECHO_EXPIRY).1,
             Some(65_535_u16.wrapping_add(32_000))
@@ -176,7 +172,7 @@ mod tests {
     fn the_round_trip_is_smoothed_and_the_timeout_follows() {
         let mut here = RoundTrip::default();
         assert_eq!((here.smoothed(), here.timeout()), (None, ms(3_000)));
-        let sent = here.stamp(ms(1_000)).0;
+        let sent = Some(here.stamp(ms(1_000)).0);
         here.received(ms(1_080), None, sent);
         assert_eq!(here.smoothed(), Some(ms(80)));
         assert_eq!(here.timeout(), ms(80 + 4 * 40 + 200));
@@ -186,7 +182,7 @@ mod tests {
             Some(ms(80)),
             "a repeated echo says nothing"
         );
-        let sent = here.stamp(ms(2_000)).0;
+        let sent = Some(here.stamp(ms(2_000)).0);
         here.received(ms(2_160), None, sent);
         assert_eq!(here.smoothed(), Some(ms(90)));
         assert_eq!(here.timeout(), ms(90 + 4 * 50 + 200));
@@ -205,7 +201,7 @@ mod tests {
             here.back_off();
         }
         assert_eq!(here.timeout(), MAX_TIMEOUT);
-        let sent = here.stamp(ms(400)).0;
+        let sent = Some(here.stamp(ms(400)).0);
         here.received(ms(420), None, sent);
         assert_eq!(here.timeout(), ms(20 + 40 + 200));
         here.back_off();
@@ -218,7 +214,7 @@ mod tests {
     fn clocks_that_go_round_measure_all_the_same() {
         let mut here = RoundTrip::default();
         let round = TICK * 65_536;
-        let sent = here.stamp(round - TICK).0;
+        let sent = Some(here.stamp(round - TICK).0);
         assert_eq!(sent, Some(65_535));
         here.received(round + ms(36), None, sent);
         assert_eq!(here.smoothed(), Some(ms(40)));

@@ -428,6 +428,13 @@ impl FlowSet {
         self.time_critical.received_elsewhere = Some(now);
     }
 
+    /// Whether what came is to be acknowledged before more of it is taken. An acknowledgement for each few packets lets the window of the
+    /// far end grow as it should, and its bursts go on; one for all that a batch brought does not.
+    #[must_use]
+    pub fn owes_acknowledgement(&self) -> bool {
+        self.acknowledge_now
+    }
+
     /// When this session sent something time-critical last, and when it got something.
     #[must_use]
     pub fn time_critical(&self) -> (Option<Duration>, Option<Duration>) {
