@@ -224,24 +224,34 @@ impl<R: CryptoRng> Endpoint<R> {
         Some(done)
     }
 
-    /// Takes a datagram, in place.
-    pub fn handle_datagram(&mut self, now: Duration, from: SocketAddr, datagram: &mut [u8]) {
+    /// Takes a datagram, in place. Whether datagrams are to be taken before the next one comes, because something is to be acknowledged;
+    /// events can wait.
+    pub fn handle_datagram(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        datagram: &mut [u8],
+    ) -> bool {
         let Some(id) = packet::session_id(datagram) else {
             self.dropped.unknown += 1;
-            return;
+            return false;
         };
         if let Some(entry) = self.sessions.get_mut(&id) {
             if entry.session.handle_datagram(now, from, datagram).is_err() {
                 self.dropped.session += 1;
-                return;
+                return false;
             }
+            let owes = entry.session.look().owes_acknowledgement();
             self.events.push_back(EndpointEvent::Flows { session: id });
             self.look_after(now, id);
-        } else if id == 0 || self.initiators.contains_key(&id) {
+            return owes;
+        }
+        if id == 0 || self.initiators.contains_key(&id) {
             self.handle_startup(now, from, id, datagram);
         } else {
             self.dropped.unknown += 1;
         }
+        false
     }
 
     fn handle_startup(&mut self, now: Duration, from: SocketAddr, id: u32, datagram: &mut [u8]) {

@@ -14,7 +14,8 @@
 //!     `------------------> lingering, to answer it again ------------------------'
 //! ```
 //! The far end is believed to be who its certificate says from the first packet on that could be decrypted ([`SessionEvent::Confirmed`]).
-//! Leaving `open` ends all flows at once.
+//! Leaving `open` ends all flows at once; but where the far end asked for the end, what had come before can still be taken from them, until
+//! [`Session::forget_flows`].
 //!
 //! # Moving
 //! A packet from another address than the far end's changes nothing by itself: it may be a repetition of somebody else's. That address is
@@ -41,7 +42,7 @@ use crate::wire::session::{CloseAcknowledgement, CloseRequest, Ping, PingReply};
 use crate::wire::startup::ForwardedHello;
 use crate::wire::{Header, Malformed, Mode, Packet};
 
-/// How often the end is asked for, and how long (section 3.5.5).
+/// How often the end is asked for, and how long (section 3.5.5), if the far end is not known to be gone before.
 const CLOSE_EVERY: Duration = Duration::from_secs(5);
 const CLOSE_FOR: Duration = Duration::from_secs(90);
 
@@ -416,20 +417,30 @@ impl Session {
 
     /// Ends the session at once, with one last word.
     pub fn abort(&mut self) {
-        if self.is_open() {
+        if self.is_over() {
+            return;
+        }
+        let was_open = self.is_open();
+        self.state = State::Over;
+        if was_open {
             self.end_flows(CloseReason::Near);
         }
-        if !self.is_over() {
-            self.replies.clear();
-            self.reply(None, &CloseAcknowledgement);
-            self.state = State::Over;
-        }
+        self.replies.clear();
+        self.reply(None, &CloseAcknowledgement);
     }
 
     fn end_flows(&mut self, reason: CloseReason) {
-        // Nothing of it is sent, kept or told any more.
-        self.flows = FlowSet::new(flow::Config::default());
         self.events.push_back(SessionEvent::Closed(reason));
+        if reason != CloseReason::Far {
+            self.forget_flows();
+        }
+    }
+
+    /// Nothing of the flows of a session that is not open is kept or told any more.
+    pub fn forget_flows(&mut self) {
+        if !self.is_open() {
+            self.flows = FlowSet::new(flow::Config::default());
+        }
     }
 
     /// What has happened to the session. Call it until there is nothing.
@@ -498,10 +509,15 @@ impl Session {
                 let flows = self.flows.poll_timeout();
                 flows.into_iter().chain([quiet.min(dead)]).min()
             }
-            State::Closing { since, again } => Some(again.min(since + CLOSE_FOR)),
+            State::Closing { since, again } => Some(again.min(self.closed_by(since))),
             State::Lingering { until } => Some(until),
             State::Over => None,
         }
+    }
+
+    /// Until when the far end is asked to agree that the session is over.
+    fn closed_by(&self, since: Duration) -> Duration {
+        since + CLOSE_FOR.min(self.config.dead_after)
     }
 
     /// Does what is due.
@@ -510,16 +526,18 @@ impl Session {
             State::Open => {
                 self.flows.handle_timeout(now);
                 if now >= self.heard + self.config.dead_after {
+                    self.state = State::Over;
                     self.end_flows(CloseReason::Silent);
                     // It may be there, and not know.
                     self.reply(None, &CloseAcknowledgement);
-                    self.state = State::Over;
                 } else if now >= self.asked.unwrap_or(self.heard) + self.config.keepalive {
                     self.asked = Some(now);
                     self.reply(None, &Ping { message: &[] });
                 }
             }
-            State::Closing { since, .. } if now >= since + CLOSE_FOR => self.state = State::Over,
+            State::Closing { since, .. } if now >= self.closed_by(since) => {
+                self.state = State::Over;
+            }
             State::Lingering { until } if now >= until => self.state = State::Over,
             State::Closing { .. } | State::Lingering { .. } | State::Over => {}
         }

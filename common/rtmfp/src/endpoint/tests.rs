@@ -79,6 +79,73 @@ fn a_session_carries_messages_both_ways_and_ends_in_order() {
 }
 
 #[test]
+fn what_came_just_before_the_end_is_not_lost() {
+    let mut net = Net::new(9, client(), server());
+    let (here, there) = opened(&mut net);
+    send(&mut net, CLIENT, here, &["last"]);
+    net.run_for(Duration::ZERO);
+    let now = net.now;
+    net.ends[CLIENT]
+        .endpoint
+        .with_session(now, here, |session| session.close(now));
+    net.run_for(SECOND);
+    assert_eq!(net.closed_at(SERVER), [(there, CloseReason::Far)]);
+    assert_eq!(net.messages_at(SERVER), ["last"]);
+    let nothing = net.ends[SERVER]
+        .endpoint
+        .with_session(now, there, |session| {
+            session.forget_flows();
+            session.flows().receiving()
+        });
+    assert_eq!(nothing, Some(0));
+}
+
+#[test]
+fn who_closes_and_hears_nothing_waits_no_longer_than_for_a_silent_peer() {
+    let mut net = Net::new(10, client(), server());
+    let (here, there) = opened(&mut net);
+    send(&mut net, CLIENT, here, &["there"]);
+    net.run_for(SECOND);
+    net.cut(true);
+    let now = net.now;
+    net.ends[SERVER]
+        .endpoint
+        .with_session(now, there, |session| session.close(now));
+    net.run_for(SECOND * 44);
+    assert_eq!(net.ends[SERVER].endpoint.len(), 1);
+    net.run_for(SECOND * 2);
+    assert!(net.ends[SERVER].endpoint.is_empty());
+}
+
+#[test]
+fn each_second_packet_with_data_is_to_be_acknowledged_before_the_next() {
+    let mut net = Net::new(11, client(), server());
+    let (here, _) = opened(&mut net);
+    let long = "a message of several packets ".repeat(200);
+    send(&mut net, CLIENT, here, &[&long]);
+    let (from, now) = (net.ends[CLIENT].address, net.now);
+    let (mut scratch, mut datagram, mut owes) = (Vec::new(), Vec::new(), Vec::new());
+    while let Some(_to) = net.ends[CLIENT]
+        .endpoint
+        .poll_transmit(now, &mut scratch, &mut datagram)
+    {
+        let server = &mut net.ends[SERVER].endpoint;
+        let due = server.handle_datagram(now, from, &mut datagram);
+        owes.push(due);
+        datagram.clear();
+        if due {
+            let answer = server.poll_transmit(now, &mut scratch, &mut datagram);
+            assert!(answer.is_some());
+            datagram.clear();
+        }
+    }
+    // The first of a flow is acknowledged at once, whatever follows.
+    assert!(owes.len() >= 4, "{owes:?}");
+    assert!(owes.windows(2).all(|pair| pair[0] || pair[1]), "{owes:?}");
+    assert!(owes.contains(&false), "{owes:?}");
+}
+
+#[test]
 fn a_peer_that_vanishes_is_asked_and_then_gone() {
     let mut net = Net::new(2, client(), server());
     let (_, there) = opened(&mut net);

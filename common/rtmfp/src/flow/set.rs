@@ -405,7 +405,7 @@ impl FlowSet {
         Header {
             time_critical: false,
             time_critical_reverse: reverse,
-            timestamp,
+            timestamp: Some(timestamp),
             echo,
         }
     }
