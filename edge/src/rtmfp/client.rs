@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use headwater_rtmfp::connection::{Happened, NetConnection, NotSent, Role};
 use headwater_rtmfp::flow::FlowSet;
+use headwater_rtmfp::message::Keepalive;
 use headwater_rtmp::message::{Message, MessageType};
 
 use super::tunnel::{SharedTunnel, Tunnel, TunnelEnd, Wake};
@@ -16,10 +17,21 @@ const WAITING: usize = 256 * 1024;
 /// How long what waits may take to the client once its session is over.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How long media that a client sent before it closed its connection may take: they come in other flows, which may be slower.
+const LAST_MEDIA: Duration = Duration::from_millis(500);
+
 /// See the [module](self).
 pub(crate) struct Client {
     connection: NetConnection,
     tunnel: Option<SharedTunnel>,
+    /// When a client that has said nothing by then is sent away.
+    connect_by: Duration,
+    /// How often the client is to ask whether the server is there; told once it is connected.
+    keepalive: Option<Duration>,
+    /// The deadline that the driver keeps for it.
+    pub(crate) noted: Option<Duration>,
+    /// The client has closed its connection. Until when what it sent before is waited for.
+    closing: Option<Duration>,
     /// Since when only last words wait.
     leaving: Option<Duration>,
     is_over: bool,
@@ -34,37 +46,42 @@ pub(crate) enum Wanted {
 }
 
 impl Client {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(connect_by: Duration, keepalive: Duration) -> Self {
         Self {
             connection: NetConnection::new(Role::Server),
             tunnel: None,
+            connect_by,
+            keepalive: Some(keepalive),
+            noted: None,
+            closing: None,
             leaving: None,
             is_over: false,
         }
     }
 
-    /// Takes what came in the flows.
+    /// Takes what came in the flows. False: some of it is still there, because the session is behind; it wakes us when it has read.
     pub(crate) fn receive(
         &mut self,
         now: Duration,
         flows: &mut FlowSet,
         wake: &Wake,
         wanted: &mut Vec<Wanted>,
-    ) {
+    ) -> bool {
         loop {
             if self
                 .tunnel
                 .as_ref()
                 .is_some_and(|tunnel| tunnel.borrow().is_full())
             {
-                // Goes on when the session has read: it wakes us.
-                return;
+                return false;
             }
             match self.connection.poll(now, flows) {
-                None => return,
+                None => break,
                 Some(Happened::Message(message)) => self.message(&message, wake, wanted),
                 Some(Happened::OpenedForeign { flow, .. }) => self.connection.reject(flows, flow),
-                Some(Happened::Ended) => self.end(),
+                Some(Happened::Ended) => {
+                    self.closing.get_or_insert(now + LAST_MEDIA);
+                }
                 Some(
                     Happened::Foreign { .. }
                     | Happened::EndedForeign { .. }
@@ -72,6 +89,11 @@ impl Client {
                 ) => {}
             }
         }
+        let is_last = |by: Duration| now >= by || flows.receiving() == 0;
+        if self.closing.is_some_and(is_last) {
+            self.end();
+        }
+        true
     }
 
     fn message(&mut self, message: &Message, wake: &Wake, wanted: &mut Vec<Wanted>) {
@@ -94,13 +116,28 @@ impl Client {
     pub(crate) fn send(&mut self, now: Duration, flows: &mut FlowSet) -> bool {
         self.connection.handle_timeout(now, flows);
         let Some(tunnel) = &self.tunnel else {
-            return self.is_over;
+            return self.is_over || now >= self.connect_by;
         };
         while flows.waiting().0 < WAITING {
             let Some((message, is_live)) = tunnel.borrow_mut().take() else {
                 break;
             };
-            match self.connection.send(now, flows, &message, is_live) {
+            let sent = self.connection.send(now, flows, &message, is_live);
+            let is_answer = message.stream_id == 0 && is_command(&message);
+            let keepalive = self.keepalive.take_if(|_| is_answer && sent.is_ok());
+            let sent = match keepalive {
+                // The first answer is that to `connect`.
+                Some(every) => {
+                    let keepalive = Keepalive {
+                        server: every,
+                        peer: every,
+                    };
+                    let message = keepalive.to_message();
+                    self.connection.send(now, flows, &message, false)
+                }
+                None => sent,
+            };
+            match sent {
                 Ok(()) => {}
                 Err(NotSent::NotConnected) => break,
                 Err(error) => {
@@ -131,8 +168,11 @@ impl Client {
     /// When [`send`](Self::send) is to be called again, whatever happens.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let leaving = self.leaving.map(|since| since + FAREWELL);
+        let connect = self.tunnel.is_none().then_some(self.connect_by);
         leaving
             .into_iter()
+            .chain(self.closing)
+            .chain(connect)
             .chain(self.connection.poll_timeout())
             .min()
     }
@@ -142,6 +182,10 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn is_command(message: &Message) -> bool {
+    [MessageType::COMMAND_AMF0, MessageType::COMMAND_AMF3].contains(&message.kind)
 }
 
 /// The addresses of a `setPeerInfo` (RFC 7425 section 5.3.3); those that cannot be read, or are of no use to others, are left out.

@@ -24,7 +24,7 @@ use tracing::{Instrument as _, debug, info, warn};
 use super::KeyPool;
 use super::client::{Client, Wanted};
 use super::keys::Keyed;
-use super::socket::{Batch, Socket};
+use super::socket::{Batch, Inbox, Socket};
 use super::tunnel::{TunnelEnd, Wake};
 use crate::config::RtmfpSection;
 use crate::session;
@@ -107,10 +107,43 @@ struct Driver {
     notify: Rc<Notify>,
     answers: mpsc::UnboundedSender<Keyed>,
     keyed: mpsc::UnboundedReceiver<Keyed>,
-    batch: Batch,
+    /// Sessions whose flows can be used.
+    open: usize,
+    inbox: Inbox,
+    outbox: Outbox,
     started: Instant,
+}
+
+/// What datagrams are made in.
+struct Outbox {
+    batch: Batch,
     scratch: Vec<u8>,
     datagram: Vec<u8>,
+    /// Bytes that were sent since that was asked for.
+    sent: usize,
+}
+
+impl Outbox {
+    /// Sends all that there is to send.
+    fn send(&mut self, now: Duration, endpoint: &mut Endpoint<ThreadRng>, socket: &Socket) {
+        loop {
+            self.datagram.clear();
+            let next = endpoint.poll_transmit(now, &mut self.scratch, &mut self.datagram);
+            let Some(to) = next else {
+                break;
+            };
+            self.sent += self.datagram.len();
+            if !self.batch.push(to, &self.datagram) {
+                socket.send(&self.batch);
+                self.batch.clear();
+                self.batch.push(to, &self.datagram);
+            }
+        }
+        if !self.batch.is_empty() {
+            socket.send(&self.batch);
+            self.batch.clear();
+        }
+    }
 }
 
 /// Serves one socket of a worker until the edge drains and all sessions are gone.
@@ -131,7 +164,14 @@ pub(crate) async fn run(
     let endpoint = Endpoint::new(config, share.cookies.clone(), rand::rng());
     let (answers, keyed) = mpsc::unbounded_channel();
     let mut driver = Driver {
-        batch: socket.batch(),
+        open: 0,
+        inbox: Inbox::default(),
+        outbox: Outbox {
+            batch: socket.batch(),
+            scratch: Vec::new(),
+            datagram: Vec::new(),
+            sent: 0,
+        },
         worker,
         tracker,
         share,
@@ -145,8 +185,6 @@ pub(crate) async fn run(
         answers,
         keyed,
         started: Instant::now(),
-        scratch: Vec::new(),
-        datagram: Vec::new(),
     };
     driver.serve().await;
 }
@@ -162,14 +200,17 @@ impl Driver {
         let mut is_draining = false;
         loop {
             let now = self.now();
+            // Not only when nothing else is to be done: then it would wait for a quiet moment.
+            self.elapse(now);
             self.settle(now);
-            if is_draining && self.endpoint.is_empty() {
+            if is_draining && self.open == 0 {
+                // The others linger, or wait for an answer that they can do without.
+                self.end_all();
                 return;
             }
             let due = self.due();
             let notify = Rc::clone(&self.notify);
             tokio::select! {
-                biased;
                 () = draining.cancelled(), if !is_draining => {
                     is_draining = true;
                     self.endpoint.set_accepting(false);
@@ -192,18 +233,29 @@ impl Driver {
                         warn!(%error, "the RTMFP socket fails");
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
-                }
-                () = sleep(due) => {
                     let now = self.now();
-                    self.endpoint.handle_timeout(now);
-                    while let Some((at, id)) = self.deadlines.first().copied()
-                        && at <= now
-                    {
-                        self.deadlines.remove(&(at, id));
-                        self.talking.borrow_mut().insert(id);
-                    }
+                    self.settle(now);
+                    // A flood does not hold up the sessions of this worker.
+                    tokio::task::yield_now().await;
                 }
+                () = sleep(due) => {}
             }
+        }
+    }
+
+    /// Does what is due.
+    fn elapse(&mut self, now: Duration) {
+        if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
+            self.endpoint.handle_timeout(now);
+        }
+        while let Some((at, id)) = self.deadlines.first().copied()
+            && at <= now
+        {
+            self.deadlines.remove(&(at, id));
+            if let Some(client) = self.clients.get_mut(&id) {
+                client.noted = None;
+            }
+            self.talking.borrow_mut().insert(id);
         }
     }
 
@@ -217,20 +269,26 @@ impl Driver {
         let now = self.now();
         let Self {
             socket,
+            inbox,
+            outbox,
             endpoint,
             share,
             worker,
             ..
         } = self;
         for _ in 0..READS {
-            let more = socket.receive(|from, datagram| {
+            let more = socket.receive(inbox, |from, datagram| {
                 worker
                     .shared
                     .metrics
                     .bytes_received
                     .inc_by(datagram.len() as u64);
                 match other_worker(share, datagram) {
-                    None => endpoint.handle_datagram(now, from, datagram),
+                    None => {
+                        if endpoint.handle_datagram(now, from, datagram) {
+                            outbox.send(now, endpoint, socket);
+                        }
+                    }
                     Some(other) => {
                         let datagram = datagram.to_vec();
                         // Full, or ended: lost.
@@ -270,20 +328,32 @@ impl Driver {
                 }
                 EndpointEvent::Lookup(lookup) => self.look_up(now, &lookup),
                 EndpointEvent::Opened { session } => {
-                    self.clients.insert(session, Client::new());
+                    self.open += 1;
+                    self.clients.insert(session, self.client(now));
+                    // Its time to connect begins.
+                    self.talking.borrow_mut().insert(session);
                 }
                 EndpointEvent::Flows { session } => {
                     self.talking.borrow_mut().insert(session);
                 }
                 EndpointEvent::Session { session, event } => self.session_event(session, &event),
                 EndpointEvent::Gone { session } => {
-                    self.clients.remove(&session);
+                    if let Some(at) = self.clients.remove(&session).and_then(|it| it.noted) {
+                        self.deadlines.remove(&(at, session));
+                    }
                     self.reported.remove(&session);
                 }
                 // This end opens none.
                 EndpointEvent::Failed { .. } => {}
             }
         }
+    }
+
+    fn client(&self, now: Duration) -> Client {
+        let config = &self.worker.shared.config;
+        let keepalive = Duration::from_millis(config.rtmfp.keepalive_ms);
+        let connect = Duration::from_millis(config.rtmp.handshake_timeout_ms);
+        Client::new(now + connect, keepalive)
     }
 
     fn session_event(&mut self, session: u32, event: &SessionEvent) {
@@ -297,9 +367,9 @@ impl Driver {
             }
             SessionEvent::Closed(reason) => {
                 debug!(?reason, "the session is over");
-                if let Some(client) = self.clients.get_mut(&session) {
-                    client.end();
-                }
+                self.open = self.open.saturating_sub(1);
+                // What came before is still taken.
+                self.talking.borrow_mut().insert(session);
             }
             // Nobody opens sessions to this end through another.
             SessionEvent::ForwardedHello(_) => {}
@@ -314,21 +384,26 @@ impl Driver {
             return;
         };
         let over = self.endpoint.with_session(now, id, |session| {
+            let all = client.receive(now, session.flows(), &wake, &mut wanted);
             if !session.is_open() {
-                client.end();
+                if all {
+                    session.forget_flows();
+                    client.end();
+                }
                 return false;
             }
-            client.receive(now, session.flows(), &wake, &mut wanted);
             let over = client.send(now, session.flows());
             if over {
                 session.close(now);
             }
             over
         });
-        if over == Some(false)
-            && let Some(at) = client.deadline()
-        {
-            self.deadlines.insert((at, id));
+        let deadline = client.deadline().filter(|_| over == Some(false));
+        if deadline != client.noted {
+            if let Some(before) = std::mem::replace(&mut client.noted, deadline) {
+                self.deadlines.remove(&(before, id));
+            }
+            self.deadlines.extend(deadline.map(|at| (at, id)));
         }
         for wanted in wanted {
             match wanted {
@@ -399,28 +474,10 @@ impl Driver {
     }
 
     fn transmit(&mut self, now: Duration) {
-        let mut bytes = 0;
-        loop {
-            self.datagram.clear();
-            let next = self
-                .endpoint
-                .poll_transmit(now, &mut self.scratch, &mut self.datagram);
-            let Some(to) = next else {
-                break;
-            };
-            bytes += self.datagram.len();
-            if !self.batch.push(to, &self.datagram) {
-                self.socket.send(&self.batch);
-                self.batch.clear();
-                self.batch.push(to, &self.datagram);
-            }
-        }
-        if !self.batch.is_empty() {
-            self.socket.send(&self.batch);
-            self.batch.clear();
-        }
-        if bytes > 0 {
-            self.worker.meters.sent(bytes);
+        self.outbox.send(now, &mut self.endpoint, &self.socket);
+        let sent = std::mem::take(&mut self.outbox.sent);
+        if sent > 0 {
+            self.worker.meters.sent(sent);
         }
     }
 

@@ -22,8 +22,21 @@ const BUFFER: usize = 4 << 20;
 pub(crate) struct Socket {
     io: UdpSocket,
     state: UdpSocketState,
+}
+
+/// Where datagrams are put that come.
+pub(crate) struct Inbox {
     buffers: Vec<u8>,
     metas: [RecvMeta; BATCH_SIZE],
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self {
+            buffers: vec![0; LONGEST * BATCH_SIZE],
+            metas: [RecvMeta::default(); BATCH_SIZE],
+        }
+    }
 }
 
 impl Socket {
@@ -40,8 +53,6 @@ impl Socket {
         }
         Ok(Self {
             io: UdpSocket::from_std(socket)?,
-            buffers: vec![0; LONGEST * BATCH_SIZE],
-            metas: [RecvMeta::default(); BATCH_SIZE],
             state,
         })
     }
@@ -53,12 +64,13 @@ impl Socket {
 
     /// Gives each datagram that has come to `take`. False: there was none.
     pub(crate) fn receive(
-        &mut self,
+        &self,
+        inbox: &mut Inbox,
         mut take: impl FnMut(SocketAddr, &mut [u8]),
     ) -> io::Result<bool> {
         let (io, state) = (&self.io, &self.state);
-        let metas = &mut self.metas;
-        let mut chunks = self.buffers.chunks_mut(LONGEST);
+        let metas = &mut inbox.metas;
+        let mut chunks = inbox.buffers.chunks_mut(LONGEST);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
         let received = io.try_io(Interest::READABLE, || {
@@ -169,7 +181,7 @@ mod tests {
         there.set_nonblocking(true).unwrap();
         let to = there.local_addr().unwrap();
         let from = here.local_addr().unwrap();
-        let (here, mut there) = (Socket::new(here).unwrap(), Socket::new(there).unwrap());
+        let (here, there) = (Socket::new(here).unwrap(), Socket::new(there).unwrap());
         let mut batch = here.batch();
         let sent: Vec<Vec<u8>> = (0..5)
             .map(|n| vec![n; if n == 4 { 70 } else { 100 }])
@@ -185,9 +197,10 @@ mod tests {
         assert!(!batch.push(from, &[0; 50]), "for somebody else");
         here.send(&batch);
         let mut received = Vec::new();
+        let mut inbox = Inbox::default();
         while received.len() < sent.len() {
             there.readable().await.unwrap();
-            let took = there.receive(|address, datagram| {
+            let took = there.receive(&mut inbox, |address, datagram| {
                 assert_eq!(address, from);
                 received.push(datagram.to_vec());
             });
