@@ -131,7 +131,8 @@ pub struct Endpoint<R> {
     config: EndpointConfig,
     startup: Startup,
     responder: Responder,
-    sessions: HashMap<u32, Entry>,
+    /// Each by itself: a map that grows has both the old places and the new.
+    sessions: HashMap<u32, Box<Entry>>,
     initiators: HashMap<u32, Initiator>,
     tags: HashMap<Vec<u8>, u32>,
     peers: HashMap<Fingerprint, u32>,
@@ -354,7 +355,7 @@ impl<R: CryptoRng> Endpoint<R> {
             timer: None,
             is_queued: false,
         };
-        self.sessions.insert(id, entry);
+        self.sessions.insert(id, Box::new(entry));
         self.events.push_back(EndpointEvent::Opened { session: id });
         self.look_after(now, id);
     }

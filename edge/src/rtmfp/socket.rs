@@ -195,6 +195,8 @@ mod tests {
         }
         assert!(!batch.push(to, &[0; 50]), "behind a shorter one");
         assert!(!batch.push(from, &[0; 50]), "for somebody else");
+        // Until the runtime has heard that it can send, it does not try to.
+        here.io.writable().await.unwrap();
         here.send(&batch);
         let mut received = Vec::new();
         let mut inbox = Inbox::default();

@@ -32,7 +32,8 @@ pub struct FlowSet {
     round_trip: RoundTrip,
     counters: Counters,
 
-    sending: BTreeMap<u64, SendFlow>,
+    /// Each by itself: a map has room for many, and most sessions have few.
+    sending: BTreeMap<u64, Box<SendFlow>>,
     next_flow: u64,
     /// What is under way, by transmission: number, flow, sequence number. Some of it may have come since.
     in_flight: VecDeque<(u64, u64, u64)>,
@@ -50,7 +51,7 @@ pub struct FlowSet {
     timeout_at: Option<Duration>,
     unanswered: Option<Duration>,
 
-    receiving: BTreeMap<u64, ReceiveFlow>,
+    receiving: BTreeMap<u64, Box<ReceiveFlow>>,
     received_bytes: usize,
     lingering: Lingering,
     replies: Replies,
@@ -159,7 +160,7 @@ impl FlowSet {
         let mut flow = SendFlow::new(id, startup.into(), opening.priority, first);
         flow.time_critical = opening.time_critical;
         flow.association = opening.association;
-        self.sending.insert(id, flow);
+        self.sending.insert(id, Box::new(flow));
         Ok(SendId(id))
     }
 
@@ -177,7 +178,7 @@ impl FlowSet {
         if message.body.is_too_long() {
             return Err(SendError::TooLong(message.body.len()));
         }
-        if !self.sending.get(&flow.0).is_some_and(SendFlow::is_open) {
+        if !self.sending.get(&flow.0).is_some_and(|flow| flow.is_open()) {
             return Err(SendError::NotOpen(flow));
         }
         if self.is_full(message.body.len()) {
@@ -200,7 +201,7 @@ impl FlowSet {
     /// Bytes and messages that wait to be sent or acknowledged.
     #[must_use]
     pub fn waiting(&self) -> (usize, usize) {
-        let all = self.sending.values().map(SendFlow::messages);
+        let all = self.sending.values().map(|flow| flow.messages());
         all.fold((0, 0), |(bytes, count), messages| {
             (bytes + messages.bytes(), count + messages.len())
         })
@@ -242,7 +243,7 @@ impl FlowSet {
     }
 
     fn remove_if_over(&mut self, id: u64) {
-        if self.sending.get(&id).is_some_and(SendFlow::is_over) {
+        if self.sending.get(&id).is_some_and(|flow| flow.is_over()) {
             self.sending.remove(&id);
             self.events.push_back(Event::Closed { flow: SendId(id) });
         }
@@ -258,7 +259,7 @@ impl FlowSet {
     /// Whether a flow can take messages.
     #[must_use]
     pub fn is_sending(&self, flow: SendId) -> bool {
-        self.sending.get(&flow.0).is_some_and(SendFlow::is_open)
+        self.sending.get(&flow.0).is_some_and(|flow| flow.is_open())
     }
 
     /// The flow to which a sending flow is the answer.
@@ -517,15 +518,15 @@ impl FlowSet {
 
     /// Whether the sums are right.
     fn is_consistent(&self) -> bool {
-        let in_flight: usize = self.sending.values().map(SendFlow::in_flight).sum();
-        let buffered: usize = self.receiving.values().map(ReceiveFlow::buffered).sum();
+        let in_flight: usize = self.sending.values().map(|flow| flow.in_flight()).sum();
+        let buffered: usize = self.receiving.values().map(|flow| flow.buffered()).sum();
         in_flight == self.outstanding && buffered == self.received_bytes
     }
 
     /// Nothing is under way any more. Whether anything was.
     fn lose_all(&mut self) -> bool {
         let flows = self.sending.values_mut();
-        self.counters.lost += flows.map(SendFlow::timed_out).sum::<u64>();
+        self.counters.lost += flows.map(|flow| flow.timed_out()).sum::<u64>();
         self.in_flight.clear();
         self.burst = 0;
         self.replaced = 0;

@@ -159,7 +159,7 @@ impl FlowSet {
                 ReceiveFlow::rejected(0)
             }
         };
-        self.receiving.insert(chunk.flow, flow);
+        self.receiving.insert(chunk.flow, Box::new(flow));
         true
     }
 
@@ -193,7 +193,7 @@ impl FlowSet {
 
     /// Reduces a flow of which all has come, and was taken, to what lingers.
     pub(super) fn retire_if_over(&mut self, id: u64) {
-        let over = |flow: &&ReceiveFlow| flow.is_complete() && !flow.has_ready();
+        let over = |flow: &&Box<ReceiveFlow>| flow.is_complete() && !flow.has_ready();
         let Some(flow) = self.receiving.get(&id).filter(over) else {
             return;
         };
@@ -243,7 +243,7 @@ impl FlowSet {
 
     fn handle_exception(&mut self, exception: &FlowException) {
         let flow = self.sending.get_mut(&exception.flow);
-        let Some(abandoned) = flow.and_then(SendFlow::rejected) else {
+        let Some(abandoned) = flow.and_then(|flow| flow.rejected()) else {
             return;
         };
         self.counters.abandoned += abandoned;
