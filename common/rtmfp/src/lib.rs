@@ -15,6 +15,26 @@
 //! Everything takes datagrams, the time and random bytes, and gives datagrams, events and the next time at which something is due.
 //! Nothing here sees a socket, a clock, or a random number that it was not given. What a peer can make this crate hold is bounded.
 //!
+//! # Tried with
+//! By hand, over the loopback interface, through an edge; all messages of the source came unless the table says otherwise.
+//!
+//! | Peer | What works |
+//! |---|---|
+//! | rtmfp-cpp 0917f42: `fcclient`, `tcconn` | sessions with ephemeral keys, with and without MAC, with and without packet numbers: all four |
+//! | the same: `tcpublish` | publishes; watched by `tcconn`, rtmpdump 2.4 and ffmpeg 5.1 |
+//! | the same: `tcconn` | plays what `tcpublish`, ffmpeg and librtmfp publish, FLV and MP4 files, recordings |
+//! | the same: `tcrelay` | carries what ffmpeg publishes over RTMP to an RTMFP edge |
+//! | librtmfp 787eb39: `TestClient` | publishes and plays (`--write`, `--syncread`), with static keys of group 2 and checksums |
+//!
+//! | What does not work | Why |
+//! |---|---|
+//! | the last message of `tcpublish` may be missing | it closes its session with the last message: that message comes, or does not, with a server of its own kind, too |
+//! | the last two pictures of `TestClient --write` may be missing | the same |
+//! | librtmfp as it is, with OpenSSL 3 | it leaves the padding of the cipher on, and takes none of what is sent to it: to be built with `EVP_CIPHER_CTX_set_padding(context, 0)` |
+//!
+//! What peers taught beyond the specifications: librtmfp reads a time in each packet, whether the header says that there is one or not; it
+//! asks for streams with transaction 0 and wants to be answered; and it takes cookies of 64 bytes and server certificates of 77 bytes only.
+//!
 //! Time is a [`Duration`](std::time::Duration) since a moment that the caller chooses and keeps; it never runs backwards.
 
 #![forbid(unsafe_code)]

@@ -341,7 +341,8 @@ impl Session {
                 self.reply(Some(from), &PingReply { message: payload });
             }
             ChunkKind::PING_REPLY if self.is_open() => {
-                if self.mobility.is_answer(now, from, payload) && from != self.address {
+                let is_answer = self.mobility.is_answer(now, from, payload);
+                if is_answer && from != self.address {
                     self.move_to(from);
                 }
             }

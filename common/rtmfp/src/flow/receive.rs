@@ -111,6 +111,12 @@ impl ReceiveFlow {
         flow
     }
 
+    /// Gives back memory that is not used.
+    pub(super) fn shrink(&mut self) {
+        self.ready.shrink_to_fit();
+        self.assembly.shrink();
+    }
+
     /// The exception of a flow that is not wanted.
     pub(super) fn exception(&self) -> Option<u64> {
         match self.state {

@@ -514,6 +514,9 @@ impl FlowSet {
         for flow in self.sending.values_mut() {
             flow.shrink();
         }
+        for flow in self.receiving.values_mut() {
+            flow.shrink();
+        }
     }
 
     /// Whether the sums are right.

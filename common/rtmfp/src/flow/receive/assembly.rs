@@ -64,6 +64,10 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
+    pub(super) fn shrink(&mut self) {
+        self.out.shrink_to_fit();
+    }
+
     pub(super) fn new(order: Order) -> Self {
         Self {
             order,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::receive::{ReceiveFlow, Taken};
-use super::super::send::{Negative, SendFlow};
+use super::super::send::Negative;
 use super::super::{ReceiveId, SendId};
 use super::linger::{LINGER, Reply};
 use super::{Event, FlowSet, Header, is_recent};
@@ -193,8 +193,8 @@ impl FlowSet {
 
     /// Reduces a flow of which all has come, and was taken, to what lingers.
     pub(super) fn retire_if_over(&mut self, id: u64) {
-        let over = |flow: &&Box<ReceiveFlow>| flow.is_complete() && !flow.has_ready();
-        let Some(flow) = self.receiving.get(&id).filter(over) else {
+        let flow = self.receiving.get(&id);
+        let Some(flow) = flow.filter(|flow| flow.is_complete() && !flow.has_ready()) else {
             return;
         };
         let (last, exception, active) = (flow.cumulative(), flow.exception(), flow.active);
