@@ -9,6 +9,7 @@
 //! | RFC 7016 section 3.5.2 and appendix A: congestion | [`congestion`] |
 //! | RFC 7016 section 3.6: flows | [`flow`] |
 //! | RFC 7425 section 5: RTMP messages in flows, the NetConnection | [`message`], [`connection`] |
+//! | what clients and servers say of groups | [`group`] |
 //! | RFC 7016 sections 3.5.2 to 3.5.5: sessions that are open | [`session`] |
 //! | all of it, for one socket | [`endpoint`] |
 //!
@@ -44,6 +45,7 @@ pub mod connection;
 pub mod crypto;
 pub mod endpoint;
 pub mod flow;
+pub mod group;
 pub mod handshake;
 pub mod message;
 pub mod round_trip;

@@ -12,6 +12,7 @@ pub(crate) struct PeersMetrics {
     pub(crate) memberships: Gauge,
     pub(crate) introduced: Counter,
     pub(crate) unknown: Counter,
+    pub(crate) relayed: Counter,
     pub(crate) refused: Counter,
     pub(crate) dropped: Counter,
 }
@@ -30,6 +31,10 @@ impl PeersMetrics {
             unknown: room.counter(
                 "unknown",
                 "Introductions to peers that nobody has registered",
+            ),
+            relayed: room.counter(
+                "relayed",
+                "Commands of RTMFP peers passed on to the edges of others",
             ),
             refused: room.counter("refused", "Peers and memberships past the limits"),
             dropped: room.counter(

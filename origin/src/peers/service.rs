@@ -17,6 +17,7 @@ use headwater_proto::v1::introduce_response::Response as Answer;
 use headwater_proto::v1::peers_request::Request as Said;
 use headwater_proto::v1::peers_response::Response as Told;
 use headwater_proto::v1::peers_server::{Peers, PeersServer};
+use headwater_proto::v1::relay_response::Response as Passed;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -38,6 +39,9 @@ const MAX_ADDRESSES: usize = 24;
 
 /// Longest tag, in bytes. Clients send 16.
 const MAX_TAG: usize = 64;
+
+/// Longest command that is relayed, in bytes: text between people, not media.
+const MAX_COMMAND: usize = 16 << 10;
 
 /// Largest message of an edge, in bytes.
 const MAX_MESSAGE: usize = 64 << 10;
@@ -152,6 +156,32 @@ impl Peers for PeersService {
             addresses,
             edge: edge.name.clone(),
         })))
+    }
+
+    async fn relay(
+        &self,
+        request: Request<v1::RelayRequest>,
+    ) -> Result<Response<v1::RelayResponse>, Status> {
+        let request = request.into_inner();
+        let peer = id(&request.peer_id)?;
+        if request.command.len() > MAX_COMMAND {
+            return Err(Status::invalid_argument("a command that is too long"));
+        }
+        if let Some(moved) = self.moved(&peer, request.routing.as_ref()) {
+            return Ok(passed(Passed::Moved(moved)));
+        }
+        let state = self.state.lock();
+        let found = state.registry.find(&peer);
+        let Some(edge) = found.and_then(|(call, _)| state.edges.get(&call)) else {
+            return Ok(passed(Passed::Unknown(v1::PeerUnknown {})));
+        };
+        let relayed = v1::RelayedCommand {
+            peer_id: request.peer_id,
+            command: request.command,
+        };
+        self.tell(edge, Told::Relayed(relayed));
+        self.metrics.relayed.inc();
+        Ok(passed(Passed::Relayed(v1::Relayed {})))
     }
 }
 
@@ -305,5 +335,11 @@ fn id(bytes: &[u8]) -> Result<PeerId, Status> {
 fn answer(answer: Answer) -> Response<v1::IntroduceResponse> {
     Response::new(v1::IntroduceResponse {
         response: Some(answer),
+    })
+}
+
+fn passed(passed: Passed) -> Response<v1::RelayResponse> {
+    Response::new(v1::RelayResponse {
+        response: Some(passed),
     })
 }

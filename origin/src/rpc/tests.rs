@@ -12,6 +12,7 @@ use tonic::Code;
 
 mod bench;
 mod files;
+mod peers;
 mod recorded;
 mod recordings;
 mod refusing;

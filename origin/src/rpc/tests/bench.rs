@@ -12,6 +12,7 @@ use headwater_media::name::StreamName;
 use headwater_node::metrics::Metrics;
 use headwater_proto::v1;
 use headwater_proto::v1::append_response::Response as Answer;
+use headwater_proto::v1::peers_client::PeersClient;
 use headwater_proto::v1::read_response::Response as Found;
 use headwater_proto::v1::recordings_client::RecordingsClient;
 use headwater_proto::v1::stream_log_client::StreamLogClient;
@@ -191,6 +192,16 @@ impl Bench {
         RecordingsClient::new(channel).max_decoding_message_size(32 << 20)
     }
 
+    pub(super) fn peers(&self, id: &str) -> PeersClient<Channel> {
+        let channel = self.edge.channel(&self.nodes[id].id, 0).unwrap();
+        PeersClient::new(channel)
+    }
+
+    /// The node that a stream belongs to while all are there.
+    pub(super) fn owner_of(&self, name: &StreamName) -> NodeId {
+        self.edge.view().candidates(name)[0].id.clone()
+    }
+
     pub(super) async fn publish(&self, node: &str, name: &StreamName, publisher: u8) -> Publisher {
         Publisher::open(self.client(node), append_open(name, publisher)).await
     }
@@ -218,8 +229,13 @@ impl Bench {
 
     /// The value of a metric without labels of its own.
     pub(super) fn metric(&self, node: &str, metric: &str) -> String {
+        self.metric_of(node, "origin", metric)
+    }
+
+    /// The same of another room.
+    pub(super) fn metric_of(&self, node: &str, room: &str, metric: &str) -> String {
         let text = self.nodes[node].metrics.encode();
-        let start = format!("headwater_origin_{metric}{{node=");
+        let start = format!("headwater_{room}_{metric}{{node=");
         let line = text.lines().find(|line| line.starts_with(&start));
         let line = line.unwrap_or_else(|| panic!("no {metric} in\n{text}"));
         line.rsplit(' ').next().unwrap().to_owned()
