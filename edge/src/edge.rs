@@ -23,6 +23,7 @@ use crate::config::{ApplicationSection, EdgeConfig};
 use crate::hub::{HubTable, RingLimits};
 use crate::listen::{Listener, bind, bind_rtmfp};
 use crate::metrics::EdgeMetrics;
+use crate::peer::Peers;
 use crate::recorded::Recorded;
 use crate::rtmfp::KeyPool;
 use crate::rtmfp::driver::Share;
@@ -92,6 +93,8 @@ pub(crate) struct Shared {
     pub(crate) upstream: Arc<Upstream>,
     /// Recordings and media files.
     pub(crate) recorded: Recorded,
+    /// RTMFP clients that can be introduced to others.
+    pub(crate) peers: Peers,
     pub(crate) metrics: EdgeMetrics,
     pub(crate) tasks: Tasks,
     pub(crate) shutdown: Shutdown,
@@ -176,7 +179,12 @@ impl Edge {
         let tasks = Tasks::new(node.shutdown.stopping());
         let with_dvr = config.applications.iter().filter(|(_, it)| it.dvr);
         let with_info = with_dvr.map(|(name, _)| name.clone()).collect();
+        let peers = Peers::new(Arc::clone(&upstream), tasks.clone());
+        if !rtmfp.is_empty() {
+            peers.start();
+        }
         let shared = Arc::new(Shared {
+            peers,
             recorded: Recorded::new(
                 &config.edge.recorded,
                 with_info,

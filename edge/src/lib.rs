@@ -10,6 +10,8 @@
 //! | `hub` | one per watched stream: the tail of its log, in the form in which viewers get it |
 //! | `fanout` | the walk over the viewers of a stream, and what slow ones lose |
 //! | `player` | one NetStream that plays what is stored: playlist, pace, seek, pause, and over to live at the end |
+//! | `rtmfp` | sessions over UDP |
+//! | `peer` | RTMFP clients of this edge and others, introduced to each other |
 //! | `recorded` | stored streams in pieces: fetched once, kept for all viewers |
 //! | `upstream` | calls to origins: append what is published, read what is watched, resume both after a break |
 //! | [`config`] | the edge's part of the configuration |
@@ -38,6 +40,7 @@ mod fanout;
 mod hub;
 mod listen;
 mod metrics;
+mod peer;
 mod player;
 mod recorded;
 mod rtmfp;

@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::fanout::Tally;
 use crate::fanout::play::Selected;
+use crate::peer::PeerMeters;
 use crate::player::Sent;
 use crate::recorded::RecordedMeters;
 
@@ -38,6 +39,7 @@ pub(crate) struct EdgeMetrics {
     pub(crate) resumptions: Counter,
     pub(crate) stream_viewers: StreamFamily<Gauge>,
     pub(crate) recorded: RecordedMeters,
+    pub(crate) peers: PeerMeters,
 }
 
 impl EdgeMetrics {
@@ -106,6 +108,7 @@ impl EdgeMetrics {
             stream_viewers: room
                 .stream_family("stream_viewers", "Viewers of a stream on this edge"),
             recorded: RecordedMeters::new(&room),
+            peers: PeerMeters::new(&room),
         }
     }
 

@@ -4,11 +4,16 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use headwater_rtmfp::connection::{Happened, NetConnection, NotSent, Role};
+use headwater_rtmfp::crypto::certificate::Fingerprint;
 use headwater_rtmfp::flow::FlowSet;
+use headwater_rtmfp::group::GroupId;
 use headwater_rtmfp::message::Keepalive;
 use headwater_rtmp::message::{Message, MessageType};
 
+use super::groups::Groups;
+use super::relay::{Allowance, Relay, is_call_of};
 use super::tunnel::{SharedTunnel, Tunnel, TunnelEnd, Wake};
 
 /// Bytes that wait in the flows, sent or not, before the session is held up: what a fast client has under way at a fifth of a second.
@@ -35,6 +40,12 @@ pub(crate) struct Client {
     /// Since when only last words wait.
     leaving: Option<Duration>,
     is_over: bool,
+    /// The session has taken the connection: it is somebody whom others may know of.
+    is_connected: bool,
+    /// What it said of its addresses before that.
+    early: Option<Vec<SocketAddr>>,
+    groups: Groups,
+    relays: Allowance,
 }
 
 /// What the driver is to do.
@@ -43,6 +54,12 @@ pub(crate) enum Wanted {
     Session(TunnelEnd),
     /// The client says where it can be reached.
     PeerInfo(Vec<SocketAddr>),
+    /// It is a member of a group.
+    Joined(GroupId),
+    /// It is not any more.
+    Left(GroupId),
+    /// It has something to say to another client.
+    Relay(Relay),
 }
 
 impl Client {
@@ -56,6 +73,10 @@ impl Client {
             closing: None,
             leaving: None,
             is_over: false,
+            is_connected: false,
+            early: None,
+            groups: Groups::default(),
+            relays: Allowance::default(),
         }
     }
 
@@ -77,16 +98,25 @@ impl Client {
             }
             match self.connection.poll(now, flows) {
                 None => break,
-                Some(Happened::Message(message)) => self.message(&message, wake, wanted),
-                Some(Happened::OpenedForeign { flow, .. }) => self.connection.reject(flows, flow),
+                Some(Happened::Message(message)) => self.message(now, &message, wake, wanted),
+                Some(Happened::OpenedForeign { flow, metadata }) => {
+                    if !self.is_connected || !self.groups.opened(flow, &metadata) {
+                        self.connection.reject(flows, flow);
+                    }
+                }
+                Some(Happened::Foreign { flow, payload }) => {
+                    match self.groups.said(flow, &payload) {
+                        Ok(joined) => wanted.extend(joined.map(Wanted::Joined)),
+                        Err(()) => self.connection.reject(flows, flow),
+                    }
+                }
+                Some(Happened::EndedForeign { flow }) => {
+                    wanted.extend(self.groups.ended(flows, flow).map(Wanted::Left));
+                }
                 Some(Happened::Ended) => {
                     self.closing.get_or_insert(now + LAST_MEDIA);
                 }
-                Some(
-                    Happened::Foreign { .. }
-                    | Happened::EndedForeign { .. }
-                    | Happened::Keepalive(_),
-                ) => {}
+                Some(Happened::Keepalive(_)) => {}
             }
         }
         let is_last = |by: Duration| now >= by || flows.receiving() == 0;
@@ -96,12 +126,24 @@ impl Client {
         true
     }
 
-    fn message(&mut self, message: &Message, wake: &Wake, wanted: &mut Vec<Wanted>) {
+    fn message(&mut self, now: Duration, message: &Message, wake: &Wake, wanted: &mut Vec<Wanted>) {
         if self.is_over {
             return;
         }
         if let Some(addresses) = peer_info(message) {
-            wanted.push(Wanted::PeerInfo(addresses));
+            if self.is_connected {
+                wanted.push(Wanted::PeerInfo(addresses));
+            } else {
+                self.early = Some(addresses);
+            }
+            return;
+        }
+        if self.is_connected && is_call_of(message, "relay") {
+            match Relay::read(message) {
+                Some(relay) if self.relays.take(now) => wanted.push(Wanted::Relay(relay)),
+                Some(_) => tracing::debug!("a client relays too much"),
+                None => tracing::debug!("a client relays to nobody"),
+            }
             return;
         }
         let tunnel = self.tunnel.get_or_insert_with(|| {
@@ -113,7 +155,12 @@ impl Client {
     }
 
     /// Gives the flows what the session has to say, as much as they take. True: the session is over, and so is all it said.
-    pub(crate) fn send(&mut self, now: Duration, flows: &mut FlowSet) -> bool {
+    pub(crate) fn send(
+        &mut self,
+        now: Duration,
+        flows: &mut FlowSet,
+        wanted: &mut Vec<Wanted>,
+    ) -> bool {
         self.connection.handle_timeout(now, flows);
         let Some(tunnel) = &self.tunnel else {
             return self.is_over || now >= self.connect_by;
@@ -122,8 +169,13 @@ impl Client {
             let Some((message, is_live)) = tunnel.borrow_mut().take() else {
                 break;
             };
-            let sent = self.connection.send(now, flows, &message, is_live);
             let is_answer = message.stream_id == 0 && is_command(&message);
+            if !self.is_connected && is_call_of(&message, "_result") {
+                // The first answer is that to `connect`.
+                self.is_connected = true;
+                wanted.extend(self.early.take().map(Wanted::PeerInfo));
+            }
+            let sent = self.connection.send(now, flows, &message, is_live);
             let keepalive = self.keepalive.take_if(|_| is_answer && sent.is_ok());
             let sent = match keepalive {
                 // The first answer is that to `connect`.
@@ -155,6 +207,33 @@ impl Client {
             self.is_over = flows.waiting().1 == 0 || now >= since + FAREWELL;
         }
         self.is_over
+    }
+
+    /// Names members of a group to the client.
+    pub(crate) fn name_members(
+        &mut self,
+        now: Duration,
+        flows: &mut FlowSet,
+        group: GroupId,
+        members: &[Fingerprint],
+    ) {
+        self.groups.name(now, flows, group, members);
+    }
+
+    /// A command of another client. One that comes when much waits already is dropped.
+    pub(crate) fn relayed(&mut self, now: Duration, flows: &mut FlowSet, command: Bytes) {
+        if self.is_over || self.leaving.is_some() || flows.waiting().0 >= WAITING {
+            return;
+        }
+        let message = Message {
+            kind: MessageType::COMMAND_AMF0,
+            timestamp: 0,
+            stream_id: 0,
+            payload: command,
+        };
+        if let Err(error) = self.connection.send(now, flows, &message, false) {
+            tracing::debug!(%error, "a relayed command was not sent");
+        }
     }
 
     /// The session with the client is over.

@@ -7,35 +7,41 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headwater_rtmfp::crypto::certificate::{Fingerprint, Identity};
+use headwater_rtmfp::crypto::certificate::Identity;
 use headwater_rtmfp::crypto::cookie::Cookies;
 use headwater_rtmfp::crypto::diffie_hellman::Group;
-use headwater_rtmfp::crypto::discriminator::Discriminator;
 use headwater_rtmfp::crypto::packet;
 use headwater_rtmfp::endpoint::{Endpoint, EndpointConfig, EndpointEvent};
-use headwater_rtmfp::handshake::{Lookup, ResponderConfig};
+use headwater_rtmfp::handshake::ResponderConfig;
 use headwater_rtmfp::session::{SessionConfig, SessionEvent};
-use headwater_rtmfp::wire::{Address, Origin, fragment};
+use headwater_rtmfp::wire::fragment;
 use rand::rngs::ThreadRng;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, info, warn};
 
+use self::peers::Known;
 use super::KeyPool;
 use super::client::{Client, Wanted};
 use super::keys::Keyed;
 use super::socket::{Batch, Inbox, Socket};
 use super::tunnel::{TunnelEnd, Wake};
 use crate::config::RtmfpSection;
+use crate::peer::{Port, Told};
 use crate::session;
 use crate::transport::Transport;
 use crate::worker::Worker;
+
+mod peers;
 
 /// Datagrams that may wait for another worker; those beyond are lost, as they may be on any way.
 const PASSED_ON: usize = 1_024;
 
 /// Reads of the socket before what came is answered.
 const READS: usize = 4;
+
+/// Messages for clients that are taken before they are sent.
+const TOLD: usize = 256;
 
 /// A datagram that came to the wrong worker.
 pub(crate) struct Strayed {
@@ -99,8 +105,11 @@ struct Driver {
     socket: Socket,
     endpoint: Endpoint<ThreadRng>,
     clients: HashMap<u32, Client>,
-    /// Where clients say that they can be reached, beside where they are seen.
-    reported: HashMap<u32, Vec<SocketAddr>>,
+    /// Clients that others may know of, and where they are seen.
+    known: HashMap<u32, Known>,
+    at: HashMap<SocketAddr, u32>,
+    port: Port,
+    told: mpsc::Receiver<Told>,
     deadlines: BTreeSet<(Duration, u32)>,
     /// Sessions whose clients have something to say.
     talking: Rc<RefCell<HashSet<u32>>>,
@@ -163,6 +172,7 @@ pub(crate) async fn run(
     let config = endpoint_config(&worker.shared.config.rtmfp, &share);
     let endpoint = Endpoint::new(config, share.cookies.clone(), rand::rng());
     let (answers, keyed) = mpsc::unbounded_channel();
+    let (port, told) = worker.shared.peers.port();
     let mut driver = Driver {
         open: 0,
         inbox: Inbox::default(),
@@ -178,7 +188,10 @@ pub(crate) async fn run(
         socket,
         endpoint,
         clients: HashMap::new(),
-        reported: HashMap::new(),
+        known: HashMap::new(),
+        at: HashMap::new(),
+        port,
+        told,
         deadlines: BTreeSet::new(),
         talking: Rc::default(),
         notify: Rc::default(),
@@ -227,6 +240,16 @@ impl Driver {
                 Some(mut strayed) = self.share.strayed.recv() => {
                     let now = self.now();
                     self.endpoint.handle_datagram(now, strayed.from, &mut strayed.datagram);
+                }
+                Some(told) = self.told.recv() => {
+                    let now = self.now();
+                    self.told(now, told);
+                    for _ in 1..TOLD {
+                        let Ok(told) = self.told.try_recv() else {
+                            break;
+                        };
+                        self.told(now, told);
+                    }
                 }
                 readable = self.socket.readable() => {
                     if let Err(error) = readable.and_then(|()| self.receive()) {
@@ -306,7 +329,7 @@ impl Driver {
     /// Does all that follows from what has happened.
     fn settle(&mut self, now: Duration) {
         loop {
-            self.take_events(now);
+            self.take_events();
             let talking = std::mem::take(&mut *self.talking.borrow_mut());
             if talking.is_empty() {
                 break;
@@ -318,7 +341,7 @@ impl Driver {
         self.transmit(now);
     }
 
-    fn take_events(&mut self, now: Duration) {
+    fn take_events(&mut self) {
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 EndpointEvent::Keying { task, near_id } => {
@@ -326,7 +349,7 @@ impl Driver {
                         self.endpoint.abandoned(near_id);
                     }
                 }
-                EndpointEvent::Lookup(lookup) => self.look_up(now, &lookup),
+                EndpointEvent::Lookup(lookup) => self.look_up(lookup),
                 EndpointEvent::Opened { session } => {
                     self.open += 1;
                     self.clients.insert(session, self.client(now));
@@ -341,7 +364,7 @@ impl Driver {
                     if let Some(at) = self.clients.remove(&session).and_then(|it| it.noted) {
                         self.deadlines.remove(&(at, session));
                     }
-                    self.reported.remove(&session);
+                    self.forget(session);
                 }
                 // This end opens none.
                 EndpointEvent::Failed { .. } => {}
@@ -364,12 +387,14 @@ impl Driver {
             SessionEvent::Moved { from } => {
                 let to = self.endpoint.session(session).map(|it| it.address());
                 info!(%from, ?to, "a client has moved");
+                self.register(session);
             }
             SessionEvent::Closed(reason) => {
                 debug!(?reason, "the session is over");
                 self.open = self.open.saturating_sub(1);
                 // What came before is still taken.
                 self.talking.borrow_mut().insert(session);
+                self.forget(session);
             }
             // Nobody opens sessions to this end through another.
             SessionEvent::ForwardedHello(_) => {}
@@ -392,7 +417,7 @@ impl Driver {
                 }
                 return false;
             }
-            let over = client.send(now, session.flows());
+            let over = client.send(now, session.flows(), &mut wanted);
             if over {
                 session.close(now);
             }
@@ -408,10 +433,10 @@ impl Driver {
         for wanted in wanted {
             match wanted {
                 Wanted::Session(end) => self.serve_client(id, end),
-                Wanted::PeerInfo(addresses) => {
-                    debug!(?addresses, "a client says where it can be reached");
-                    self.reported.insert(id, addresses);
-                }
+                Wanted::PeerInfo(addresses) => self.reported(id, addresses),
+                Wanted::Joined(group) => self.joined(id, group),
+                Wanted::Left(group) => self.left(id, group),
+                Wanted::Relay(relay) => self.relay(id, relay),
             }
         }
     }
@@ -446,33 +471,6 @@ impl Driver {
         tokio::task::spawn_local(self.tracker.track_future(session.instrument(span)));
     }
 
-    /// Somebody asks for a peer.
-    fn look_up(&mut self, now: Duration, lookup: &Lookup) {
-        let Some(wanted) = wanted_peer(lookup) else {
-            return;
-        };
-        let Some(id) = self.endpoint.peer(&wanted) else {
-            return;
-        };
-        // Only who has said where it is, and so that it wants to be found.
-        let Some(reported) = self.reported.get(&id) else {
-            return;
-        };
-        let Some(seen) = self.endpoint.session(id).map(|session| session.address()) else {
-            return;
-        };
-        let reported = reported.iter().map(|socket| Address {
-            socket: *socket,
-            origin: Origin::Reported,
-        });
-        let addresses: Vec<Address> = [Address::observed(seen)]
-            .into_iter()
-            .chain(reported)
-            .collect();
-        debug!(from = %lookup.from, to = %seen, "introduced");
-        self.endpoint.introduce(now, lookup, id, &addresses);
-    }
-
     fn transmit(&mut self, now: Duration) {
         self.outbox.send(now, &mut self.endpoint, &self.socket);
         let sent = std::mem::take(&mut self.outbox.sent);
@@ -489,7 +487,7 @@ impl Driver {
             self.endpoint
                 .with_session(now, id, |session| session.abort());
         }
-        self.take_events(now);
+        self.take_events();
         self.transmit(now);
     }
 }
@@ -503,10 +501,6 @@ fn other_worker<'a>(share: &'a Share, datagram: &[u8]) -> Option<&'a mpsc::Sende
         return None;
     }
     share.workers.get(usize::try_from(number).ok()?)
-}
-
-fn wanted_peer(lookup: &Lookup) -> Option<Fingerprint> {
-    Discriminator::read(&lookup.discriminator).ok()?.fingerprint
 }
 
 async fn sleep(until: Option<Instant>) {
