@@ -179,6 +179,10 @@ section! {
         /// What an encoder says with `DVRSetStreamInfo` is kept and told to players; what is recorded is decided by `record`
         /// and by how a stream is published.
         pub dvr: bool = false,
+        /// Whether RTMFP clients may meet: they are introduced to each other on all edges, told of the other members of their groups,
+        /// and may send each other commands through the server (`relay`). With `publish` and `play` off that is all an application
+        /// does: a rendezvous, and no media pass through the cluster.
+        pub peers: bool = true,
     }
 }
 

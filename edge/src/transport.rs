@@ -79,6 +79,13 @@ impl Transport {
         }
     }
 
+    /// The client may meet others, where it can at all.
+    pub(crate) fn allow_peers(&self) {
+        if let Self::Rtmfp(tunnel) = self {
+            tunnel.allow_peers();
+        }
+    }
+
     fn socket(&self) -> Option<&TcpStream> {
         match self {
             Self::Tcp(socket) => Some(socket),

@@ -108,6 +108,11 @@ impl Connection {
         !matches!(self.transport, Transport::Rtmfp(_))
     }
 
+    /// The client may meet others, where it can at all.
+    pub(crate) fn allow_peers(&self) {
+        self.transport.allow_peers();
+    }
+
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,

@@ -217,3 +217,21 @@ async fn introductions_work_again_after_the_death_of_an_origin() {
     .await;
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn applications_may_keep_their_clients_apart() {
+    let mut bench = Bench::start(&["a"], 1).await;
+    let mut clients = bench.clients(&[0]).await;
+    let mut apart = Client::new(bench.address(0));
+    apart.connect_to("apart");
+    clients.push(apart);
+    until("a connection", &mut clients, |all| all[1].is_connected()).await;
+    clients[1].say_where();
+    clients[1].join(GROUP);
+    until("a rejection", &mut clients, |all| all[1].rejected() == 1).await;
+    let wanted = clients[1].id();
+    clients[0].ask_for(wanted);
+    until_introductions(&bench, &mut clients, "unknown", 1).await;
+    assert_eq!(bench.metric(0, "peers"), 1.0);
+    bench.stop().await;
+}

@@ -40,9 +40,7 @@ pub(crate) struct Client {
     /// Since when only last words wait.
     leaving: Option<Duration>,
     is_over: bool,
-    /// The session has taken the connection: it is somebody whom others may know of.
-    is_connected: bool,
-    /// What it said of its addresses before that.
+    /// What it said of its addresses before its session has let it meet others.
     early: Option<Vec<SocketAddr>>,
     groups: Groups,
     relays: Allowance,
@@ -73,7 +71,6 @@ impl Client {
             closing: None,
             leaving: None,
             is_over: false,
-            is_connected: false,
             early: None,
             groups: Groups::default(),
             relays: Allowance::default(),
@@ -88,6 +85,9 @@ impl Client {
         wake: &Wake,
         wanted: &mut Vec<Wanted>,
     ) -> bool {
+        if self.is_peer() {
+            wanted.extend(self.early.take().map(Wanted::PeerInfo));
+        }
         loop {
             if self
                 .tunnel
@@ -100,7 +100,7 @@ impl Client {
                 None => break,
                 Some(Happened::Message(message)) => self.message(now, &message, wake, wanted),
                 Some(Happened::OpenedForeign { flow, metadata }) => {
-                    if !self.is_connected || !self.groups.opened(flow, &metadata) {
+                    if !self.is_peer() || !self.groups.opened(flow, &metadata) {
                         self.connection.reject(flows, flow);
                     }
                 }
@@ -126,19 +126,25 @@ impl Client {
         true
     }
 
+    /// Whether it is connected to an application whose clients may meet.
+    fn is_peer(&self) -> bool {
+        let tunnel = self.tunnel.as_ref();
+        tunnel.is_some_and(|tunnel| tunnel.borrow().is_peer())
+    }
+
     fn message(&mut self, now: Duration, message: &Message, wake: &Wake, wanted: &mut Vec<Wanted>) {
         if self.is_over {
             return;
         }
         if let Some(addresses) = peer_info(message) {
-            if self.is_connected {
+            if self.is_peer() {
                 wanted.push(Wanted::PeerInfo(addresses));
             } else {
                 self.early = Some(addresses);
             }
             return;
         }
-        if self.is_connected && is_call_of(message, "relay") {
+        if self.is_peer() && is_call_of(message, "relay") {
             match Relay::read(message) {
                 Some(relay) if self.relays.take(now) => wanted.push(Wanted::Relay(relay)),
                 Some(_) => tracing::debug!("a client relays too much"),
@@ -155,12 +161,7 @@ impl Client {
     }
 
     /// Gives the flows what the session has to say, as much as they take. True: the session is over, and so is all it said.
-    pub(crate) fn send(
-        &mut self,
-        now: Duration,
-        flows: &mut FlowSet,
-        wanted: &mut Vec<Wanted>,
-    ) -> bool {
+    pub(crate) fn send(&mut self, now: Duration, flows: &mut FlowSet) -> bool {
         self.connection.handle_timeout(now, flows);
         let Some(tunnel) = &self.tunnel else {
             return self.is_over || now >= self.connect_by;
@@ -170,11 +171,6 @@ impl Client {
                 break;
             };
             let is_answer = message.stream_id == 0 && is_command(&message);
-            if !self.is_connected && is_call_of(&message, "_result") {
-                // The first answer is that to `connect`.
-                self.is_connected = true;
-                wanted.extend(self.early.take().map(Wanted::PeerInfo));
-            }
             let sent = self.connection.send(now, flows, &message, is_live);
             let keepalive = self.keepalive.take_if(|_| is_answer && sent.is_ok());
             let sent = match keepalive {

@@ -417,7 +417,7 @@ impl Driver {
                 }
                 return false;
             }
-            let over = client.send(now, session.flows(), &mut wanted);
+            let over = client.send(now, session.flows());
             if over {
                 session.close(now);
             }

@@ -58,6 +58,8 @@ pub(crate) struct Tunnel {
     is_dropped: bool,
     /// What the session sends now is a live stream.
     is_live: bool,
+    /// The client may meet others.
+    is_peer: bool,
     wake: Wake,
 }
 
@@ -80,6 +82,7 @@ impl Tunnel {
             is_shut: false,
             is_dropped: false,
             is_live: true,
+            is_peer: false,
             wake,
         };
         let announced = Control::SetChunkSize(CHUNK_SIZE).to_message();
@@ -132,6 +135,11 @@ impl Tunnel {
         Some((message, self.is_live))
     }
 
+    /// Whether the session lets the client meet others.
+    pub(crate) fn is_peer(&self) -> bool {
+        self.is_peer
+    }
+
     /// Whether the session has said all that it will.
     pub(crate) fn is_done(&self) -> bool {
         (self.is_shut || self.is_dropped) && self.output.is_empty()
@@ -167,6 +175,13 @@ impl TunnelEnd {
     /// Whether what is written from now on may be given up when it is late.
     pub(crate) fn set_live(&self, is_live: bool) {
         self.0.borrow_mut().is_live = is_live;
+    }
+
+    /// The client may meet others from now on.
+    pub(crate) fn allow_peers(&self) {
+        let mut tunnel = self.0.borrow_mut();
+        tunnel.is_peer = true;
+        (tunnel.wake)();
     }
 
     pub(crate) fn poll_read(
@@ -296,6 +311,9 @@ mod tests {
         }
         end.set_live(false);
         end.shut();
+        assert!(!tunnel.borrow().is_peer());
+        end.allow_peers();
+        assert!(tunnel.borrow().is_peer());
         assert!(tunnel.borrow().is_done());
     }
 

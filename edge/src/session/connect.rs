@@ -86,6 +86,9 @@ impl Session {
             return;
         }
         info!(app = application.name, instance = application.instance, peer = %self.peer, "connected");
+        if application.policy.peers {
+            self.connection.borrow().allow_peers();
+        }
         self.application = Some(application);
         let outcome = self.core.accept_connect(ConnectAnswer::default());
         self.note_failure(outcome);

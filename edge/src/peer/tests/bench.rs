@@ -13,7 +13,7 @@ use headwater_origin::{Origin, OriginSection};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::client::{Client, pump};
-use crate::config::EdgeConfig;
+use crate::config::{ApplicationSection, EdgeConfig};
 use crate::{Edge, EdgeNode};
 
 /// Longer than anything that a test waits for: an origin that dies is noticed within two seconds, and initiators repeat themselves after
@@ -100,6 +100,11 @@ impl Bench {
             config.rtmp.listen = Vec::new();
             config.rtmfp.listen = vec!["127.0.0.1:0".parse().unwrap()];
             config.edge.fanout.workers = 2;
+            let apart = ApplicationSection {
+                peers: false,
+                ..ApplicationSection::default()
+            };
+            config.applications.insert("apart".to_owned(), apart);
             let edge = Edge::start(config, node).unwrap();
             all.push(OneEdge {
                 address: edge.listening()[0].address,

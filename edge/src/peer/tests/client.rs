@@ -26,6 +26,7 @@ use rand::rngs::ThreadRng;
 pub(super) struct Client {
     socket: UdpSocket,
     server: SocketAddr,
+    application: &'static str,
     endpoint: Endpoint<ThreadRng>,
     identity: Arc<Identity>,
     started: Instant,
@@ -66,6 +67,7 @@ impl Client {
             endpoint: Endpoint::new(config, Cookies::new(&mut rng), rand::rng()),
             socket,
             server,
+            application: "live",
             identity,
             started: Instant::now(),
             connection: NetConnection::new(Role::Client),
@@ -93,7 +95,12 @@ impl Client {
 
     /// To the server.
     pub(super) fn connect(&mut self) {
-        let whom = discriminator::for_uri("rtmfp://127.0.0.1/live");
+        self.connect_to("live");
+    }
+
+    pub(super) fn connect_to(&mut self, application: &'static str) {
+        self.application = application;
+        let whom = discriminator::for_uri(&format!("rtmfp://127.0.0.1/{application}"));
         self.session = Some(self.open_session(whom));
     }
 
@@ -273,8 +280,8 @@ impl Client {
 
     fn call_connect(&mut self) {
         let object = Object::new()
-            .with("app", "live")
-            .with("tcUrl", "rtmfp://127.0.0.1/live")
+            .with("app", self.application)
+            .with("tcUrl", format!("rtmfp://127.0.0.1/{}", self.application))
             .with("objectEncoding", 0.0);
         let mut connect = Command::call("connect", TransactionId::new(1.0), Vec::new());
         connect.object = object.into();
