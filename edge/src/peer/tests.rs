@@ -36,6 +36,24 @@ async fn clients_of_two_edges_are_introduced_and_talk_without_them() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_moved_is_found_where_it_is() {
+    let mut bench = Bench::start(&["a"], 2).await;
+    let mut clients = bench.clients(&[0, 1]).await;
+    clients[1].move_away();
+    // It does not answer who asks before it is asked itself: only its address helps.
+    clients[1].ignore_hellos();
+    clients[1].say_where();
+    let wanted = clients[1].id();
+    let direct = clients[0].ask_for(wanted);
+    until("a direct session", &mut clients, |all| {
+        all[0].is_open(direct)
+    })
+    .await;
+    assert_eq!(clients[0].session(direct).address(), clients[1].address());
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn clients_of_one_edge_are_introduced_by_it_alone_whoever_serves_them() {
     let mut bench = Bench::start(&["a"], 1).await;
     // The kernel chooses the worker.

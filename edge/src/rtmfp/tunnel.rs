@@ -86,7 +86,7 @@ impl Tunnel {
             wake,
         };
         let announced = Control::SetChunkSize(CHUNK_SIZE).to_message();
-        let Tunnel { writer, input, .. } = &mut tunnel;
+        let Self { writer, input, .. } = &mut tunnel;
         writer.write(CONTROL_CHUNK_STREAM, &announced, input);
         writer.set_chunk_size(CHUNK_SIZE);
         Rc::new(RefCell::new(tunnel))

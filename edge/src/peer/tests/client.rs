@@ -35,6 +35,7 @@ pub(super) struct Client {
     session: Option<u32>,
     is_connected: bool,
     open: BTreeSet<u32>,
+    ignores_hellos: bool,
     group_flows: Vec<SendId>,
     neighbours: BTreeSet<Fingerprint>,
     relayed: Vec<Vec<Value>>,
@@ -51,8 +52,7 @@ pub(super) async fn pump(clients: &mut [Client]) {
 
 impl Client {
     pub(super) fn new(server: SocketAddr) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_nonblocking(true).unwrap();
+        let socket = bind();
         let mut rng = rand::rng();
         let identity = Identity::with_static_key(Group::Modp1024, &mut rng).unwrap();
         let identity = Arc::new(identity);
@@ -74,6 +74,7 @@ impl Client {
             session: None,
             is_connected: false,
             open: BTreeSet::new(),
+            ignores_hellos: false,
             group_flows: Vec::new(),
             neighbours: BTreeSet::new(),
             relayed: Vec::new(),
@@ -87,6 +88,16 @@ impl Client {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
+    }
+
+    /// To another port, and nothing is said of it.
+    pub(super) fn move_away(&mut self) {
+        self.socket = bind();
+    }
+
+    /// From now on; those that the server passes on, that is.
+    pub(super) fn ignore_hellos(&mut self) {
+        self.ignores_hellos = true;
     }
 
     fn now(&self) -> Duration {
@@ -272,7 +283,7 @@ impl Client {
             EndpointEvent::Session {
                 event: SessionEvent::ForwardedHello(hello),
                 ..
-            } => self.endpoint.handle_forwarded(now, &hello),
+            } if !self.ignores_hellos => self.endpoint.handle_forwarded(now, &hello),
             EndpointEvent::Flows { session } => self.flows(now, session),
             _ => {}
         }
@@ -328,6 +339,12 @@ impl Client {
             _ => {}
         }
     }
+}
+
+fn bind() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
 }
 
 fn messages(flows: &mut FlowSet) -> Vec<Bytes> {

@@ -171,7 +171,7 @@ impl Driver {
     ) {
         // The session may have ended, and its number be that of another one.
         let known = self.known.get(&session);
-        if !known.is_some_and(|known| known.peer == *peer) {
+        if known.is_none_or(|known| known.peer != *peer) {
             return;
         }
         let discriminator = discriminator::for_fingerprint(peer);
@@ -184,5 +184,7 @@ impl Driver {
                 });
             }
         });
+        // A session holds few chunks back, and a newcomer to a group may be wanted by many at once.
+        self.transmit(now);
     }
 }
