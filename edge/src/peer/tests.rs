@@ -188,6 +188,53 @@ async fn members_of_a_group_are_told_of_each_other_wherever_they_are() {
 }
 
 #[tokio::test]
+async fn a_large_group_goes_on_after_the_death_of_an_edge() {
+    let mut bench = Bench::start(&["a", "b"], 3).await;
+    let edges: Vec<usize> = (0..20).map(|number| number % 3).collect();
+    let mut clients = bench.clients(&edges).await;
+    for client in &mut clients {
+        client.join(GROUP);
+    }
+    let all_have_some =
+        |all: &mut [Client]| all.iter().all(|client| client.neighbours().len() >= 6);
+    until("neighbours", &mut clients, all_have_some).await;
+    bench.kill_edge(2);
+    let mut number = 0;
+    clients.retain(|_| {
+        number += 1;
+        edges[number - 1] != 2
+    });
+    let alive = clients.len() as f64;
+    until("the end of an edge", &mut clients, |_| {
+        bench.origin_metric("peers_memberships") == alive
+    })
+    .await;
+    // Those who were there come back elsewhere, as somebody else: Flash makes a new certificate for each connection.
+    let mut back = bench.clients(&[0, 1, 0, 1, 0, 1]).await;
+    for client in &mut back {
+        client.join(GROUP);
+    }
+    until("neighbours once more", &mut back, all_have_some).await;
+    clients.append(&mut back);
+    let ids: BTreeSet<_> = clients.iter().map(Client::id).collect();
+    let newcomers = clients[ids.len() - 6..].iter_mut();
+    let asked: Vec<_> = newcomers
+        .map(|client| {
+            assert!(client.neighbours().is_subset(&ids), "told of the dead");
+            let wanted = *client.neighbours().first().unwrap();
+            client.ask_for(wanted)
+        })
+        .collect();
+    until("direct sessions", &mut clients, |all| {
+        let mut newcomers = all[ids.len() - 6..].iter().zip(&asked);
+        // Two that ask for each other at once have one session.
+        newcomers.all(|(client, session)| client.is_open(*session) || client.peers() > 0)
+    })
+    .await;
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn flows_that_join_nothing_are_rejected() {
     let mut bench = Bench::start(&["a"], 1).await;
     let mut clients = bench.clients(&[0]).await;

@@ -133,6 +133,12 @@ impl Client {
         self.open.contains(&session)
     }
 
+    /// Sessions with peers.
+    pub(super) fn peers(&self) -> usize {
+        let server = self.session.iter().filter(|id| self.is_open(**id)).count();
+        self.open.len() - server
+    }
+
     pub(super) fn session(&self, session: u32) -> &Session {
         self.endpoint.session(session).unwrap()
     }
@@ -333,7 +339,9 @@ impl Client {
                 match command.name.as_str() {
                     "_result" => self.is_connected = true,
                     "onRelay" => self.relayed.push(command.arguments),
-                    other => panic!("called {other}"),
+                    "_error" => panic!("refused: {command:?}"),
+                    // The last words of an edge that stops.
+                    _ => {}
                 }
             }
             _ => {}
