@@ -98,6 +98,16 @@ impl ClientSession {
         }
     }
 
+    /// A session over something that has a handshake of its own: `connect` is the first thing that is sent.
+    #[must_use]
+    pub fn without_handshake(config: impl Into<Arc<ClientConfig>>, now: Duration) -> Self {
+        let mut session = Self::new(config, [0; crate::handshake::RANDOM_LENGTH], now);
+        session.link.end_handshake();
+        session.phase = Phase::Connecting;
+        session.deadline = Some(now.saturating_add(session.config.connect_timeout));
+        session
+    }
+
     /// Takes bytes from the server, from the front of `input`. What is left is the start of something whose rest has not come,
     /// or, if [`ClientSession::has_more_input`], waits for room among the events.
     ///
