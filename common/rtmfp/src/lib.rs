@@ -10,6 +10,7 @@
 //! | RFC 7016 section 3.6: flows | [`flow`] |
 //! | RFC 7425 section 5: RTMP messages in flows, the NetConnection | [`message`], [`connection`] |
 //! | what clients and servers say of groups | [`group`] |
+//! | none: what lets a session of the chunk stream speak through flows | [`translator`] |
 //! | RFC 7016 sections 3.5.2 to 3.5.5: sessions that are open | [`session`] |
 //! | all of it, for one socket | [`endpoint`] |
 //!
@@ -50,6 +51,7 @@ pub mod handshake;
 pub mod message;
 pub mod round_trip;
 pub mod session;
+pub mod translator;
 pub mod wire;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What stands between a session and the flows of its client: a byte stream to the one, messages to the other.
 //!
-//! A session speaks the chunk stream, whatever carries it; so an RTMFP client is the same session as an RTMP one. What the session writes
-//! is read back into messages here, and what the client sends is written as a chunk stream for the session. Neither sees more than its own
-//! end: the session a [`Transport`](crate::transport::Transport), the flows messages to take and messages to give.
+//! A session speaks the chunk stream, whatever carries it; so an RTMFP client is the same session as an RTMP one. A [`Translator`] makes
+//! messages of it, and it of messages. Neither sees more than its own end: the session a [`Transport`](crate::transport::Transport), the
+//! flows messages to take and messages to give.
 //!
 //! # Bounds
 //! The session's writes wait while [`ROOM`] bytes have not been taken by the flows, as they would at a socket that is full: what a slow
@@ -10,14 +10,12 @@
 //! is bounded by [`UNREAD`]; past it the flows are held up.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
-use headwater_rtmp::chunk::{CONTROL_CHUNK_STREAM, ChunkReader, ChunkWriter, ReaderLimits};
-use headwater_rtmp::control::Control;
+use headwater_rtmfp::translator::Translator;
 use headwater_rtmp::message::Message;
 
 /// Bytes of messages that wait for the flows.
@@ -25,12 +23,6 @@ const ROOM: usize = 64 * 1024;
 
 /// Bytes that wait for the session.
 const UNREAD: usize = 256 * 1024;
-
-/// The chunk size of what the session reads: a message is one chunk.
-const CHUNK_SIZE: u32 = 0x00ff_ffff;
-
-/// The chunk stream of what the session reads. One is enough: messages do not interleave.
-const CHUNK_STREAM: u32 = 3;
 
 /// Both ends hold it, on one thread.
 pub(crate) type SharedTunnel = Rc<RefCell<Tunnel>>;
@@ -40,17 +32,10 @@ pub(crate) type Wake = Rc<dyn Fn()>;
 
 /// See the [module](self).
 pub(crate) struct Tunnel {
-    /// To the session.
-    writer: ChunkWriter,
-    input: BytesMut,
+    translator: Translator,
     reader_waker: Option<Waker>,
     /// The client is gone: nothing more comes.
     is_over: bool,
-    /// From the session.
-    reader: ChunkReader,
-    partial: BytesMut,
-    output: VecDeque<Message>,
-    output_bytes: usize,
     writer_waker: Option<Waker>,
     /// The session writes nothing more.
     is_shut: bool,
@@ -65,42 +50,28 @@ pub(crate) struct Tunnel {
 
 impl Tunnel {
     pub(crate) fn new(wake: Wake) -> SharedTunnel {
-        let mut tunnel = Self {
-            writer: ChunkWriter::new(),
-            input: BytesMut::new(),
+        Rc::new(RefCell::new(Self {
+            translator: Translator::default(),
             reader_waker: None,
             is_over: false,
-            reader: ChunkReader::new(ReaderLimits {
-                message_length: CHUNK_SIZE,
-                total_partial_bytes: 2 * CHUNK_SIZE as usize,
-                ..ReaderLimits::default()
-            }),
-            partial: BytesMut::new(),
-            output: VecDeque::new(),
-            output_bytes: 0,
             writer_waker: None,
             is_shut: false,
             is_dropped: false,
             is_live: true,
             is_peer: false,
             wake,
-        };
-        let announced = Control::SetChunkSize(CHUNK_SIZE).to_message();
-        let Self { writer, input, .. } = &mut tunnel;
-        writer.write(CONTROL_CHUNK_STREAM, &announced, input);
-        writer.set_chunk_size(CHUNK_SIZE);
-        Rc::new(RefCell::new(tunnel))
+        }))
     }
 
     /// A message of the client, for the session.
     pub(crate) fn deliver(&mut self, message: &Message) {
-        self.writer.write(CHUNK_STREAM, message, &mut self.input);
+        self.translator.deliver(message);
         self.wake_reader();
     }
 
     /// Whether the session is behind with reading.
     pub(crate) fn is_full(&self) -> bool {
-        self.input.len() > UNREAD
+        self.translator.unread() > UNREAD
     }
 
     /// The client is gone.
@@ -124,12 +95,8 @@ impl Tunnel {
 
     /// The next message for the client, and whether it is of a live stream.
     pub(crate) fn take(&mut self) -> Option<(Message, bool)> {
-        let message = self.output.pop_front()?;
-        self.output_bytes -= message.payload.len();
-        if self.output.is_empty() && self.output.capacity() > 16 {
-            self.output = VecDeque::new();
-        }
-        if self.output_bytes < ROOM {
+        let message = self.translator.take()?;
+        if self.translator.waiting() < ROOM {
             self.wake_writer();
         }
         Some((message, self.is_live))
@@ -142,23 +109,13 @@ impl Tunnel {
 
     /// Whether the session has said all that it will.
     pub(crate) fn is_done(&self) -> bool {
-        (self.is_shut || self.is_dropped) && self.output.is_empty()
+        (self.is_shut || self.is_dropped) && self.translator.is_empty()
     }
 
     fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.partial.extend_from_slice(bytes);
-        while let Some(message) = self
-            .reader
-            .handle_input(&mut self.partial)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
-        {
-            self.output_bytes += message.payload.len();
-            self.output.push_back(message);
-        }
-        if self.partial.is_empty() {
-            // A viewer that is sent nothing keeps no buffer.
-            self.partial = BytesMut::new();
-        }
+        self.translator
+            .write(bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         (self.wake)();
         Ok(())
     }
@@ -190,7 +147,7 @@ impl TunnelEnd {
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
         let mut tunnel = self.0.borrow_mut();
-        let count = tunnel.input.len();
+        let count = tunnel.translator.unread();
         if count == 0 {
             if tunnel.is_over {
                 return Poll::Ready(Ok(0));
@@ -198,7 +155,7 @@ impl TunnelEnd {
             tunnel.reader_waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let input = std::mem::take(&mut tunnel.input);
+        let input = tunnel.translator.input();
         if buffer.is_empty() {
             *buffer = input;
         } else {
@@ -214,7 +171,7 @@ impl TunnelEnd {
         if tunnel.is_over {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if tunnel.output_bytes >= ROOM {
+        if tunnel.translator.waiting() >= ROOM {
             tunnel.writer_waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -269,15 +226,6 @@ mod tests {
         let mut buffer = BytesMut::new();
         let count = end.poll_read(&mut cx, &mut buffer);
         assert!(matches!(count, Poll::Ready(Ok(count)) if count == buffer.len()));
-        let mut reader = ChunkReader::new(ReaderLimits::default());
-        let read = |reader: &mut ChunkReader, buffer: &mut BytesMut| {
-            reader.handle_input(buffer).unwrap().expect("a message")
-        };
-        assert_eq!(
-            read(&mut reader, &mut buffer).kind,
-            MessageType::SET_CHUNK_SIZE
-        );
-        assert_eq!(read(&mut reader, &mut buffer), said);
         assert!(end.poll_read(&mut cx, &mut buffer).is_pending());
         tunnel.borrow_mut().end();
         assert!(matches!(
@@ -287,28 +235,22 @@ mod tests {
     }
 
     #[test]
-    fn what_a_session_writes_comes_out_as_messages_however_it_is_cut() {
+    fn what_a_session_writes_comes_out_as_messages_until_it_is_shut() {
         let (tunnel, end) = tunnel();
         let mut cx = Context::from_waker(Waker::noop());
         let sent = [
             message(MessageType::AUDIO, b"\xaf\x01sound"),
             message(MessageType::VIDEO, b"\x17\x01a picture in several chunks"),
         ];
-        let mut bytes = BytesMut::new();
         for message in &sent {
-            // Of a small chunk size, as before the connection is accepted.
-            bytes.extend_from_slice(&shared_wire_form(6, message, 128).bytes);
+            let wire = shared_wire_form(6, message, 128).bytes;
+            assert!(end.poll_write(&mut cx, &wire).is_ready());
         }
-        for cut in 1..bytes.len() {
-            for part in [&bytes[..cut], &bytes[cut..]] {
-                assert!(matches!(end.poll_write(&mut cx, part), Poll::Ready(Ok(_))));
-            }
-            let mut tunnel = tunnel.borrow_mut();
-            for message in &sent {
-                assert_eq!(tunnel.take(), Some((message.clone(), true)));
-            }
-            assert_eq!(tunnel.take(), None);
+        for message in &sent {
+            let taken = tunnel.borrow_mut().take();
+            assert_eq!(taken, Some((message.clone(), true)));
         }
+        assert_eq!(tunnel.borrow_mut().take(), None);
         end.set_live(false);
         end.shut();
         assert!(!tunnel.borrow().is_peer());
