@@ -1,4 +1,4 @@
-//! One connection to a server: a socket, TLS where the address says so, and the client's session core around which they turn.
+//! One connection to a server: a socket, TLS or RTMFP where the address says so, and the client's session core around which they turn.
 //!
 //! # Shape
 //! [`Connection::turn`] waits until something happened (bytes came, a deadline passed, all output is written) and does one bounded
@@ -14,6 +14,7 @@
 
 mod error;
 mod output;
+pub mod rtmfp;
 mod status;
 mod tls;
 mod transport;
@@ -32,6 +33,8 @@ use headwater_rtmp::message::MAX_MESSAGE_LENGTH;
 use headwater_rtmp::server::MediaFrame;
 use headwater_rtmp::session::SessionLimits;
 use headwater_rtmp::status::{Level, Status, StatusCode};
+use headwater_rtmp::url::Scheme;
+use tokio::io::AsyncWrite as _;
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
@@ -43,6 +46,7 @@ use crate::clock::now_ns;
 use crate::source::SourceFrame;
 use crate::target::Target;
 use output::Output;
+use rtmfp::RtmfpOptions;
 use transport::Transport;
 
 /// Bytes that are read at once, at most: a second of 2 Mbit/s at a quarter of it. More only makes the first message of a burst look late.
@@ -67,6 +71,8 @@ pub struct ConnectOptions {
     pub connect_timeout: Duration,
     /// How long the server may take to answer each of connect, createStream and publish.
     pub answer_timeout: Duration,
+    /// What is special about a client of RTMFP.
+    pub rtmfp: RtmfpOptions,
 }
 
 impl Default for ConnectOptions {
@@ -75,6 +81,7 @@ impl Default for ConnectOptions {
             trust: Trust::default(),
             connect_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(15),
+            rtmfp: RtmfpOptions::default(),
         }
     }
 }
@@ -106,15 +113,13 @@ impl Connection {
     pub async fn open(target: &Target, options: &ConnectOptions) -> Result<Self, ClientError> {
         let transport = tokio::time::timeout(
             options.connect_timeout,
-            Transport::connect(&target.url, &options.trust),
+            Transport::connect(&target.url, &options.trust, options.rtmfp),
         )
         .await
         .map_err(|_| ClientError::Timeout {
             what: "the connection",
             after: options.connect_timeout,
         })??;
-        let mut random = [0; RANDOM_LENGTH];
-        rand::fill(&mut random[..]);
         let config = ClientConfig {
             handshake_timeout: options.answer_timeout,
             connect_timeout: options.answer_timeout,
@@ -124,9 +129,16 @@ impl Connection {
             },
             ..ClientConfig::default()
         };
+        let session = if target.url.scheme == Scheme::Rtmfp {
+            ClientSession::without_handshake(config, Duration::ZERO)
+        } else {
+            let mut random = [0; RANDOM_LENGTH];
+            rand::fill(&mut random[..]);
+            ClientSession::new(config, random, Duration::ZERO)
+        };
         let mut connection = Self {
             transport,
-            session: Box::new(ClientSession::new(config, random, Duration::ZERO)),
+            session: Box::new(session),
             started: Instant::now(),
             rest: BytesMut::new(),
             output: Output::default(),
@@ -242,19 +254,14 @@ impl Connection {
     /// [`ClientError::Io`]: the connection is over.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         while !self.output.is_empty() {
-            let written = match &mut self.transport {
-                Transport::Plain(stream) => poll_write_buf(Pin::new(stream), cx, &mut self.output),
-                Transport::Tls(stream) => {
-                    poll_write_buf(Pin::new(&mut **stream), cx, &mut self.output)
-                }
-            };
-            match ready!(written) {
+            let transport = Pin::new(&mut self.transport);
+            match ready!(poll_write_buf(transport, cx, &mut self.output)) {
                 Ok(0) => return Poll::Ready(Err(ClientError::Closed)),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(ClientError::io(&error))),
             }
         }
-        self.transport
+        Pin::new(&mut self.transport)
             .poll_flush(cx)
             .map_err(|e| ClientError::io(&e))
     }
@@ -300,7 +307,7 @@ impl Connection {
         // A server that does not take it in time is left without a word.
         let farewell = async {
             poll_fn(|cx| self.poll_flush(cx)).await?;
-            poll_fn(|cx| self.transport.poll_shutdown(cx))
+            poll_fn(|cx| Pin::new(&mut self.transport).poll_shutdown(cx))
                 .await
                 .map_err(|error| ClientError::io(&error))?;
             // What the server still says is read until it closes: a socket closed with unread bytes resets the connection, and may
@@ -407,10 +414,7 @@ impl Connection {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             scratch.reserve(READ_SIZE);
-            let read = match &mut self.transport {
-                Transport::Plain(stream) => poll_read_buf(Pin::new(stream), cx, scratch),
-                Transport::Tls(stream) => poll_read_buf(Pin::new(&mut **stream), cx, scratch),
-            };
+            let read = poll_read_buf(Pin::new(&mut self.transport), cx, scratch);
             match ready!(read) {
                 Ok(0) => return Poll::Ready(Err(ClientError::Closed)),
                 Ok(count) => self.bytes_in = self.bytes_in.saturating_add(count as u64),

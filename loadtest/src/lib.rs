@@ -6,13 +6,14 @@
 //!
 //! | room | what it holds |
 //! |---|---|
-//! | [`client`] | one connection: sockets and TLS around the session core of `headwater-rtmp` |
+//! | [`client`] | one connection: sockets, TLS and RTMFP around the session core of `headwater-rtmp` |
 //! | [`source`] | what is published: synthetic streams and FLV files |
 //! | [`pacing`] | when a frame is due |
 //! | [`publisher`], [`viewer`] | one publishing and one playing client; tests use them as they are |
 //! | [`swarm`] | playing clients that cost little: thousands on one thread |
 //! | [`measure`] | accounts: frame numbers, gaps, latency |
 //! | [`floor`] | the same frames through a bare socket: what a server's figures are compared with |
+//! | [`impair`] | a bad network for everything over UDP |
 //! | [`cost`] | what servers use meanwhile: CPU time, memory |
 //! | [`affinity`] | which processors threads run on |
 //! | [`compare`] | servers side by side, as a scenario says |
@@ -33,6 +34,7 @@ pub mod clock;
 pub mod compare;
 pub mod cost;
 pub mod floor;
+pub mod impair;
 pub mod lane;
 pub mod measure;
 pub mod pacing;

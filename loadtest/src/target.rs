@@ -1,4 +1,5 @@
-//! Where a client connects and which stream it names: `rtmp[s]://host[:port]/app[/instance]/stream[?query]`.
+//! Where a client connects and which stream it names: `rtmp[s]://` or
+//! `rtmfp://host[:port]/app[/instance]/stream[?query]`.
 //!
 //! The last path segment is the stream, as `FFmpeg` takes it, and the query goes with it. For names with slashes there is
 //! [`Target::with_name`], which takes the address of the application and the name apart.
@@ -20,7 +21,7 @@ pub enum TargetError {
         cause: UrlError,
     },
     /// A transport this harness does not speak.
-    #[error("{url}: only rtmp and rtmps are supported, not {scheme}")]
+    #[error("{url}: only rtmp, rtmps and rtmfp are supported, not {scheme}")]
     Scheme {
         /// As given.
         url: String,
@@ -84,7 +85,7 @@ impl Target {
             url: application.to_owned(),
             cause,
         })?;
-        if !matches!(url.scheme, Scheme::Rtmp | Scheme::Rtmps) {
+        if !matches!(url.scheme, Scheme::Rtmp | Scheme::Rtmps | Scheme::Rtmfp) {
             return Err(TargetError::Scheme {
                 url: application.to_owned(),
                 scheme: url.scheme,
@@ -127,6 +128,7 @@ mod tests {
                 "cam?k=a/b",
             ),
             ("rtmp://h/live/cam/", "rtmp://h/live", "cam"),
+            ("rtmfp://h/live/cam", "rtmfp://h/live", "cam"),
         ] {
             let target = Target::parse(text).unwrap();
             assert_eq!(target.url.to_string(), application, "{text}");

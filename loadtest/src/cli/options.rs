@@ -53,6 +53,7 @@ impl ConnectArgs {
             trust,
             connect_timeout: self.timeout,
             answer_timeout: self.timeout,
+            ..ConnectOptions::default()
         })
     }
 }
