@@ -33,6 +33,7 @@ mod publisher_takeover;
 mod recording;
 mod recordings_outlive_origins;
 mod rolling;
+mod rtmfp;
 mod slow_viewer;
 mod standalone;
 mod telemetry;

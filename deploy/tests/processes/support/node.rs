@@ -129,7 +129,7 @@ impl Node {
         self.wait_line("it is ready", |line| (line == "ready").then_some(()));
     }
 
-    /// The address of a listener, once it is known: `rtmp`, `rtmps`, `rpc` or `admin`.
+    /// The address of a listener, once it is known: `rtmp`, `rtmps`, `rtmfp`, `rpc` or `admin`.
     pub(crate) fn address(&mut self, listener: &str) -> SocketAddr {
         let prefix = format!("listening {listener} ");
         self.wait_line(&format!("it listens for {listener}"), |line| {
@@ -169,6 +169,11 @@ impl Node {
     /// The address of a stream for clients.
     pub(crate) fn url(&mut self, app_and_stream: &str) -> String {
         format!("rtmp://{}/{app_and_stream}", self.address("rtmp"))
+    }
+
+    /// The address of a stream for clients over RTMFP.
+    pub(crate) fn rtmfp_url(&mut self, app_and_stream: &str) -> String {
+        format!("rtmfp://{}/{app_and_stream}", self.address("rtmfp"))
     }
 
     /// Memory that the process has in use, in bytes.

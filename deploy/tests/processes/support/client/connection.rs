@@ -1,18 +1,25 @@
-//! One RTMP connection: the sans-IO client core on a socket.
+//! One connection: the sans-IO client core on a socket, of TCP or, where the address says so, of RTMFP.
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use headwater_loadtest::client::rtmfp::{RtmfpOptions, RtmfpStream};
 use headwater_rtmp::client::{ClientConfig, ClientEvent, ClientSession, ConnectParameters};
 use headwater_rtmp::session::SessionError;
 use headwater_rtmp::status::Status;
-use headwater_rtmp::url::{RtmpUrl, UrlError};
+use headwater_rtmp::url::{RtmpUrl, Scheme, UrlError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::Instant;
 
 /// Room for what one read takes.
 const READ_SIZE: usize = 64 << 10;
+
+/// Soon enough that a server hears of a new address of a viewer before pictures are too late to be of use.
+const RTMFP: RtmfpOptions = RtmfpOptions {
+    keepalive: Duration::from_millis(300),
+    dead_after: Duration::from_secs(30),
+};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +47,53 @@ pub(crate) struct Wishes {
     pub(crate) receive_buffer: Option<u32>,
 }
 
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Rtmfp(Box<RtmfpStream>),
+}
+
+impl Socket {
+    async fn open(address: &RtmpUrl, wishes: &Wishes) -> Result<Self, ClientError> {
+        let host = (address.host.as_str(), address.port_or_default());
+        if address.scheme == Scheme::Rtmfp {
+            let addresses: Vec<_> = lookup_host(host).await?.collect();
+            let stream = RtmfpStream::connect(address, &addresses, RTMFP).await?;
+            return Ok(Self::Rtmfp(Box::new(stream)));
+        }
+        let socket = match wishes.receive_buffer {
+            None => TcpStream::connect(host).await?,
+            Some(size) => {
+                let address = lookup_host(host).await?.next().ok_or(ClientError::Closed)?;
+                let socket = TcpSocket::new_v4()?;
+                socket.set_recv_buffer_size(size)?;
+                socket.connect(address).await?
+            }
+        };
+        socket.set_nodelay(true)?;
+        Ok(Self::Tcp(socket))
+    }
+
+    async fn read(&mut self, input: &mut BytesMut) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.read_buf(input).await,
+            Self::Rtmfp(stream) => stream.read_buf(input).await,
+        }
+    }
+
+    async fn write(&mut self, bytes: &Bytes) -> std::io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.write_all(bytes).await,
+            Self::Rtmfp(stream) => stream.write_all(bytes).await,
+        }
+    }
+}
+
 /// A connection to an application.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) session: ClientSession,
-    socket: TcpStream,
+    socket: Socket,
     input: BytesMut,
     start: Instant,
 }
@@ -62,18 +111,12 @@ impl Connection {
     ) -> Result<(Self, String), ClientError> {
         let (application, stream) = url.rsplit_once('/').unwrap_or((url, ""));
         let application = RtmpUrl::parse(application)?;
-        let host = (application.host.as_str(), application.port_or_default());
-        let socket = match wishes.receive_buffer {
-            None => TcpStream::connect(host).await?,
-            Some(size) => {
-                let address = lookup_host(host).await?.next().ok_or(ClientError::Closed)?;
-                let socket = TcpSocket::new_v4()?;
-                socket.set_recv_buffer_size(size)?;
-                socket.connect(address).await?
-            }
+        let socket = Socket::open(&application, wishes).await?;
+        let config = ClientConfig::default();
+        let session = match &socket {
+            Socket::Tcp(_) => ClientSession::new(config, random(), Duration::ZERO),
+            Socket::Rtmfp(_) => ClientSession::without_handshake(config, Duration::ZERO),
         };
-        socket.set_nodelay(true)?;
-        let session = ClientSession::new(ClientConfig::default(), random(), Duration::ZERO);
         let mut connection = Self {
             session,
             socket,
@@ -136,7 +179,7 @@ impl Connection {
             let timeout = self.session.poll_timeout().map(|at| self.start + at);
             let wake = [deadline, timeout].into_iter().flatten().min();
             self.input.reserve(READ_SIZE);
-            let reading = self.socket.read_buf(&mut self.input);
+            let reading = self.socket.read(&mut self.input);
             let read = match wake {
                 None => Some(reading.await),
                 Some(wake) => tokio::time::timeout_at(wake, reading).await.ok(),
@@ -164,7 +207,7 @@ impl Connection {
     /// Sends what waits to be sent.
     pub(crate) async fn flush(&mut self) -> Result<(), ClientError> {
         while let Some(bytes) = self.session.poll_transmit() {
-            self.socket.write_all(&bytes).await?;
+            self.socket.write(&bytes).await?;
         }
         Ok(())
     }
@@ -172,8 +215,18 @@ impl Connection {
     /// Says goodbye as a program does that ends in order.
     pub(crate) async fn close(mut self) -> Result<(), ClientError> {
         self.flush().await?;
-        self.socket.shutdown().await?;
+        match &mut self.socket {
+            Socket::Tcp(socket) => socket.shutdown().await?,
+            Socket::Rtmfp(stream) => stream.shutdown().await?,
+        }
         Ok(())
+    }
+
+    /// Ends without a word, as a program that is killed; over TCP the system still says that it ended.
+    pub(crate) fn vanish(self) {
+        if let Socket::Rtmfp(stream) = self.socket {
+            stream.vanish();
+        }
     }
 }
 
