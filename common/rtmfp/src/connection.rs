@@ -10,13 +10,15 @@
 //! a command or an event that says something about media, the lanes of the stream are synchronised (section 5.2).
 //!
 //! # Late pictures
-//! Video of a live stream is given up when it is too late to be of use, and then up to the next key frame. Audio and what is stored are
-//! not.
+//! Video of a live stream is given up when it is too late to be of use, and then up to the newest key frame: what waits behind a picture
+//! that is late is late as well, and cannot be decoded without it. Audio and what is stored are not given up.
+//!
+//! Of what comes, pictures behind a gap are passed over up to the next key frame.
 //!
 //! # Bad input
 //! Flows that answer nothing, or name no stream, are rejected. When the far end closes or rejects the control flow the connection is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +27,7 @@ use headwater_media::inspect;
 use headwater_rtmp::message::{Message, MessageType};
 
 use crate::flow::{
-    FlowSet, OpenError, Opening, Order, Outgoing, Priority, ReceiveId, SendError, SendId,
+    FlowSet, MessageId, OpenError, Opening, Order, Outgoing, Priority, ReceiveId, SendError, SendId,
 };
 use crate::message::{FlowSync, Inbox, Incoming, Keepalive, Metadata, body};
 
@@ -98,12 +100,29 @@ struct Out {
     flow: SendId,
     /// It has had media since the lanes were synchronised.
     is_ahead: bool,
-    /// Messages of the flow that were given up, as far as is known here.
-    abandoned: u64,
+    /// The newest message of the flow that was given up, as far as is known here.
+    given_up: Option<MessageId>,
+    /// The newest key frame.
+    key: Option<MessageId>,
     /// A picture was given up: those that build on it are of no use.
     awaits_key: bool,
     /// The far end does not want it.
     is_rejected: bool,
+}
+
+impl Out {
+    /// Gives up what builds on a picture that was given up.
+    fn give_up(&mut self, flows: &mut FlowSet) {
+        let newest = |flows: &FlowSet| flows.send_state(self.flow)?.newest_abandoned;
+        let given_up = newest(flows);
+        if given_up <= self.given_up {
+            return;
+        }
+        let end = self.key.filter(|key| Some(*key) > given_up);
+        flows.abandon_perishable_before(self.flow, end.unwrap_or(MessageId::AFTER_ALL));
+        self.awaits_key |= end.is_none();
+        self.given_up = newest(flows);
+    }
 }
 
 /// See the [module](self). Always used with the flows of the same session.
@@ -115,6 +134,8 @@ pub struct NetConnection {
     lanes: BTreeMap<(u32, Lane), Out>,
     next_sync: u32,
     left_out: u64,
+    /// Flows with a gap behind which no key frame has come.
+    gaps: BTreeSet<ReceiveId>,
 }
 
 impl NetConnection {
@@ -128,6 +149,7 @@ impl NetConnection {
             lanes: BTreeMap::new(),
             next_sync: 0,
             left_out: 0,
+            gaps: BTreeSet::new(),
         }
     }
 
@@ -147,21 +169,45 @@ impl NetConnection {
                 Incoming::OpenedForeign { flow, metadata, .. } => {
                     Some(Happened::OpenedForeign { flow, metadata })
                 }
-                Incoming::Message { message, .. } => Some(Happened::Message(message)),
+                Incoming::Message { flow, message } => {
+                    let is_useful = self.is_decodable(flow, &message);
+                    is_useful.then_some(Happened::Message(message))
+                }
                 Incoming::Foreign { flow, payload } => Some(Happened::Foreign { flow, payload }),
                 Incoming::Keepalive(keepalive) => Some(Happened::Keepalive(keepalive)),
                 Incoming::Ended { flow, .. } if self.far_control == Some(flow) => {
                     self.far_control = None;
                     Some(Happened::Ended)
                 }
-                Incoming::Ended { flow, .. } => Some(Happened::EndedForeign { flow }),
+                Incoming::Ended { flow, .. } => {
+                    self.gaps.remove(&flow);
+                    Some(Happened::EndedForeign { flow })
+                }
                 Incoming::Rejected { flow, .. } => self.rejected(flow),
-                Incoming::Gap { .. } | Incoming::Closed { .. } => None,
+                Incoming::Gap { flow } => {
+                    self.gaps.retain(|known| flows.is_receiving(*known));
+                    self.gaps.insert(flow);
+                    None
+                }
+                Incoming::Closed { .. } => None,
             };
             if happened.is_some() {
                 return happened;
             }
         }
+    }
+
+    /// False for a picture behind a gap.
+    fn is_decodable(&mut self, flow: ReceiveId, message: &Message) -> bool {
+        if message.kind != MessageType::VIDEO || !self.gaps.contains(&flow) {
+            return true;
+        }
+        let flags = inspect::inspect(FrameKind::Video, &message.payload).flags;
+        if flags.contains(FrameFlags::KEY) {
+            self.gaps.remove(&flow);
+            return true;
+        }
+        flags.contains(FrameFlags::HEADER)
     }
 
     fn opened(
@@ -224,16 +270,15 @@ impl NetConnection {
         if out.is_rejected {
             return Ok(());
         }
+        let mut is_key = false;
         if lane == Lane::Video && is_live {
             let flags = inspect::inspect(FrameKind::Video, &message.payload).flags;
-            let abandoned = flows
-                .send_state(out.flow)
-                .map_or(0, |state| state.abandoned);
-            out.awaits_key |= abandoned > out.abandoned;
-            out.abandoned = abandoned;
+            out.give_up(flows);
+            is_key = flags.contains(FrameFlags::KEY);
             if flags.contains(FrameFlags::HEADER) {
                 // Of use for all that comes later.
-            } else if out.awaits_key && !flags.contains(FrameFlags::KEY) {
+                is_key = false;
+            } else if out.awaits_key && !is_key {
                 self.left_out += 1;
                 return Ok(());
             } else {
@@ -242,7 +287,10 @@ impl NetConnection {
             }
         }
         out.is_ahead |= lane != Lane::Control;
-        flows.send(now, out.flow, outgoing)?;
+        let sent = flows.send(now, out.flow, outgoing)?;
+        if is_key {
+            out.key = Some(sent);
+        }
         Ok(())
     }
 
@@ -324,7 +372,8 @@ impl NetConnection {
                 Ok(place.insert(Out {
                     flow,
                     is_ahead: false,
-                    abandoned: 0,
+                    given_up: None,
+                    key: None,
                     awaits_key: false,
                     is_rejected: false,
                 }))
@@ -365,3 +414,6 @@ fn lane_of(message: &Message) -> Lane {
         _ => Lane::Control,
     }
 }
+
+#[cfg(test)]
+mod tests;

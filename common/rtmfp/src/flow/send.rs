@@ -69,6 +69,7 @@ pub(super) struct SendFlow {
     begun: bool,
     /// Messages that were given up.
     pub(super) abandoned: u64,
+    pub(super) newest_abandoned: Option<MessageId>,
     /// Fragments from `first` on.
     queue: VecDeque<Fragment>,
     first: u64,
@@ -111,6 +112,7 @@ impl SendFlow {
             messages: Messages::default(),
             begun: false,
             abandoned: 0,
+            newest_abandoned: None,
             queue: VecDeque::new(),
             first,
             resend_from: first,
@@ -162,7 +164,10 @@ impl SendFlow {
     /// Gives a message up. Whether there was anything to give up.
     pub(super) fn abandon(&mut self, id: MessageId) -> bool {
         let abandoned = self.messages.abandon(id);
-        self.abandoned += u64::from(abandoned);
+        if abandoned {
+            self.abandoned += 1;
+            self.newest_abandoned = self.newest_abandoned.max(Some(id));
+        }
         abandoned
     }
 
@@ -172,6 +177,18 @@ impl SendFlow {
         ids.filter(|other| *other < id)
             .map(|other| u64::from(self.abandon(other)))
             .sum()
+    }
+
+    /// Gives up those before `id` that have a time, and returns how many.
+    pub(super) fn abandon_perishable_before(&mut self, id: MessageId) -> u64 {
+        let mut count = 0;
+        for other in self.messages.unfinished().take_while(|other| *other < id) {
+            let message = self.messages.at(other);
+            if message.is_some_and(|message| message.expires().is_some()) {
+                count += u64::from(self.abandon(other));
+            }
+        }
+        count
     }
 
     /// Gives up what is too late. Returns how many messages that were.

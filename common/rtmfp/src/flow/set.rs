@@ -223,6 +223,14 @@ impl FlowSet {
         count
     }
 
+    /// Gives up those messages of a flow before this one that need not come when they are late. Returns how many were not over.
+    pub fn abandon_perishable_before(&mut self, flow: SendId, message: MessageId) -> u64 {
+        let flow = self.sending.get_mut(&flow.0);
+        let count = flow.map_or(0, |flow| flow.abandon_perishable_before(message));
+        self.counters.abandoned += count;
+        count
+    }
+
     /// Gives up all messages of a flow. Returns how many were not over.
     pub fn abandon_all(&mut self, flow: SendId) -> u64 {
         self.abandon_before(flow, MessageId::AFTER_ALL)
@@ -278,6 +286,7 @@ impl FlowSet {
             in_flight: flow.in_flight(),
             room: flow.room(),
             abandoned: flow.abandoned,
+            newest_abandoned: flow.newest_abandoned,
         })
     }
 

@@ -22,7 +22,7 @@ pub struct MessageId(u64);
 
 impl MessageId {
     /// Greater than any other.
-    pub(in crate::flow) const AFTER_ALL: Self = Self(u64::MAX);
+    pub(crate) const AFTER_ALL: Self = Self(u64::MAX);
 }
 
 /// The first bytes of a message, which are not shared: at most 16.
@@ -166,7 +166,7 @@ impl Message {
     }
 
     /// When it expires if nothing changes.
-    fn expires(&self) -> Option<Duration> {
+    pub(super) fn expires(&self) -> Option<Duration> {
         if self.abandoned || self.is_finished() {
             return None;
         }

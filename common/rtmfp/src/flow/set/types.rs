@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::super::{Priority, ReceiveId, SendId};
+use super::super::{MessageId, Priority, ReceiveId, SendId};
 
 /// Bounds of the flows of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +168,8 @@ pub struct SendState {
     pub room: usize,
     /// Messages that were given up until now.
     pub abandoned: u64,
+    /// The newest of them.
+    pub newest_abandoned: Option<MessageId>,
 }
 
 /// What happened so far. Counts go on as long as the session.
