@@ -117,6 +117,23 @@ impl RoundTrip {
         self.effective = longer.min(MAX_TIMEOUT).max(self.measured);
     }
 
+    /// Whether the timeout has grown because nothing came back.
+    #[must_use]
+    pub fn is_backed_off(&self) -> bool {
+        self.smoothed.is_some() && self.effective > self.measured_timeout()
+    }
+
+    /// The timeout without what it has grown.
+    #[must_use]
+    pub fn measured_timeout(&self) -> Duration {
+        self.measured.max(LEAST_TIMEOUT)
+    }
+
+    /// The far end is heard again: the timeout is what was measured.
+    pub fn restore(&mut self) {
+        self.effective = self.measured_timeout();
+    }
+
     /// The way has changed, and what was measured on the old one says nothing. The times themselves go on.
     pub fn forget(&mut self) {
         self.smoothed = None;

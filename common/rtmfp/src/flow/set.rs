@@ -50,6 +50,8 @@ pub struct FlowSet {
     held_back: bool,
     timeout_at: Option<Duration>,
     unanswered: Option<Duration>,
+    /// When anything came last.
+    heard: Duration,
 
     receiving: BTreeMap<u64, Box<ReceiveFlow>>,
     received_bytes: usize,
@@ -113,6 +115,7 @@ impl FlowSet {
             held_back: false,
             timeout_at: None,
             unanswered: None,
+            heard: Duration::ZERO,
             receiving: BTreeMap::new(),
             received_bytes: 0,
             lingering: Lingering::default(),

@@ -37,6 +37,8 @@ impl FlowSet {
         header: &Header,
         chunks: impl IntoIterator<Item = (u8, &'a [u8])>,
     ) {
+        // Before an echo in this packet lets the timeout forget that it has grown.
+        let was_lost = self.was_silent(now);
         self.round_trip.received(now, header.timestamp, header.echo);
         if header.time_critical {
             self.time_critical.received = Some(now);
@@ -72,7 +74,11 @@ impl FlowSet {
         }
         if acknowledgements.any {
             self.conclude(now, &acknowledgements, outstanding);
+        } else if was_lost && self.timeout_at.is_some() {
+            self.round_trip.restore();
+            self.timeout_at = Some(now);
         }
+        self.heard = now;
         if data {
             self.data_packets += 1;
             if self.data_packets >= PACKETS {
@@ -83,6 +89,14 @@ impl FlowSet {
             self.acknowledge_at.get_or_insert(now + DELAY);
         }
         debug_assert!(self.is_consistent());
+    }
+
+    /// Whether the far end says something after a time in which nothing came back. What was sent meanwhile is lost, and there is no need
+    /// to wait until the time is over that has grown with each attempt. A far end that goes on talking and acknowledges nothing is not
+    /// sent more for it.
+    fn was_silent(&self, now: Duration) -> bool {
+        let silent = now.saturating_sub(self.heard);
+        self.round_trip.is_backed_off() && silent >= self.round_trip.measured_timeout()
     }
 
     /// Takes a fragment. Whether it makes sense.

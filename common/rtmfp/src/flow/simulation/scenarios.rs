@@ -497,6 +497,29 @@ fn an_outage_of_five_seconds_is_survived() {
     assert_eq!(pair.here.flows.unanswered_since(), None);
 }
 
+#[test]
+fn after_an_outage_the_first_word_of_the_far_end_is_enough() {
+    let mut pair = Pair::new(&Config::default(), &Path::with_delay(20), 1);
+    let flow = open(&mut pair.here.flows, Priority::DATA);
+    let back = open(&mut pair.there.flows, Priority::DATA);
+    let send = |pair: &mut Pair, number| {
+        let message = reliable(pattern(500, number));
+        pair.here.flows.send(pair.now, flow, message).unwrap();
+        pair.run_for(ms(200));
+    };
+    (0..5).for_each(|number| send(&mut pair, number));
+    (pair.here.link.path.loss, pair.there.link.path.loss) = (1_000, 1_000);
+    (5..130).for_each(|number| send(&mut pair, number));
+    let before = pair.here.flows.round_trip().timeout();
+    assert!(before > Duration::from_secs(5), "{before:?}");
+    (pair.here.link.path.loss, pair.there.link.path.loss) = (0, 0);
+    let hello = reliable(pattern(50, 1_000));
+    pair.there.flows.send(pair.now, back, hello).unwrap();
+    pair.run_for(ms(1_000));
+    assert_eq!(pair.there.messages(flow.0).len(), 130);
+    assert!(pair.here.flows.round_trip().timeout() < Duration::from_secs(1));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
     #[test]
