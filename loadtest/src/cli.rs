@@ -7,6 +7,7 @@ mod compare;
 mod connect;
 mod cost;
 mod floor;
+mod impair;
 mod latency;
 mod limits;
 mod options;
@@ -49,6 +50,8 @@ enum Command {
     Latency(latency::LatencyArgs),
     /// Send a stream to sockets at the least cost there can be: what servers are compared with.
     Floor(floor::FloorArgs),
+    /// Stand before a server as a bad network: delay, loss, reordering, changing ports. For RTMFP.
+    Impair(impair::ImpairArgs),
     /// Tell what processes of this machine use while a command runs: CPU time, memory.
     Cost(cost::CostArgs),
     /// Measure servers in turn, as a scenario says, and compare them.
@@ -141,6 +144,7 @@ pub fn run(cli: Cli, out: &mut impl Write) -> Result<Outcome, CliError> {
         Command::Connect(args) => connect::run(&args, out),
         Command::Latency(args) => latency::run(&args, out),
         Command::Floor(args) => floor::run(&args, out),
+        Command::Impair(args) => impair::run(&args, out),
         Command::Cost(args) => cost::run(&args, out),
         Command::Compare(args) => compare::run(&args, out),
     }

@@ -1,15 +1,20 @@
 //! `headwater-loadtest connect`: clients that connect, see that they may play, and leave.
 
+mod full;
+
 use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
+use headwater_rtmp::url::Scheme;
 
+use self::full::FullArrivals;
 use super::options::{MAX_CLIENTS, MAX_THREADS, RunArgs, seconds, swarm_target};
-use super::supervise::Supervisor;
+use super::supervise::{Supervisor, lanes};
 use super::{CliError, Outcome, give, judge, limits};
 use crate::affinity;
-use crate::report::count;
+use crate::client::ConnectOptions;
+use crate::report::{ConnectSummary, count};
 use crate::swarm::{ArrivalCounts, ArrivalOptions, Arrivals, SwarmTarget};
 
 /// Most connections of one run.
@@ -78,6 +83,10 @@ pub(super) fn run(args: &ConnectArgs, out: &mut impl Write) -> Result<Outcome, C
         affinity::bind(&args.cpus).map_err(CliError::Start)?;
     }
     limits::raise(options.in_flight.max(options.threads))?;
+    let is_rtmfp = |target: &SwarmTarget| matches!(target, SwarmTarget::Rtmp(target) if target.url.scheme == Scheme::Rtmfp);
+    if options.targets.iter().any(is_rtmfp) {
+        return run_in_full(args, options, out);
+    }
     let mut supervisor = Supervisor::start().map_err(CliError::Start)?;
     let arrivals = Arrivals::start(options)?;
     supervisor.wait(
@@ -87,9 +96,45 @@ pub(super) fn run(args: &ConnectArgs, out: &mut impl Write) -> Result<Outcome, C
     );
     let summary = arrivals.report();
     supervisor.finish(async { arrivals.stop() });
-    give(&summary.table(), &summary, &args.run, out)?;
+    finish(args, &summary, out)
+}
+
+fn finish(
+    args: &ConnectArgs,
+    summary: &ConnectSummary,
+    out: &mut impl Write,
+) -> Result<Outcome, CliError> {
+    give(&summary.table(), summary, &args.run, out)?;
     let did_something = summary.done > 0;
     Ok(judge(&args.run, summary.is_without_loss(), did_something))
+}
+
+/// With the full client, which speaks RTMFP.
+fn run_in_full(
+    args: &ConnectArgs,
+    options: ArrivalOptions,
+    out: &mut impl Write,
+) -> Result<Outcome, CliError> {
+    let targets = options.targets.iter().filter_map(|target| match target {
+        SwarmTarget::Rtmp(target) => Some(target.clone()),
+        SwarmTarget::Floor(_) => None,
+    });
+    let connect = ConnectOptions {
+        connect_timeout: args.timeout,
+        answer_timeout: args.timeout,
+        ..ConnectOptions::default()
+    };
+    let mut supervisor = Supervisor::start().map_err(CliError::Start)?;
+    let lanes = lanes("connect", options.threads).map_err(CliError::Start)?;
+    let arrivals = FullArrivals::start(targets.collect(), connect, options, &lanes);
+    supervisor.wait(
+        args.seconds,
+        || arrivals.has_ended(),
+        || progress(&arrivals.counts(), args.count),
+    );
+    let summary = arrivals.report();
+    supervisor.finish(async { drop(arrivals) });
+    finish(args, &summary, out)
 }
 
 fn progress(counts: &ArrivalCounts, total: u64) -> String {

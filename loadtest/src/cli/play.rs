@@ -61,7 +61,7 @@ pub(super) struct PlayArgs {
     /// Run on these processors only, separated by commas.
     #[arg(long, value_name = "CPUS", value_delimiter = ',')]
     cpus: Vec<usize>,
-    /// Write a page with charts to this file; not with rtmps.
+    /// Write a page with charts to this file; not with rtmps and rtmfp.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     #[command(flatten)]
@@ -104,9 +104,9 @@ pub(super) fn run(args: &PlayArgs, out: &mut impl Write) -> Result<Outcome, CliE
         affinity::bind(&args.cpus).map_err(CliError::Start)?;
     }
     limits::raise(targets.len())?;
-    let is_secure = |target: &&SwarmTarget| matches!(target, SwarmTarget::Rtmp(target) if target.url.scheme == Scheme::Rtmps);
-    if let Some(secure) = targets.iter().find(is_secure) {
-        if let (Some(_), SwarmTarget::Rtmp(target)) = (args.stop_reading, secure) {
+    let is_heavy = |target: &&SwarmTarget| matches!(target, SwarmTarget::Rtmp(target) if target.url.scheme != Scheme::Rtmp);
+    if let Some(heavy) = targets.iter().find(is_heavy) {
+        if let (Some(_), SwarmTarget::Rtmp(target)) = (args.stop_reading, heavy) {
             let url = target.to_string();
             return Err(SwarmError::Tls { url }.into());
         }
@@ -158,7 +158,7 @@ fn finish(
     Ok(judge(&args.run, summary.is_without_loss(), did_something))
 }
 
-/// With the full client, which speaks TLS.
+/// With the full client, which speaks TLS and RTMFP.
 fn run_in_full(
     args: &PlayArgs,
     targets: Vec<SwarmTarget>,

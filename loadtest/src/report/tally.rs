@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::millis;
 use crate::client::Statuses;
+use crate::measure::LatencyReport;
 
 /// Kinds that a tally tells apart. What comes after them is counted as `other`.
 pub const MAX_KINDS: usize = 64;
@@ -85,6 +86,20 @@ pub struct Spread {
     pub p99_ms: f64,
     /// The slowest.
     pub max_ms: f64,
+}
+
+impl From<&LatencyReport> for Spread {
+    fn from(times: &LatencyReport) -> Self {
+        let [p50_ms, p90_ms, p99_ms, max_ms] =
+            [times.p50_us, times.p90_us, times.p99_us, times.max_us].map(|us| us as f64 / 1e3);
+        Self {
+            count: times.count,
+            p50_ms,
+            p90_ms,
+            p99_ms,
+            max_ms,
+        }
+    }
 }
 
 impl Spread {

@@ -10,7 +10,6 @@ use super::thread::arrive::{Arrive, ArriveOrder, ArrivePlan, Found, Progress};
 use super::watcher::Goal;
 use super::{ArrivalOptions, MAX_SWARM_THREADS, SwarmError, plan};
 use crate::clock::now_ns;
-use crate::measure::LatencyReport;
 use crate::report::{ConnectSummary, Ending, Spread};
 
 /// The figures of a progress line.
@@ -155,10 +154,10 @@ impl Arrivals {
                 0.0
             },
             most_in_flight,
-            setup: spread(&all.setup.report()),
+            setup: Spread::from(&all.setup.report()),
             // Without that goal only those have one whose first frame came along.
             first_frame: if self.wants_frame {
-                spread(&all.first_frame.report())
+                Spread::from(&all.first_frame.report())
             } else {
                 Spread::default()
             },
@@ -172,17 +171,5 @@ impl Arrivals {
     /// Cuts off those that are left.
     pub fn stop(self) {
         drop(self);
-    }
-}
-
-fn spread(times: &LatencyReport) -> Spread {
-    let [p50_ms, p90_ms, p99_ms, max_ms] =
-        [times.p50_us, times.p90_us, times.p99_us, times.max_us].map(|us| us as f64 / 1e3);
-    Spread {
-        count: times.count,
-        p50_ms,
-        p90_ms,
-        p99_ms,
-        max_ms,
     }
 }
