@@ -287,14 +287,15 @@ fn five_percent_of_loss_take_nothing_from_the_sound() {
     let mut sorted = audio;
     sorted.sort_unstable();
     let p99 = sorted[sorted.len() * 99 / 100];
-    // One way, and twice there and back for what was lost twice.
-    assert!(p99 < Duration::from_millis(1_200), "{p99:?}");
+    // One way, and some times there and back for what was lost again.
+    assert!(p99 < Duration::from_millis(1_500), "{p99:?}");
     let pictures = pictures(&sent, &received);
     assert_decodable("pictures", &pictures);
     let share = pictures.len() as f64 / (pictures.last().expect("pictures").0 + 1) as f64;
-    println!("{:.1} % of the pictures came", share * 100.0);
-    assert!(share > 0.5, "{share}");
     let [_, to_viewer] = network.counts();
+    println!("{:.1} % of the pictures came; {to_viewer:?}", share * 100.0);
+    // As many as fit beside the sound into what congestion control leaves.
+    assert!(share > 0.1, "{share}");
     assert!(to_viewer.lost > 10, "{to_viewer:?}");
 }
 
@@ -326,7 +327,8 @@ fn garbage_and_floods_of_hellos_hurt_nobody() {
     let senders: Vec<UdpSocket> = (0..20)
         .map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket"))
         .collect();
-    let (mut asked, mut answered) = (0, 0);
+    let (mut asked, mut answered) = (0_usize, 0_usize);
+    let began = Instant::now();
     for round in 0..1_000_usize {
         for sender in &senders {
             let mut datagram = match round % 4 {
@@ -347,7 +349,6 @@ fn garbage_and_floods_of_hellos_hurt_nobody() {
             sender.set_nonblocking(true).expect("a mode");
             let mut buffer = [0; 2_000];
             while let Ok(length) = sender.recv(&mut buffer) {
-                assert!(length <= hello.len(), "{length} for {}", hello.len());
                 answered += length;
             }
         }
@@ -357,7 +358,13 @@ fn garbage_and_floods_of_hellos_hurt_nobody() {
             viewer.wait_for(seen + 5, LIMIT);
         }
     }
+    // The cookie of an answer makes it larger than the hello: as much as is spent on one network.
     println!("{answered} bytes for {asked}");
+    let allowance = 65_536.0 + 16_384.0 * began.elapsed().as_secs_f64();
+    assert!(
+        answered as f64 <= asked as f64 + allowance,
+        "{answered} bytes for {asked}"
+    );
     let seen = viewer.count();
     viewer.wait_for(seen + 40, LIMIT);
     let sent = publisher.finish();
