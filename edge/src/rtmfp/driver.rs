@@ -329,7 +329,7 @@ impl Driver {
     /// Does all that follows from what has happened.
     fn settle(&mut self, now: Duration) {
         loop {
-            self.take_events();
+            self.take_events(now);
             let talking = std::mem::take(&mut *self.talking.borrow_mut());
             if talking.is_empty() {
                 break;
@@ -341,7 +341,7 @@ impl Driver {
         self.transmit(now);
     }
 
-    fn take_events(&mut self) {
+    fn take_events(&mut self, now: Duration) {
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 EndpointEvent::Keying { task, near_id } => {
@@ -487,7 +487,7 @@ impl Driver {
             self.endpoint
                 .with_session(now, id, |session| session.abort());
         }
-        self.take_events();
+        self.take_events(now);
         self.transmit(now);
     }
 }
