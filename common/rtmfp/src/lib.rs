@@ -31,7 +31,7 @@
 //! | What does not work | Why |
 //! |---|---|
 //! | the last message of `tcpublish` may be missing | it closes its session with the last message: that message comes, or does not, with a server of its own kind, too |
-//! | the last two pictures of `TestClient --write` may be missing | the same |
+//! | the last message in a file of `TestClient --syncread` may be cut | it stops when it hears that the stream is over |
 //! | librtmfp as it is, with OpenSSL 3 | it leaves the padding of the cipher on, and takes none of what is sent to it: to be built with `EVP_CIPHER_CTX_set_padding(context, 0)` |
 //!
 //! What peers taught beyond the specifications: librtmfp reads a time in each packet, whether the header says that there is one or not; it

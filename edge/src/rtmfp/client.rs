@@ -295,3 +295,83 @@ fn peer_info(message: &Message) -> Option<Vec<SocketAddr>> {
     };
     Some(addresses.filter(useful).take(MOST).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use headwater_rtmfp::flow::Config;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_client_that_says_nothing_is_sent_away() {
+        let mut client = Client::new(SECOND * 10, SECOND);
+        let mut flows = FlowSet::new(Config::default());
+        assert_eq!(client.deadline(), Some(SECOND * 10));
+        assert!(!client.send(SECOND * 9, &mut flows));
+        assert!(client.send(SECOND * 10, &mut flows));
+    }
+
+    #[test]
+    fn a_client_is_told_how_often_to_ask_after_the_first_answer() {
+        let mut far = FlowSet::new(Config::default());
+        let mut near = FlowSet::new(Config::default());
+        let mut connection = NetConnection::new(Role::Client);
+        let connect = Message {
+            kind: MessageType::COMMAND_AMF0,
+            timestamp: 0,
+            stream_id: 0,
+            payload: bytes::Bytes::from_static(b"connect"),
+        };
+        let sent = connection.send(SECOND, &mut far, &connect, false);
+        assert_eq!(sent, Ok(()));
+        carry(&mut far, &mut near);
+        let mut client = Client::new(SECOND * 10, SECOND * 7);
+        let mut wanted = Vec::new();
+        let wake: Wake = Rc::new(|| {});
+        assert!(client.receive(SECOND, &mut near, &wake, &mut wanted));
+        let [Wanted::Session(end)] = &wanted[..] else {
+            panic!("no session");
+        };
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let answer = headwater_rtmp::chunk::shared_wire_form(3, &connect, 128);
+        for _ in 0..2 {
+            assert!(end.poll_write(&mut cx, &answer.bytes).is_ready());
+        }
+        assert!(!client.send(SECOND, &mut near));
+        carry(&mut near, &mut far);
+        let mut heard = Vec::new();
+        while let Some(happened) = connection.poll(SECOND, &mut far) {
+            heard.push(happened);
+        }
+        let keepalive = Keepalive {
+            server: SECOND * 7,
+            peer: SECOND * 7,
+        };
+        assert_eq!(
+            heard,
+            [
+                Happened::Message(connect.clone()),
+                Happened::Keepalive(keepalive),
+                Happened::Message(connect),
+            ]
+        );
+    }
+
+    /// Brings what one end has to say to the other.
+    fn carry(from: &mut FlowSet, to: &mut FlowSet) {
+        let mut chunks = Vec::new();
+        while let Some(header) = from.poll_transmit(SECOND, 1_160, &mut chunks) {
+            let mut rest = &chunks[..];
+            let mut packet = Vec::new();
+            while let Some(([kind, high, low], body)) = rest.split_first_chunk() {
+                let (chunk, after) = body.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+                packet.push((*kind, chunk));
+                rest = after;
+            }
+            to.handle_packet(SECOND, &header, packet);
+            chunks.clear();
+        }
+    }
+}
