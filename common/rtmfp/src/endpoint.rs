@@ -20,6 +20,8 @@
 //! # Bounds
 //! [`EndpointConfig`] bounds sessions; those that have not shown to have their keys live [`UNCONFIRMED`] and no longer.
 
+mod types;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,80 +29,22 @@ use std::time::Duration;
 
 use rand_core::CryptoRng;
 
+pub use self::types::{Dropped, EndpointConfig, EndpointEvent};
 use crate::crypto::certificate::Fingerprint;
 use crate::crypto::cookie::Cookies;
 use crate::crypto::packet;
 use crate::handshake::{
     Accepted, Glare, Initiator, InitiatorConfig, InitiatorEvent, InitiatorFailure, KeyingId,
-    KeyingTask, Lookup, Responder, ResponderConfig, ResponderEvent, Startup, tag_of,
+    KeyingTask, Lookup, Responder, ResponderEvent, Startup, tag_of,
 };
-use crate::session::{Session, SessionConfig, SessionEvent};
-use crate::wire::{Address, fragment};
+use crate::session::{Session, SessionEvent};
+use crate::wire::Address;
 
 /// How long a session may go without a packet that shows that its far end has the keys.
 const UNCONFIRMED: Duration = Duration::from_secs(30);
 
 /// Datagrams that one session sends before the next one has its turn.
 const TURN: u32 = 16;
-
-/// What an endpoint is to be like.
-#[derive(Clone, Debug)]
-pub struct EndpointConfig {
-    /// How it answers.
-    pub responder: ResponderConfig,
-    /// What its sessions are like.
-    pub session: Arc<SessionConfig>,
-    /// The most sessions.
-    pub sessions: usize,
-    /// Fragments of packets outside sessions that are held.
-    pub fragments: fragment::Limits,
-    /// Which ids it gives to its sessions: those that leave this rest when divided by that number. So whoever has several endpoints for
-    /// one address knows whose a datagram is.
-    pub ids: (u32, u32),
-}
-
-/// What the application is to know, or to do.
-#[derive(Debug)]
-pub enum EndpointEvent {
-    /// Keys are to be agreed on, for a session with this id.
-    Keying {
-        /// The work.
-        task: Box<KeyingTask>,
-        /// The id that it gets.
-        near_id: u32,
-    },
-    /// Somebody asks for somebody else: see [`Endpoint::introduce`].
-    Lookup(Lookup),
-    /// There is a session. Its far end has not shown yet that it has the keys.
-    Opened {
-        /// Its id.
-        session: u32,
-    },
-    /// Something happened to a session.
-    Session {
-        /// Its id.
-        session: u32,
-        /// What.
-        event: SessionEvent,
-    },
-    /// Something may have happened in the flows of a session.
-    Flows {
-        /// Its id.
-        session: u32,
-    },
-    /// A session that was to be opened was not, and has no id any more.
-    Failed {
-        /// The id that it was to get.
-        session: u32,
-        /// Why.
-        failure: InitiatorFailure,
-    },
-    /// A session is gone.
-    Gone {
-        /// The id that it had.
-        session: u32,
-    },
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -110,19 +54,6 @@ struct Entry {
     opened: Duration,
     timer: Option<Duration>,
     is_queued: bool,
-}
-
-/// Datagrams that were dropped, and why.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// For nobody.
-    pub unknown: u64,
-    /// Outside sessions, and not readable.
-    pub startup: u64,
-    /// Of a session, and not to be decrypted, repeated, or of the wrong end.
-    pub session: u64,
-    /// Sessions that there was no room for.
-    pub sessions: u64,
 }
 
 /// See the [module](self).
