@@ -18,7 +18,7 @@
 //! keys; the one before is ended then, and not earlier, because certificates can be copied by whoever sees them.
 //!
 //! # Bounds
-//! [`EndpointConfig`] bounds sessions; those that have not shown to have their keys live [`UNCONFIRMED`] and no longer.
+//! [`EndpointConfig`] bounds sessions; those that have not shown to have their keys live 30 s and no longer.
 
 mod types;
 
