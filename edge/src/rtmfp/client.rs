@@ -322,7 +322,7 @@ mod tests {
             kind: MessageType::COMMAND_AMF0,
             timestamp: 0,
             stream_id: 0,
-            payload: bytes::Bytes::from_static(b"connect"),
+            payload: Bytes::from_static(b"connect"),
         };
         let sent = connection.send(SECOND, &mut far, &connect, false);
         assert_eq!(sent, Ok(()));
