@@ -3,7 +3,7 @@
 //!
 //! | room | what it holds |
 //! |---|---|
-//! | [`line`] | one direction: what happens to datagrams, without sockets and clocks |
+//! | [`mod@line`] | one direction: what happens to datagrams, without sockets and clocks |
 //! | [`proxy`] | the sockets, and what can be done to them while it runs |
 //!
 //! The server sees a socket of the proxy for each client. [`Proxy::rebind`] gives each of them another port, as a router does that forgot

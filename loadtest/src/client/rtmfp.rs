@@ -9,8 +9,8 @@
 //! given up by the server when its time is over. All calls are to be polled from one task.
 //!
 //! # Bounds
-//! Writes wait while [`ROOM`] bytes have not been taken by the flows, and these take no more than [`WAITING`]; what was not read is
-//! bounded by [`UNREAD`], past which the flows are held up.
+//! Writes wait while `ROOM` bytes have not been taken by the flows, and these take no more than `WAITING`; what was not read is
+//! bounded by `UNREAD`, past which the flows are held up.
 //!
 //! # Lateness
 //! Everything that is written comes, however late: a publisher here tests what the server makes of a stream, so that all of it has to
