@@ -86,9 +86,19 @@ impl Translator {
     /// [`ChunkError`]: it is no chunk stream.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ChunkError> {
         self.partial.extend_from_slice(bytes);
-        while let Some(message) = self.reader.handle_input(&mut self.partial)? {
-            self.output_bytes += message.payload.len();
-            self.output.push_back(message);
+        loop {
+            match self.reader.handle_input(&mut self.partial) {
+                Ok(Some(message)) => {
+                    self.output_bytes += message.payload.len();
+                    self.output.push_back(message);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    // Nothing that follows can be read, and so nothing of it is kept.
+                    self.partial = BytesMut::new();
+                    return Err(error);
+                }
+            }
         }
         if self.partial.is_empty() {
             // Whoever says nothing keeps no buffer.
@@ -181,6 +191,8 @@ mod tests {
     fn what_is_no_chunk_stream_is_an_error() {
         // A set chunk size of zero.
         let bad = b"\x02\0\0\0\0\0\x04\x01\0\0\0\0\0\0\0\0";
-        assert!(Translator::default().write(bad).is_err());
+        let mut translator = Translator::default();
+        assert!(translator.write(bad).is_err());
+        assert!(translator.partial.is_empty());
     }
 }
