@@ -10,9 +10,7 @@ use crate::record::vault::Cause;
 #[tokio::test(start_paused = true)]
 async fn what_the_session_before_has_not_stored_yet_is_not_durable() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = bench.recorded("show", 10).await;
     bench.world.vault.hang(true);
     publisher.send(10);
     publisher.stop();
@@ -38,9 +36,7 @@ async fn what_the_session_before_has_not_stored_yet_is_not_durable() {
 #[tokio::test(start_paused = true)]
 async fn what_the_session_before_could_not_store_is_stored_by_the_next() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = bench.recorded("show", 10).await;
     bench.world.vault.hold(true);
     publisher.send(10);
     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -67,9 +63,7 @@ async fn what_the_session_before_could_not_store_is_stored_by_the_next() {
 #[tokio::test(start_paused = true)]
 async fn a_recording_that_failed_while_its_publisher_was_away_is_told() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = bench.recorded("show", 10).await;
     let epoch = publisher.epoch;
     bench.world.vault.fail(Cause::Full, 1);
     publisher.send(1);

@@ -139,9 +139,7 @@ async fn what_was_there_is_replaced_with_the_first_frame() {
 #[tokio::test(start_paused = true)]
 async fn a_name_is_recorded_anew_while_its_file_is_made() {
     let bench = Bench::new();
-    let mut first = bench.publish("show", 1, Mode::Record).await;
-    first.send(20);
-    first.stored().await;
+    let first = bench.recorded("show", 20).await;
     bench.world.vault.hang(true);
     first.stop();
     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -193,9 +191,7 @@ async fn a_live_publisher_erases_what_is_recorded_if_told_so() {
 #[tokio::test(start_paused = true)]
 async fn what_a_process_left_is_made_a_file_by_the_next() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(25);
-    publisher.stored().await;
+    let publisher = bench.recorded("show", 25).await;
     let world = bench.end().await;
     assert_eq!(
         publisher.progress().borrow().status(),
@@ -218,9 +214,7 @@ async fn what_a_process_left_is_made_a_file_by_the_next() {
 #[tokio::test(start_paused = true)]
 async fn what_nobody_looks_after_is_found_and_made_a_file() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(25);
-    publisher.stored().await;
+    let publisher = bench.recorded("show", 25).await;
     let world = World {
         // Another machine.
         disk: World::new().disk,
@@ -272,9 +266,7 @@ async fn a_name_without_a_recording_costs_the_store_one_question_in_a_while() {
 #[tokio::test(start_paused = true)]
 async fn a_file_that_cannot_be_made_is_tried_again() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(25);
-    publisher.stored().await;
+    let publisher = bench.recorded("show", 25).await;
     let busy = bench.keep_from_composing().await;
     publisher.stop();
     publisher.over().await;
@@ -289,9 +281,7 @@ async fn a_file_that_cannot_be_made_is_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_file_in_place_is_not_made_again_after_a_crash() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(25);
-    publisher.stored().await;
+    let publisher = bench.recorded("show", 25).await;
     publisher.stop();
     let composed = async {
         while bench.metric("composed_total") == 0 {

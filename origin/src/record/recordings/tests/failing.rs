@@ -29,9 +29,7 @@ fn watched(publisher: &Publisher, reader: &mut Reader) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_never_holds_up_the_live_stream() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = bench.recorded("show", 10).await;
     let start = Start::Offset(publisher.frame(10).offset);
     let opened = publisher
         .lease
@@ -73,9 +71,7 @@ async fn a_store_that_hangs_never_holds_up_the_live_stream() {
 async fn a_store_that_fails_for_a_while_costs_nothing() {
     let bench = Bench::new();
     bench.world.vault.fail(Cause::Unavailable, 2);
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = bench.recorded("show", 10).await;
     bench.world.vault.fail(Cause::Unavailable, 5);
     publisher.send(10);
     publisher.stored().await;
@@ -90,9 +86,7 @@ async fn a_store_that_fails_for_a_while_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn frames_that_are_gone_before_they_are_taken_end_the_recording() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = bench.recorded("show", 10).await;
     // More than the log holds, all at once.
     for _ in 0..20 {
         publisher.send(1_000);
@@ -177,9 +171,7 @@ async fn a_disk_with_little_space_ends_recordings() {
     };
     let bench = Bench::alone(World::new(), config);
     *bench.world.free.lock() = Some(1 << 20);
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = bench.recorded("show", 10).await;
     *bench.world.free.lock() = Some((1 << 20) - 1);
     tokio::time::sleep(Duration::from_secs(2)).await;
     publisher.send(10);
@@ -194,9 +186,7 @@ async fn a_disk_with_little_space_ends_recordings() {
 #[tokio::test(start_paused = true)]
 async fn a_file_that_does_not_fit_waits_for_room() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let publisher = bench.recorded("show", 10).await;
     *bench.world.free.lock() = Some(500);
     publisher.stop();
     assert_eq!(publisher.over().await.0, RecordState::Stopped);
@@ -244,9 +234,7 @@ async fn a_disk_with_little_space_ends_no_recordings_that_are_stored_elsewhere()
     *bench.world.free.lock() = Some(10);
     // Nor can an unfinished recording be marked.
     std::fs::remove_dir_all(bench.world.disk.path().join("unfinished")).unwrap();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = bench.recorded("show", 10).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     publisher.send(10);
     publisher.stored().await;

@@ -98,9 +98,7 @@ async fn a_publisher_goes_on_behind_what_is_not_a_file_yet() {
 #[tokio::test(start_paused = true)]
 async fn a_publisher_that_reconnects_in_time_goes_on_in_its_session() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let publisher = bench.recorded("show", 10).await;
     let epoch = publisher.epoch;
     drop(publisher);
     tokio::time::sleep(Duration::from_millis(900)).await;
@@ -147,9 +145,7 @@ async fn a_publisher_that_comes_back_late_goes_on_behind_its_own_file() {
 #[tokio::test(start_paused = true)]
 async fn another_origin_goes_on_after_a_crash() {
     let first = Bench::new();
-    let mut publisher = first.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = first.recorded("show", 10).await;
     first.world.vault.hold(true);
     publisher.send(10);
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -201,9 +197,7 @@ async fn a_recording_that_comes_to_an_origin_without_its_beginning_has_a_hole_th
 #[tokio::test(start_paused = true)]
 async fn frames_that_an_edge_lost_are_a_hole_and_no_end() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let publisher = bench.recorded("show", 10).await;
     let epoch = publisher.epoch;
     drop(publisher);
     let mut back = bench
@@ -264,9 +258,7 @@ async fn a_stream_that_moves_leaves_its_part_where_nobody_else_has_the_store() {
 #[tokio::test(start_paused = true)]
 async fn a_recording_is_taken_back_from_an_origin_that_was_mistaken() {
     let bench = Bench::new();
-    let mut publisher = bench.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = bench.recorded("show", 10).await;
     bench.world.vault.hold(true);
     publisher.send(10);
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -284,9 +276,7 @@ async fn a_recording_is_taken_back_from_an_origin_that_was_mistaken() {
 #[tokio::test(start_paused = true)]
 async fn a_recording_that_cannot_be_read_is_left_and_another_begun() {
     let bench = Bench::new();
-    let mut first = bench.publish("show", 1, Mode::Record).await;
-    first.send(10);
-    first.stored().await;
+    let _first = bench.recorded("show", 10).await;
     let world = bench.end().await;
     let bench = Bench::with(world, recording());
     bench.world.vault.fail_kept(Cause::Corrupt, 1);

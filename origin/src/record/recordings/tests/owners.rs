@@ -31,9 +31,7 @@ async fn composed(bench: &Bench) {
 #[tokio::test(start_paused = true)]
 async fn a_hand_over_that_comes_too_late_is_no_failure() {
     let first = Bench::new();
-    let mut publisher = first.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = first.recorded("show", 10).await;
     first.world.vault.hold(true);
     publisher.send(5);
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -67,9 +65,7 @@ async fn a_hand_over_that_comes_too_late_is_no_failure() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_while_a_stream_moves_is_no_failure() {
     let first = Bench::new();
-    let mut publisher = first.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = first.recorded("show", 10).await;
     first.world.vault.hold(true);
     publisher.send(5);
     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -85,9 +81,7 @@ async fn a_store_that_hangs_while_a_stream_moves_is_no_failure() {
 #[tokio::test(start_paused = true)]
 async fn who_loses_a_recording_to_the_next_owner_holds_what_is_not_stored_for_it() {
     let first = Bench::new();
-    let mut publisher = first.publish("show", 1, Mode::Record).await;
-    publisher.send(10);
-    publisher.stored().await;
+    let mut publisher = first.recorded("show", 10).await;
     first.owns(false);
     first.world.vault.record_elsewhere(&[]);
     publisher.send(10);

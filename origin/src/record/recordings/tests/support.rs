@@ -161,6 +161,14 @@ impl Bench {
         self.open(stream, publisher, Some(mode), None).await
     }
 
+    /// The first publisher of a stream, so many of whose frames are stored.
+    pub(super) async fn recorded(&self, stream: &str, frames: u64) -> Publisher {
+        let mut publisher = self.publish(stream, 1, Mode::Record).await;
+        publisher.send(frames);
+        publisher.stored().await;
+        publisher
+    }
+
     pub(super) async fn open(
         &self,
         stream: &str,
