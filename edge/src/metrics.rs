@@ -10,6 +10,7 @@ use crate::fanout::play::Selected;
 use crate::peer::PeerMeters;
 use crate::player::Sent;
 use crate::recorded::RecordedMeters;
+use crate::rtmfp::RtmfpMeters;
 
 /// The metrics of one edge; cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,6 +41,7 @@ pub(crate) struct EdgeMetrics {
     pub(crate) stream_viewers: StreamFamily<Gauge>,
     pub(crate) recorded: RecordedMeters,
     pub(crate) peers: PeerMeters,
+    pub(crate) rtmfp: RtmfpMeters,
 }
 
 impl EdgeMetrics {
@@ -109,6 +111,7 @@ impl EdgeMetrics {
                 .stream_family("stream_viewers", "Viewers of a stream on this edge"),
             recorded: RecordedMeters::new(&room),
             peers: PeerMeters::new(&room),
+            rtmfp: RtmfpMeters::new(&room),
         }
     }
 

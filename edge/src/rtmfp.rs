@@ -9,6 +9,7 @@
 //! | `relay` | what a client sends to another through the server |
 //! | `tunnel` | a byte stream for a session, messages for flows |
 //! | `keys` | threads that agree on keys |
+//! | `meters` | what is counted |
 //!
 //! Each worker has a socket of its own for each address, and an endpoint for it. The kernel chooses the socket by the client's address;
 //! a client that moves may come to another worker's, which passes its datagrams on: the number of the worker is in the id of each session.
@@ -21,8 +22,10 @@ mod client;
 pub(crate) mod driver;
 mod groups;
 mod keys;
+mod meters;
 pub(crate) mod relay;
 mod socket;
 pub(crate) mod tunnel;
 
 pub(crate) use keys::KeyPool;
+pub(crate) use meters::RtmfpMeters;

@@ -388,10 +388,10 @@ impl NetConnection {
         }
     }
 
-    /// Pictures that were not sent because one that they build on was given up. Those that were given up are counted by the flows.
-    #[must_use]
-    pub fn left_out(&self) -> u64 {
-        self.left_out
+    /// Pictures that were not sent because one that they build on was given up, since this was asked. Those that were given up are
+    /// counted by the flows.
+    pub fn take_left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest.

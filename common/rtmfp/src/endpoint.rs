@@ -33,6 +33,7 @@ pub use self::types::{Dropped, EndpointConfig, EndpointEvent};
 use crate::crypto::certificate::Fingerprint;
 use crate::crypto::cookie::Cookies;
 use crate::crypto::packet;
+use crate::flow;
 use crate::handshake::{
     Accepted, Glare, Initiator, InitiatorConfig, InitiatorEvent, InitiatorFailure, KeyingId,
     KeyingTask, Lookup, Responder, ResponderEvent, Startup, tag_of,
@@ -77,6 +78,8 @@ pub struct Endpoint<R> {
     events: VecDeque<EndpointEvent>,
     transmits: VecDeque<crate::handshake::Transmit>,
     dropped: Dropped,
+    /// What happened in the flows of all sessions.
+    flows: flow::Counters,
     rng: R,
 }
 
@@ -99,6 +102,7 @@ impl<R: CryptoRng> Endpoint<R> {
             events: VecDeque::new(),
             transmits: VecDeque::new(),
             dropped: Dropped::default(),
+            flows: flow::Counters::default(),
             rng,
         }
     }
@@ -118,6 +122,12 @@ impl<R: CryptoRng> Endpoint<R> {
     #[must_use]
     pub fn counters(&self) -> crate::handshake::Counters {
         self.responder.counters()
+    }
+
+    /// What happened in the flows of all sessions there were, up to the last time that a session had nothing more to send.
+    #[must_use]
+    pub fn flow_counters(&self) -> flow::Counters {
+        self.flows
     }
 
     /// How many sessions there are.
@@ -436,9 +446,10 @@ impl<R: CryptoRng> Endpoint<R> {
     }
 
     fn drop_session(&mut self, id: u32) {
-        let Some(entry) = self.sessions.remove(&id) else {
+        let Some(mut entry) = self.sessions.remove(&id) else {
             return;
         };
+        self.flows += entry.session.take_counters();
         if let Some(timer) = entry.timer {
             self.timers.remove(&(timer, id));
         }
@@ -505,6 +516,7 @@ impl<R: CryptoRng> Endpoint<R> {
     fn renew_timer(&mut self, id: u32) {
         self.note(id);
         if let Some(entry) = self.sessions.get_mut(&id) {
+            self.flows += entry.session.take_counters();
             entry.is_queued = false;
             self.ready.pop_back();
         }

@@ -168,6 +168,8 @@ pub struct Session {
     sealer: Sealer,
     opener: Opener,
     flows: FlowSet,
+    /// What happened in flows that are forgotten.
+    counted: flow::Counters,
     mobility: Mobility,
     state: State,
     is_confirmed: bool,
@@ -203,6 +205,7 @@ impl Session {
             sealer: opened.sealer,
             opener: opened.opener,
             flows: FlowSet::new(flows),
+            counted: flow::Counters::default(),
             mobility: Mobility::new(secret),
             state: State::Open,
             is_confirmed: false,
@@ -283,6 +286,13 @@ impl Session {
     /// The flows. After changes take [datagrams](Self::poll_transmit) and look at the [time](Self::poll_timeout) again.
     pub fn flows(&mut self) -> &mut FlowSet {
         &mut self.flows
+    }
+
+    /// What happened in the flows since this was asked, those that are forgotten included.
+    pub fn take_counters(&mut self) -> flow::Counters {
+        let mut counted = std::mem::take(&mut self.counted);
+        counted += self.flows.take_counters();
+        counted
     }
 
     /// The flows, to look at.
@@ -440,7 +450,9 @@ impl Session {
     /// Nothing of the flows of a session that is not open is kept or told any more.
     pub fn forget_flows(&mut self) {
         if !self.is_open() {
+            let counted = self.take_counters();
             self.flows = FlowSet::new(flow::Config::default());
+            self.counted = counted;
         }
     }
 

@@ -263,6 +263,15 @@ fn an_outage_of_five_seconds_costs_late_pictures_and_no_sound() {
     let missing = pictures.last().expect("pictures").0 + 1 - pictures.len() as u64;
     println!("{missing} pictures were too late");
     assert!(missing < 30 * 6, "{missing} pictures are missing");
+    let counted =
+        |node: &mut Node, name: &str| node.metric(&format!("headwater_edge_rtmfp_{name}_total"));
+    let given_up =
+        counted(&mut node, "messages_given_up") + counted(&mut node, "pictures_left_out");
+    assert!(
+        given_up >= missing as f64,
+        "{given_up} of {missing} are counted"
+    );
+    assert!(counted(&mut node, "timeouts") >= 1.0);
 }
 
 #[test]
@@ -377,6 +386,15 @@ fn garbage_and_floods_of_hellos_hurt_nobody() {
     assert_no_loss("the viewer", &sent, &viewer.received());
     let grown = node.resident_bytes().saturating_sub(before);
     assert!(grown < 16 << 20, "{grown} bytes more");
+    // Whoever looks for the reason finds it.
+    for counter in ["handshakes", "dropped", "fragments"] {
+        let count = node.metric(&format!("headwater_edge_rtmfp_{counter}_total"));
+        assert!(count > 100.0, "{counter}: {count}");
+    }
+    assert_eq!(
+        node.metric("headwater_edge_rtmfp_messages_given_up_total"),
+        0.0
+    );
     let log = node.log_text();
     assert!(!log.contains("panicked"), "{log}");
 }

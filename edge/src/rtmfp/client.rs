@@ -240,6 +240,11 @@ impl Client {
         }
     }
 
+    /// Pictures that the client did not get because of others, since this was asked.
+    pub(crate) fn take_left_out(&mut self) -> u64 {
+        self.connection.take_left_out()
+    }
+
     /// When [`send`](Self::send) is to be called again, whatever happens.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let leaving = self.leaving.map(|since| since + FAREWELL);

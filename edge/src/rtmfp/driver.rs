@@ -24,6 +24,7 @@ use self::peers::Known;
 use super::KeyPool;
 use super::client::{Client, Wanted};
 use super::keys::Keyed;
+use super::meters::Counted;
 use super::socket::{Batch, Inbox, Socket};
 use super::tunnel::{TunnelEnd, Wake};
 use crate::config::RtmfpSection;
@@ -118,6 +119,7 @@ struct Driver {
     keyed: mpsc::UnboundedReceiver<Keyed>,
     /// Sessions whose flows can be used.
     open: usize,
+    counted: Counted,
     inbox: Inbox,
     outbox: Outbox,
     started: Instant,
@@ -175,6 +177,7 @@ pub(crate) async fn run(
     let (port, told) = worker.shared.peers.port();
     let mut driver = Driver {
         open: 0,
+        counted: Counted::default(),
         inbox: Inbox::default(),
         outbox: Outbox {
             batch: socket.batch(),
@@ -352,6 +355,7 @@ impl Driver {
                 EndpointEvent::Lookup(lookup) => self.look_up(lookup),
                 EndpointEvent::Opened { session } => {
                     self.open += 1;
+                    self.worker.shared.metrics.rtmfp.sessions.inc();
                     self.clients.insert(session, self.client(now));
                     // Its time to connect begins.
                     self.talking.borrow_mut().insert(session);
@@ -392,6 +396,7 @@ impl Driver {
             SessionEvent::Closed(reason) => {
                 debug!(?reason, "the session is over");
                 self.open = self.open.saturating_sub(1);
+                self.worker.shared.metrics.rtmfp.sessions.dec();
                 // What came before is still taken.
                 self.talking.borrow_mut().insert(session);
                 self.forget(session);
@@ -423,6 +428,10 @@ impl Driver {
             }
             over
         });
+        let left_out = client.take_left_out();
+        if left_out > 0 {
+            self.worker.shared.metrics.rtmfp.left_out.inc_by(left_out);
+        }
         let deadline = client.deadline().filter(|_| over == Some(false));
         if deadline != client.noted {
             if let Some(before) = std::mem::replace(&mut client.noted, deadline) {
@@ -477,6 +486,8 @@ impl Driver {
         if sent > 0 {
             self.worker.meters.sent(sent);
         }
+        let meters = &self.worker.shared.metrics.rtmfp;
+        meters.count(&mut self.counted, Counted::of(&self.endpoint));
     }
 
     /// The process stops: one last word to everybody.

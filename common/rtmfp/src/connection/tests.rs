@@ -122,7 +122,7 @@ fn a_picture_that_is_late_takes_along_what_builds_on_it() {
     let late = start + PICTURE_LIVES + MILLISECOND;
     server.flows.handle_timeout(late);
     server.send(late, &video(PICTURE, 1, 4));
-    assert_eq!(server.connection.left_out(), 1);
+    assert_eq!(server.connection.take_left_out(), 1);
     server.send(late, &video(KEY, 1, 5));
     server.send(late, &video(PICTURE, 1, 6));
     pass(late, &mut client, &mut server, |_| false);
@@ -143,7 +143,7 @@ fn what_is_late_is_given_up_to_the_newest_key_frame_that_waits() {
     server.send(late, &video(PICTURE, 1, 7));
     pass(late, &mut client, &mut server, |_| false);
     assert_eq!(numbers(&client.came), [5, 6, 7]);
-    assert_eq!(server.connection.left_out(), 0);
+    assert_eq!(server.connection.take_left_out(), 0);
 }
 
 #[test]

@@ -76,6 +76,13 @@ fn a_session_carries_messages_both_ways_and_ends_in_order() {
     net.run_for(SECOND * 20);
     assert!(net.ends[SERVER].endpoint.is_empty());
     assert_eq!(net.ends[SERVER].endpoint.peer(&peer), None);
+    let ends = net.ends.iter();
+    let counted: Vec<_> = ends.map(|end| end.endpoint.flow_counters()).collect();
+    assert!(
+        counted.iter().all(|counted| counted.sent >= 1),
+        "{counted:?}"
+    );
+    assert_eq!(counted[SERVER].received, counted[CLIENT].sent);
 }
 
 #[test]

@@ -478,6 +478,11 @@ impl FlowSet {
         self.counters
     }
 
+    /// The same, and they begin anew: for who adds up those of many sessions.
+    pub fn take_counters(&mut self) -> Counters {
+        std::mem::take(&mut self.counters)
+    }
+
     /// Bytes of what came that are kept in memory.
     #[must_use]
     pub fn received_bytes(&self) -> usize {

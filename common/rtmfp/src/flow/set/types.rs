@@ -194,3 +194,17 @@ pub struct Counters {
     /// Chunks that made no sense.
     pub malformed: u64,
 }
+
+impl std::ops::AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.abandoned += other.abandoned;
+        self.sent += other.sent;
+        self.sent_again += other.sent_again;
+        self.lost += other.lost;
+        self.timeouts += other.timeouts;
+        self.received += other.received;
+        self.no_room += other.no_room;
+        self.refused += other.refused;
+        self.malformed += other.malformed;
+    }
+}
