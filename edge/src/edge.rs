@@ -71,7 +71,9 @@ pub enum EdgeError {
     #[error("[rtmps]: {0}")]
     Tls(#[from] TlsError),
     /// Nothing to listen on.
-    #[error("`rtmp.listen` is empty and there is no RTMPS: the edge would serve nobody")]
+    #[error(
+        "`rtmp.listen` and `rtmfp.listen` are empty and there is no RTMPS: the edge would serve nobody"
+    )]
     NoListener,
     /// A thread or a socket could not be made.
     #[error("cannot start the edge: {0}")]
@@ -179,7 +181,8 @@ impl Edge {
         let tasks = Tasks::new(node.shutdown.stopping());
         let with_dvr = config.applications.iter().filter(|(_, it)| it.dvr);
         let with_info = with_dvr.map(|(name, _)| name.clone()).collect();
-        let peers = Peers::new(Arc::clone(&upstream), tasks.clone());
+        // Tasks of their own: they go on until the process stops, and nothing that drains waits for them.
+        let peers = Peers::new(Arc::clone(&upstream), Tasks::new(node.shutdown.stopping()));
         if !rtmfp.is_empty() {
             peers.start();
         }

@@ -186,14 +186,15 @@ impl Peers {
 
     /// Tells the calls, and begins those that are missing.
     fn changed(&self) {
-        let (new, peers, memberships) = {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let new = {
             let mut table = self.table();
             let (peers, memberships) = table.counts();
-            (table.without_call(), peers, memberships)
+            // Within: whoever comes later has the later number.
+            self.0.meters.registered.set(number(peers));
+            self.0.meters.memberships.set(number(memberships));
+            table.without_call()
         };
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.0.meters.registered.set(number(peers));
-        self.0.meters.memberships.set(number(memberships));
         for node in new {
             let peers = self.clone();
             self.0.tasks.spawn(call::run(peers, node));

@@ -235,6 +235,7 @@ impl NetConnection {
         let found = self.lanes.iter_mut().find(|(_, out)| out.flow == flow);
         let ((stream_id, _), out) = found?;
         out.is_rejected = true;
+        out.is_ahead = false;
         (*stream_id == 0).then_some(Happened::Ended)
     }
 
@@ -301,25 +302,20 @@ impl NetConnection {
         flows: &mut FlowSet,
         stream_id: u32,
     ) -> Result<(), NotSent> {
+        // Whatever was refused may be wanted again.
+        self.lanes
+            .retain(|(id, _), out| *id != stream_id || !out.is_rejected);
         let lanes = [Lane::Audio, Lane::Video].map(|lane| (stream_id, lane));
         let is_ahead = |key: &(u32, Lane)| self.lanes.get(key).is_some_and(|out| out.is_ahead);
         if !lanes.iter().any(is_ahead) {
-            // Whatever was refused may be wanted again.
-            for key in &lanes {
-                self.lanes
-                    .retain(|known, out| known != key || !out.is_rejected);
-            }
             return Ok(());
         }
         let lanes = lanes.into_iter().chain([(stream_id, Lane::Control)]);
         let mut together = Vec::new();
         for key in lanes {
-            match self.lanes.get_mut(&key) {
-                Some(out) if !out.is_rejected => {
-                    out.is_ahead = false;
-                    together.push(out.flow);
-                }
-                _ => {}
+            if let Some(out) = self.lanes.get_mut(&key) {
+                out.is_ahead = false;
+                together.push(out.flow);
             }
         }
         if together.len() < 2 {

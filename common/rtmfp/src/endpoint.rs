@@ -107,7 +107,7 @@ impl<R: CryptoRng> Endpoint<R> {
         }
     }
 
-    /// Whether new sessions are taken.
+    /// Whether new sessions are taken. Those whose keys are being agreed on still come.
     pub fn set_accepting(&mut self, accepting: bool) {
         self.responder.set_accepting(accepting);
     }
@@ -181,6 +181,7 @@ impl<R: CryptoRng> Endpoint<R> {
         if let Some(entry) = self.sessions.get_mut(&id) {
             if entry.session.handle_datagram(now, from, datagram).is_err() {
                 self.dropped.session += 1;
+                self.look_after(now, id);
                 return false;
             }
             let owes = entry.session.look().owes_acknowledgement();

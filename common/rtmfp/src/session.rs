@@ -55,6 +55,10 @@ const REPLIES: usize = 8;
 /// Longest message of a ping that is answered, in bytes.
 const PING_MESSAGE: usize = 512;
 
+/// Datagrams that cannot be read before one that can, where nothing but a checksum of 16 bits tells them apart: whoever does not have the
+/// keys, and tries, does not get far.
+const GUESSES: u32 = 64;
+
 /// Bytes of a packet's header, at most.
 const HEADER: usize = 5;
 
@@ -173,6 +177,8 @@ pub struct Session {
     mobility: Mobility,
     state: State,
     is_confirmed: bool,
+    /// See [`GUESSES`].
+    guesses: u32,
     heard: Duration,
     /// When the far end was asked last whether it is there.
     asked: Option<Duration>,
@@ -209,6 +215,7 @@ impl Session {
             mobility: Mobility::new(secret),
             state: State::Open,
             is_confirmed: false,
+            guesses: 0,
             heard: now,
             asked: None,
             replies: VecDeque::new(),
@@ -304,7 +311,8 @@ impl Session {
     /// Takes a datagram with this session's id, in place.
     ///
     /// # Errors
-    /// [`Dropped`], at which nothing has changed, but that a packet number is used up.
+    /// [`Dropped`], at which nothing has changed, but that a packet number is used up; and that a session may be over whose far end has not
+    /// shown that it has the keys, and sends one after the other that cannot be read.
     pub fn handle_datagram(
         &mut self,
         now: Duration,
@@ -314,7 +322,14 @@ impl Session {
         if self.is_over() {
             return Err(Dropped::Over);
         }
-        let packet = Packet::read(self.opener.open(datagram)?)?;
+        let opened = self.opener.open(datagram);
+        if opened.is_err() && !self.is_confirmed && !self.opener.is_authenticated() {
+            self.guesses += 1;
+            if self.guesses >= GUESSES {
+                self.abort();
+            }
+        }
+        let packet = Packet::read(opened?)?;
         if packet.header.mode != self.mode.reverse() {
             return Err(Dropped::Reflected);
         }
@@ -371,9 +386,12 @@ impl Session {
             }
             ChunkKind::CLOSE_ACKNOWLEDGEMENT => {
                 if self.is_open() {
+                    // For as long as it takes to look at what came before.
+                    self.state = State::Lingering { until: now };
                     self.end_flows(CloseReason::Far);
+                } else {
+                    self.state = State::Over;
                 }
-                self.state = State::Over;
             }
             _ => {}
         }
@@ -474,6 +492,14 @@ impl Session {
         scratch.clear();
         if let Some(reply) = self.replies.pop_front() {
             scratch.extend_from_slice(&reply.chunk);
+            // What goes to one address goes together: never more datagrams than came.
+            let space = self.sealer.capacity(self.config.datagram);
+            let space = space.saturating_sub(HEADER);
+            while let Some(next) = self.replies.pop_front_if(|next| {
+                next.to == reply.to && scratch.len() + next.chunk.len() <= space
+            }) {
+                scratch.extend_from_slice(&next.chunk);
+            }
             let header = self.flows.stamp(now);
             let to = reply.to.unwrap_or(self.address);
             self.seal(header, scratch, out);

@@ -124,6 +124,12 @@ impl Translator {
         self.output_bytes
     }
 
+    /// Messages that have not been taken.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.output.len()
+    }
+
     /// Whether all messages have been taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -4,9 +4,11 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use headwater_loadtest::client::rtmfp::{RtmfpOptions, RtmfpStream};
 use headwater_loadtest::impair::{Impairment, Proxy, ProxyOptions};
 use headwater_media::frame::FrameKind::{self, Audio, Video};
 use headwater_rtmp::command::{PlayStart, PublishMode};
+use headwater_rtmp::url::RtmpUrl;
 
 use crate::a_cluster_carries_live_streams::light;
 use crate::standalone::standalone;
@@ -445,6 +447,49 @@ fn clients_that_vanish_are_gone_when_their_time_is_over() {
     let sent = publisher.finish();
     wait_for_the_end(&viewer, &sent);
     assert_no_loss("the viewer that stayed", &sent, &viewer.received());
+}
+
+#[test]
+fn who_opens_a_session_and_vanishes_costs_no_processor_time() {
+    let (mut node, _folder) = node(&[
+        "--set",
+        "rtmp.handshake_timeout_ms=500",
+        "--set",
+        "rtmfp.dead_after_ms=20000",
+    ]);
+    let address = node.address("rtmfp");
+    let url = RtmpUrl::parse(&node.rtmfp_url("live/show")).expect("a url");
+    let stream = runtime().block_on(async {
+        let at = [address];
+        let opened = RtmfpStream::connect(&url, &at, RtmfpOptions::default());
+        tokio::time::timeout(LIMIT, opened).await
+    });
+    stream.expect("in time").expect("a session").vanish();
+    until("it is sent away", LIMIT, || {
+        node.metric("headwater_edge_rtmfp_sessions") == 0.0
+    });
+    let before = node.processor_time();
+    pause(Duration::from_secs(5));
+    let spent = node.processor_time() - before;
+    println!("{spent:?} in 5 s");
+    assert!(spent < Duration::from_secs(2), "{spent:?}");
+}
+
+#[test]
+fn a_node_without_clients_ends_at_once() {
+    let (mut node, _folder) = node(&[]);
+    let publisher = Publisher::start(&node.rtmfp_url("live/show"), light());
+    let viewer = Viewer::start(&node.rtmfp_url("live/show"));
+    viewer.wait_for(30, LIMIT);
+    publisher.finish();
+    drop(viewer);
+    until("they are gone", LIMIT, || {
+        node.metric("headwater_edge_connections") == 0.0
+    });
+    node.terminate();
+    // The grace period is longer.
+    let status = node.wait_exit(LIMIT);
+    assert!(status.success(), "{status}");
 }
 
 #[test]

@@ -89,11 +89,7 @@ impl Client {
             wanted.extend(self.early.take().map(Wanted::PeerInfo));
         }
         loop {
-            if self
-                .tunnel
-                .as_ref()
-                .is_some_and(|tunnel| tunnel.borrow().is_full())
-            {
+            if self.is_behind() {
                 return false;
             }
             match self.connection.poll(now, flows) {
@@ -124,6 +120,12 @@ impl Client {
             self.end();
         }
         true
+    }
+
+    /// Whether its session has much to read. It wakes us when it has read.
+    fn is_behind(&self) -> bool {
+        let tunnel = self.tunnel.as_ref();
+        tunnel.is_some_and(|tunnel| tunnel.borrow().is_full())
     }
 
     /// Whether it is connected to an application whose clients may meet.
@@ -251,7 +253,7 @@ impl Client {
         let connect = self.tunnel.is_none().then_some(self.connect_by);
         leaving
             .into_iter()
-            .chain(self.closing)
+            .chain(self.closing.filter(|_| !self.is_behind()))
             .chain(connect)
             .chain(self.connection.poll_timeout())
             .min()
@@ -268,16 +270,14 @@ fn is_command(message: &Message) -> bool {
     [MessageType::COMMAND_AMF0, MessageType::COMMAND_AMF3].contains(&message.kind)
 }
 
-/// The addresses of a `setPeerInfo` (RFC 7425 section 5.3.3); those that cannot be read, or are of no use to others, are left out.
+/// The addresses of a `setPeerInfo` (RFC 7425 section 5.3.3); those that cannot be read are left out. Which of them are of use to
+/// whom is [another question](crate::peer).
 fn peer_info(message: &Message) -> Option<Vec<SocketAddr>> {
     const MOST: usize = 20;
 
-    let payload: &[u8] = match message.kind {
-        MessageType::COMMAND_AMF0 => &message.payload,
-        MessageType::COMMAND_AMF3 => message.payload.strip_prefix(b"\0")?,
-        _ => return None,
-    };
-    payload.strip_prefix(b"\x02\x00\x0bsetPeerInfo")?;
+    if !is_call_of(message, "setPeerInfo") {
+        return None;
+    }
     let limits = headwater_amf::Limits {
         depth: 4,
         values: 64,
@@ -294,11 +294,7 @@ fn peer_info(message: &Message) -> Option<Vec<SocketAddr>> {
         .iter()
         .filter_map(|value| value.as_string());
     let addresses = texts.filter_map(|text| text.to_string_lossy().parse().ok());
-    let useful = |address: &SocketAddr| {
-        let ip = address.ip();
-        !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() && address.port() != 0
-    };
-    Some(addresses.filter(useful).take(MOST).collect())
+    Some(addresses.take(MOST).collect())
 }
 
 #[cfg(test)]
@@ -362,6 +358,42 @@ mod tests {
                 Happened::Message(connect),
             ]
         );
+    }
+
+    #[test]
+    fn a_client_that_closes_while_its_session_is_behind_needs_no_time() {
+        let mut far = FlowSet::new(Config::default());
+        let mut near = FlowSet::new(Config::default());
+        let mut connection = NetConnection::new(Role::Client);
+        let mut client = Client::new(SECOND * 10, SECOND * 7);
+        let mut wanted = Vec::new();
+        let wake: Wake = Rc::new(|| {});
+        let long = Message {
+            kind: MessageType::COMMAND_AMF0,
+            timestamp: 0,
+            stream_id: 0,
+            payload: vec![2; 3_000].into(),
+        };
+        for _ in 0..100 {
+            let sent = connection.send(SECOND, &mut far, &long, false);
+            assert_eq!(sent, Ok(()));
+            carry(&mut far, &mut near);
+            assert!(client.receive(SECOND, &mut near, &wake, &mut wanted) || client.is_behind());
+            carry(&mut near, &mut far);
+        }
+        client.closing = Some(SECOND);
+        assert!(client.is_behind());
+        assert!(!client.receive(SECOND * 2, &mut near, &wake, &mut wanted));
+        assert_eq!(client.deadline(), None, "it is woken by the session");
+        let [Wanted::Session(end)] = &wanted[..] else {
+            panic!("no session");
+        };
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut buffer = bytes::BytesMut::new();
+        assert!(end.poll_read(&mut cx, &mut buffer).is_ready());
+        assert!(client.deadline().is_some());
+        assert!(client.receive(SECOND * 2, &mut near, &wake, &mut wanted));
+        assert!(client.is_over);
     }
 
     /// Brings what one end has to say to the other.

@@ -420,7 +420,8 @@ impl Driver {
                     session.forget_flows();
                     client.end();
                 }
-                return false;
+                // Nothing of the client's is due any more: the session's own time ends it.
+                return true;
             }
             let over = client.send(now, session.flows());
             if over {

@@ -43,7 +43,7 @@ impl KeyPool {
         Ok(Self { jobs })
     }
 
-    /// Gives the task back if there is no room for it.
+    /// Has a task done. False, and nothing will be done, if there is no room for it.
     pub(crate) fn run(
         &self,
         task: Box<KeyingTask>,

@@ -43,6 +43,8 @@ pub(crate) struct Tunnel {
     is_dropped: bool,
     /// What the session sends now is a live stream.
     is_live: bool,
+    /// So many of the messages that wait are of what was sent before that, and stored.
+    stored: usize,
     /// The client may meet others.
     is_peer: bool,
     wake: Wake,
@@ -58,6 +60,7 @@ impl Tunnel {
             is_shut: false,
             is_dropped: false,
             is_live: true,
+            stored: 0,
             is_peer: false,
             wake,
         }))
@@ -99,7 +102,9 @@ impl Tunnel {
         if self.translator.waiting() < ROOM {
             self.wake_writer();
         }
-        Some((message, self.is_live))
+        let is_stored = self.stored > 0;
+        self.stored = self.stored.saturating_sub(1);
+        Some((message, self.is_live && !is_stored))
     }
 
     /// Whether the session lets the client meet others.
@@ -131,7 +136,11 @@ impl TunnelEnd {
 
     /// Whether what is written from now on may be given up when it is late.
     pub(crate) fn set_live(&self, is_live: bool) {
-        self.0.borrow_mut().is_live = is_live;
+        let mut tunnel = self.0.borrow_mut();
+        if is_live && !tunnel.is_live {
+            tunnel.stored = tunnel.translator.len();
+        }
+        tunnel.is_live = is_live;
     }
 
     /// The client may meet others from now on.
@@ -252,6 +261,15 @@ mod tests {
         }
         assert_eq!(tunnel.borrow_mut().take(), None);
         end.set_live(false);
+        for (is_live, message) in [false, true].into_iter().zip(&sent) {
+            end.set_live(is_live);
+            let wire = shared_wire_form(6, message, 128).bytes;
+            assert!(end.poll_write(&mut cx, &wire).is_ready());
+        }
+        for (is_live, message) in [false, true].into_iter().zip(&sent) {
+            let taken = tunnel.borrow_mut().take();
+            assert_eq!(taken, Some((message.clone(), is_live)));
+        }
         end.shut();
         assert!(!tunnel.borrow().is_peer());
         end.allow_peers();

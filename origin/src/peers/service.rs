@@ -233,6 +233,11 @@ impl PeersService {
             Said::Registered(said) => {
                 let mut addresses = said.addresses;
                 addresses.truncate(MAX_ADDRESSES);
+                addresses.retain(|address| matches!(address.ip.len(), 4 | 16));
+                for address in &mut addresses {
+                    // A slice would keep all of the buffer in which it came.
+                    address.ip = bytes::Bytes::copy_from_slice(&address.ip);
+                }
                 registry.register(call, id(&said.peer_id)?, addresses)
             }
             Said::Gone(said) => {

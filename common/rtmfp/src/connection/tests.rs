@@ -169,3 +169,30 @@ fn pictures_behind_a_gap_are_passed_over_up_to_a_key_frame() {
     pass(late, &mut client, &mut server, |_| false);
     assert_eq!(numbers(&client.came), [1, 5, 6, 7]);
 }
+
+#[test]
+fn a_stream_whose_flows_were_refused_can_be_used_again() {
+    let (mut client, mut server) = connected();
+    let start = MILLISECOND * 10;
+    let status = |text: &'static [u8]| Message {
+        stream_id: 1,
+        ..command(text)
+    };
+    server.send(start, &status(b"start"));
+    server.send(start, &video(KEY, 1, 1));
+    pass(start, &mut client, &mut server, |_| false);
+    assert_eq!(client.came.len(), 2);
+    // The first is that of the connection.
+    for flow in [2, 3] {
+        client.connection.reject(&mut client.flows, ReceiveId(flow));
+    }
+    pass(start, &mut client, &mut server, |_| false);
+    client.came.clear();
+    server.send(start, &video(PICTURE, 1, 2));
+    pass(start, &mut client, &mut server, |_| false);
+    assert_eq!(client.came, []);
+    server.send(start, &status(b"again"));
+    server.send(start, &video(KEY, 1, 3));
+    pass(start, &mut client, &mut server, |_| false);
+    assert_eq!(client.came, [status(b"again"), video(KEY, 1, 3)]);
+}

@@ -11,11 +11,13 @@ use self::network::{CLIENT, Net, SERVER, client, server, uri};
 use super::Endpoint;
 use crate::crypto::discriminator;
 use crate::crypto::negotiation::Protection;
+use crate::crypto::packet;
 use crate::flow::{self, Body, Opening, Outgoing, Priority};
 use crate::handshake::{InitiatorConfig, Protections};
 use crate::random::Seeded;
 use crate::session::{CloseReason, SessionConfig, SessionEvent};
 use crate::wire::Address;
+use crate::wire::startup::ForwardedHello;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -256,6 +258,108 @@ fn sessions_that_never_show_their_keys_go_and_there_is_a_most() {
     net.cut(true);
     net.run_for(SECOND * 31);
     assert_eq!(net.ends[SERVER].endpoint.len(), 0);
+}
+
+#[test]
+fn who_tries_checksums_does_not_show_that_it_has_the_keys() {
+    use rand_core::Rng as _;
+
+    let mut config = server();
+    config.responder.protections = Protections::both(Protection::Never);
+    let mut net = Net::new(12, client(), config);
+    let mut random = Seeded::new(12);
+    let mut guess = |net: &mut Net, session: u32| {
+        let mut datagram = vec![0; 20];
+        random.fill_bytes(&mut datagram[4..]);
+        let other = packet::session_id(&datagram).unwrap();
+        datagram[..4].copy_from_slice(&(other ^ session).to_be_bytes());
+        let (now, from) = (net.now, net.ends[CLIENT].address);
+        net.ends[SERVER]
+            .endpoint
+            .handle_datagram(now, from, &mut datagram);
+    };
+    let (here, there) = opened(&mut net);
+    send(&mut net, CLIENT, here, &["here"]);
+    net.run_for(SECOND);
+    for _ in 0..1_000 {
+        guess(&mut net, there);
+    }
+    net.run_for(SECOND);
+    assert_eq!(net.closed_at(SERVER), [], "it has shown its keys before");
+    let config = InitiatorConfig::new(network::new_identity(77), uri());
+    let (now, address) = (net.now, net.ends[SERVER].address);
+    let client = &mut net.ends[CLIENT].endpoint;
+    client.connect(now, config, &[address]).expect("room");
+    net.run_for(SECOND);
+    let there = *net.opened_at(SERVER).last().unwrap();
+    for _ in 0..100 {
+        guess(&mut net, there);
+    }
+    net.run_for(Duration::ZERO);
+    assert_eq!(net.closed_at(SERVER), [(there, CloseReason::Near)]);
+    assert!(net.ends[SERVER].endpoint.session(there).is_none());
+}
+
+#[test]
+fn answers_to_one_datagram_go_out_together() {
+    let mut net = Net::new(13, client(), server());
+    let (_, there) = opened(&mut net);
+    let now = net.now;
+    let endpoint = &mut net.ends[SERVER].endpoint;
+    endpoint.with_session(now, there, |session| {
+        for tag in [b"one", b"two", b"ten"] {
+            session.forward_hello(&ForwardedHello {
+                discriminator: b"somebody",
+                reply_to: Address::observed("192.0.2.9:1".parse().unwrap()),
+                tag,
+            });
+        }
+    });
+    let (mut scratch, mut out) = (Vec::new(), Vec::new());
+    let to = endpoint.poll_transmit(now, &mut scratch, &mut out);
+    assert!(to.is_some());
+    assert_eq!(endpoint.poll_transmit(now, &mut scratch, &mut out), None);
+}
+
+#[test]
+fn who_does_not_accept_any_more_opens_no_session_for_a_cookie_from_before() {
+    let mut net = Net::new(14, client(), server());
+    net.connect(net.identity());
+    // The hello and its answer.
+    net.run_for(Duration::from_millis(45));
+    net.ends[SERVER].endpoint.set_accepting(false);
+    net.run_for(SECOND * 5);
+    assert_eq!(net.opened_at(SERVER), []);
+}
+
+#[test]
+fn what_came_just_before_an_abrupt_end_is_not_lost() {
+    let mut net = Net::new(15, client(), server());
+    let (here, there) = opened(&mut net);
+    net.cut(true);
+    let before = net.overheard().len();
+    send(&mut net, CLIENT, here, &["last"]);
+    net.run_for(Duration::ZERO);
+    let now = net.now;
+    net.ends[CLIENT]
+        .endpoint
+        .with_session(now, here, |session| session.abort());
+    net.run_for(Duration::ZERO);
+    let from = net.ends[CLIENT].address;
+    let endpoint = &mut net.ends[SERVER].endpoint;
+    for mut datagram in net.overheard.split_off(before) {
+        endpoint.handle_datagram(now, from, &mut datagram);
+    }
+    // An acknowledgement for somebody else goes out before the events are looked at.
+    let (mut scratch, mut out) = (Vec::new(), Vec::new());
+    while endpoint
+        .poll_transmit(now, &mut scratch, &mut out)
+        .is_some()
+    {}
+    net.run_for(SECOND);
+    assert_eq!(net.closed_at(SERVER), [(there, CloseReason::Far)]);
+    assert_eq!(net.messages_at(SERVER), ["last"]);
+    assert!(net.ends[SERVER].endpoint.is_empty());
 }
 
 #[test]

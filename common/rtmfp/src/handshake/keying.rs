@@ -17,6 +17,7 @@ use crate::crypto::keys::SessionKeys;
 use crate::crypto::negotiation::{self, Agreement, Disagreement, Flags, MacFlags};
 use crate::crypto::packet::{Opener, Sealer};
 use crate::crypto::signature::{self, Verdict};
+use crate::wire::address::bytes_of;
 use crate::wire::startup::{InitiatorKeying, ResponderKeying};
 use crate::wire::{Malformed, Mode};
 
@@ -88,12 +89,7 @@ pub struct KeyingId([u8; 16]);
 impl KeyingId {
     pub(super) fn new(from: SocketAddr, keying: &InitiatorKeying<'_>) -> Self {
         let mut hash = Sha256::new();
-        let ip = match from.ip() {
-            std::net::IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-            std::net::IpAddr::V6(ip) => ip,
-        };
-        hash.update(ip.octets());
-        hash.update(from.port().to_be_bytes());
+        hash.update(bytes_of(from));
         hash.update(keying.session_id.to_be_bytes());
         // Lengths, so that no byte of one part passes for one of the next.
         hash.update((keying.certificate.len() as u64).to_be_bytes());

@@ -429,6 +429,9 @@ impl Responder {
             self.transmits.extend(reply.take(room).cloned());
             return;
         }
+        if !self.accepting {
+            return;
+        }
         if self.pending >= self.config.limits.pending
             || self.events.len() >= WAITING
             || !self.keyings.take(now, from.ip(), 1)

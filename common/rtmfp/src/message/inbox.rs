@@ -106,6 +106,8 @@ impl Inbox {
     /// What has happened. Call it until there is nothing, in the place of [`FlowSet::poll_event`].
     #[must_use]
     pub fn poll(&mut self, now: Duration, flows: &mut FlowSet) -> Option<Incoming> {
+        // What has waited for too long is taken with the rest.
+        self.handle_timeout(now, flows);
         loop {
             let event = flows.poll_event()?;
             if let Some(incoming) = self.take(now, flows, event) {

@@ -68,7 +68,6 @@ impl Ends {
             self.now += Duration::from_millis(20);
             self.client.handle_timeout(self.now);
             self.server.handle_timeout(self.now);
-            self.inbox.handle_timeout(self.now, &mut self.server);
         }
         came
     }

@@ -1,9 +1,10 @@
 //! Whether the far end is at another address: RFC 7016 section 3.5.4.2.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::crypto::mac::Mac;
+use crate::wire::address::bytes_of;
 
 /// The first byte of a ping that asks about an address.
 const MARK: u8 = b'M';
@@ -93,18 +94,6 @@ impl Mobility {
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn bytes_of(address: SocketAddr) -> [u8; 18] {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
-    };
-    let mut bytes = [0; 18];
-    let (start, port) = bytes.split_at_mut(16);
-    start.copy_from_slice(&ip.octets());
-    port.copy_from_slice(&address.port().to_be_bytes());
-    bytes
 }
 
 #[cfg(test)]

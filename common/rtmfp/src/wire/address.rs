@@ -81,6 +81,19 @@ impl Address {
     }
 }
 
+/// An address in a form in which each has the same length, to be hashed: an IPv6 address, mapped if need be, and a port.
+pub(crate) fn bytes_of(address: SocketAddr) -> [u8; 18] {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    let mut bytes = [0; 18];
+    let (start, port) = bytes.split_at_mut(16);
+    start.copy_from_slice(&ip.octets());
+    port.copy_from_slice(&address.port().to_be_bytes());
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

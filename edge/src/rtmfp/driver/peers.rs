@@ -27,7 +27,8 @@ pub(super) struct Known {
 
 impl Driver {
     fn known(&mut self, id: u32) -> Option<&mut Known> {
-        let session = self.endpoint.session(id)?;
+        // What one that is over said last is still taken, but nobody is to find it any more.
+        let session = self.endpoint.session(id).filter(|it| it.is_open())?;
         let (peer, seen) = (session.fingerprint(), session.address());
         let known = self.known.entry(id).or_insert_with(|| Known {
             peer,

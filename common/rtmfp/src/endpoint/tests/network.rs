@@ -67,7 +67,7 @@ pub(super) struct Net {
     /// Of what is sent back of pings nothing comes.
     pub(super) drop_ping_replies: bool,
     under_way: BTreeMap<(Duration, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
-    overheard: Vec<Vec<u8>>,
+    pub(super) overheard: Vec<Vec<u8>>,
     number: u64,
     is_cut: bool,
     seed: u64,
