@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use headwater_rtmp::message::Message;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -154,6 +155,20 @@ impl Transport {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
             Self::Rtmfp(tunnel) => tunnel.poll_write(cx, bytes),
+        }
+    }
+
+    /// Writes whole messages, to which no part of another is to be added: their bytes, or where there is no byte stream the messages
+    /// themselves. Gives how many of the bytes were taken.
+    pub(crate) fn poll_write_messages<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        messages: impl FnOnce() -> &'a [Message],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Rtmfp(tunnel) => tunnel.poll_send(cx, messages()).map_ok(|()| bytes.len()),
+            Self::Tcp(_) | Self::Tls(_) => self.poll_write(cx, bytes),
         }
     }
 

@@ -53,8 +53,23 @@ struct Entry {
     /// Whose answer is remembered until the first packet.
     keying: Option<KeyingId>,
     opened: Duration,
+    /// When it is looked at: not later than something is to be done.
     timer: Option<Duration>,
     is_queued: bool,
+}
+
+impl Entry {
+    /// When the session is given up because its far end has not shown that it has the keys.
+    fn gives_up_at(&self) -> Option<Duration> {
+        let is_doubtful = !self.session.is_confirmed() && !self.session.is_over();
+        is_doubtful.then(|| self.opened + UNCONFIRMED)
+    }
+
+    /// When something is to be done.
+    fn due(&self) -> Option<Duration> {
+        let times = [self.session.poll_timeout(), self.gives_up_at()];
+        times.into_iter().flatten().min()
+    }
 }
 
 /// See the [module](self).
@@ -179,13 +194,19 @@ impl<R: CryptoRng> Endpoint<R> {
             return false;
         };
         if let Some(entry) = self.sessions.get_mut(&id) {
+            let before = entry.session.look().waiting();
             if entry.session.handle_datagram(now, from, datagram).is_err() {
                 self.dropped.session += 1;
                 self.look_after(now, id);
                 return false;
             }
-            let owes = entry.session.look().owes_acknowledgement();
-            self.events.push_back(EndpointEvent::Flows { session: id });
+            let flows = entry.session.look();
+            let owes = flows.owes_acknowledgement();
+            if flows.has_events() {
+                self.events.push_back(EndpointEvent::Flows { session: id });
+            } else if flows.waiting() < before {
+                self.events.push_back(EndpointEvent::Room { session: id });
+            }
             self.look_after(now, id);
             return owes;
         }
@@ -424,25 +445,27 @@ impl<R: CryptoRng> Endpoint<R> {
     }
 
     fn note(&mut self, id: u32) {
+        self.note_time(id);
+        if let Some(entry) = self.sessions.get_mut(&id)
+            && !entry.is_queued
+        {
+            entry.is_queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn note_time(&mut self, id: u32) {
         let Some(entry) = self.sessions.get_mut(&id) else {
             return;
         };
-        let is_doubtful = !entry.session.is_confirmed() && !entry.session.is_over();
-        let unconfirmed = is_doubtful.then(|| entry.opened + UNCONFIRMED);
-        let timer = entry.session.poll_timeout();
-        let timer = timer.into_iter().chain(unconfirmed).min();
-        if timer != entry.timer {
-            if let Some(before) = entry.timer {
+        // Times go back and forth with each packet, and mostly forth: one that is too early is put off when it comes.
+        if let Some(timer) = entry.due()
+            && entry.timer.is_none_or(|before| timer < before)
+        {
+            if let Some(before) = entry.timer.replace(timer) {
                 self.timers.remove(&(before, id));
             }
-            if let Some(timer) = timer {
-                self.timers.insert((timer, id));
-            }
-            entry.timer = timer;
-        }
-        if !entry.is_queued {
-            entry.is_queued = true;
-            self.ready.push_back(id);
+            self.timers.insert((timer, id));
         }
     }
 
@@ -471,14 +494,9 @@ impl<R: CryptoRng> Endpoint<R> {
     }
 
     /// Appends the next datagram to `out`, and gives where it goes to. Call it until there is nothing. Datagrams for one address follow each
-    /// other, up to a number, so that they can be sent together. `scratch` is any buffer; what is in it is lost.
+    /// other, up to a number, so that they can be sent together.
     #[must_use]
-    pub fn poll_transmit(
-        &mut self,
-        now: Duration,
-        scratch: &mut Vec<u8>,
-        out: &mut Vec<u8>,
-    ) -> Option<SocketAddr> {
+    pub fn poll_transmit(&mut self, now: Duration, out: &mut Vec<u8>) -> Option<SocketAddr> {
         if let Some(transmit) = self.transmits.pop_front() {
             out.extend_from_slice(&transmit.datagram);
             return Some(transmit.to);
@@ -488,7 +506,7 @@ impl<R: CryptoRng> Endpoint<R> {
                 self.end_turn();
                 continue;
             };
-            if let Some(to) = entry.session.poll_transmit(now, scratch, out) {
+            if let Some(to) = entry.session.poll_transmit(now, out) {
                 self.sent += 1;
                 if self.sent >= TURN {
                     self.end_turn();
@@ -502,7 +520,7 @@ impl<R: CryptoRng> Endpoint<R> {
             if is_over {
                 self.drop_session(id);
             } else {
-                self.renew_timer(id);
+                self.rest(id);
             }
         }
         None
@@ -514,12 +532,10 @@ impl<R: CryptoRng> Endpoint<R> {
     }
 
     /// After datagrams were taken: nothing more is to be sent now.
-    fn renew_timer(&mut self, id: u32) {
-        self.note(id);
+    fn rest(&mut self, id: u32) {
+        self.note_time(id);
         if let Some(entry) = self.sessions.get_mut(&id) {
             self.flows += entry.session.take_counters();
-            entry.is_queued = false;
-            self.ready.pop_back();
         }
     }
 
@@ -540,8 +556,12 @@ impl<R: CryptoRng> Endpoint<R> {
         for (_, id) in std::mem::replace(&mut self.timers, later) {
             if let Some(entry) = self.sessions.get_mut(&id) {
                 entry.timer = None;
+                if entry.due().is_none_or(|at| at > now) {
+                    self.note_time(id);
+                    continue;
+                }
                 entry.session.handle_timeout(now);
-                if !entry.session.is_confirmed() && now >= entry.opened + UNCONFIRMED {
+                if entry.gives_up_at().is_some_and(|at| at <= now) {
                     entry.session.abort();
                 }
                 self.events.push_back(EndpointEvent::Flows { session: id });

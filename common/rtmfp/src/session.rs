@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use self::mobility::Mobility;
 use crate::crypto::certificate::{Certificate, Fingerprint};
-use crate::crypto::packet::{OpenError, Opener, Sealer};
+use crate::crypto::packet::{Draft, OpenError, Opener, Sealer};
 use crate::flow::{self, FlowSet};
 use crate::handshake::Opened;
 use crate::wire::chunk::{self, ChunkKind, Payload};
@@ -480,62 +480,77 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// Appends the next datagram to `out`, and gives where it goes to. Call it until there is nothing. `scratch` is any buffer; what is in it
-    /// is lost.
+    /// Appends the next datagram to `out`, and gives where it goes to. Call it until there is nothing.
     #[must_use]
-    pub fn poll_transmit(
-        &mut self,
-        now: Duration,
-        scratch: &mut Vec<u8>,
-        out: &mut Vec<u8>,
-    ) -> Option<SocketAddr> {
-        scratch.clear();
+    pub fn poll_transmit(&mut self, now: Duration, out: &mut Vec<u8>) -> Option<SocketAddr> {
+        let space = self.sealer.capacity(self.config.datagram);
+        let space = space.saturating_sub(HEADER);
         if let Some(reply) = self.replies.pop_front() {
-            scratch.extend_from_slice(&reply.chunk);
+            let draft = self.begin(now, out);
+            let start = out.len();
+            out.extend_from_slice(&reply.chunk);
             // What goes to one address goes together: never more datagrams than came.
-            let space = self.sealer.capacity(self.config.datagram);
-            let space = space.saturating_sub(HEADER);
             while let Some(next) = self.replies.pop_front_if(|next| {
-                next.to == reply.to && scratch.len() + next.chunk.len() <= space
+                next.to == reply.to && out.len() - start + next.chunk.len() <= space
             }) {
-                scratch.extend_from_slice(&next.chunk);
+                out.extend_from_slice(&next.chunk);
             }
-            let header = self.flows.stamp(now);
-            let to = reply.to.unwrap_or(self.address);
-            self.seal(header, scratch, out);
-            return Some(to);
+            self.sealer.finish(draft, self.far_id, out);
+            return Some(reply.to.unwrap_or(self.address));
         }
         if let State::Closing { again, .. } = &mut self.state
             && *again <= now
         {
             *again = now + CLOSE_EVERY;
-            chunk::append(&CloseRequest, scratch).ok()?;
-            let header = self.flows.stamp(now);
-            self.seal(header, scratch, out);
+            let draft = self.begin(now, out);
+            if chunk::append(&CloseRequest, out).is_err() {
+                self.sealer.take_back(draft, out);
+                return None;
+            }
+            self.sealer.finish(draft, self.far_id, out);
             return Some(self.address);
         }
         if !self.is_open() {
             return None;
         }
-        let space = self.sealer.capacity(self.config.datagram);
-        let space = space.saturating_sub(HEADER);
-        let header = self.flows.poll_transmit(now, space, scratch)?;
-        self.seal(header, scratch, out);
+        // Where there is nothing to send the packet was never begun.
+        let draft = self.sealer.begin(out);
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER]);
+        let Some(header) = self.flows.poll_transmit(now, space, out) else {
+            self.sealer.take_back(draft, out);
+            return None;
+        };
+        let header = self.header(header);
+        let unused = HEADER.saturating_sub(header.length());
+        if unused > 0 {
+            out.copy_within(start + HEADER.., start + HEADER - unused);
+            out.truncate(out.len() - unused);
+        }
+        if let Some(mut place) = out.get_mut(start..start + header.length()) {
+            header.put(&mut place);
+        }
+        self.sealer.finish(draft, self.far_id, out);
         Some(self.address)
     }
 
-    fn seal(&mut self, header: flow::Header, chunks: &[u8], out: &mut Vec<u8>) {
+    /// Begins a packet that is not filled by flows; its chunks are to follow.
+    fn begin(&mut self, now: Duration, out: &mut Vec<u8>) -> Draft {
+        let header = self.flows.stamp(now);
+        let header = self.header(header);
         let draft = self.sealer.begin(out);
-        let header = Header {
+        header.put(out);
+        draft
+    }
+
+    fn header(&self, header: flow::Header) -> Header {
+        Header {
             time_critical: header.time_critical,
             time_critical_reverse: header.time_critical_reverse,
             timestamp: header.timestamp,
             timestamp_echo: header.echo,
             ..Header::new(self.mode)
-        };
-        header.put(out);
-        out.extend_from_slice(chunks);
-        self.sealer.finish(draft, self.far_id, out);
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest, and datagrams taken after it.

@@ -333,7 +333,13 @@ impl Connection {
         let bytes = portion.bytes();
         let mut written = 0;
         let outcome = loop {
-            match self.transport.poll_write(cx, &bytes[written..]) {
+            let taken = if written == 0 {
+                let messages = || portion.messages(&mirror);
+                self.transport.poll_write_messages(cx, bytes, messages)
+            } else {
+                self.transport.poll_write(cx, &bytes[written..])
+            };
+            match taken {
                 Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     written += count;

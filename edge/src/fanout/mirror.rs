@@ -3,11 +3,13 @@
 //! Entries come in with [`Mirror::refresh`] and are held until [`Mirror::release`]: viewers get only what is released, all of
 //! them the same, so that one walk serves them with one send each.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use headwater_media::frame::FrameKind;
+use headwater_rtmp::message::Message;
 
 use super::flush::{FlushPolicy, Held};
 use crate::hub::{Entry, Hub};
@@ -161,6 +163,7 @@ impl Mirror {
             end: self.released,
             pictures,
             bytes,
+            messages: OnceCell::new(),
         })
     }
 }
@@ -171,6 +174,7 @@ pub(crate) struct Portion {
     end: u64,
     pictures: u64,
     bytes: Bytes,
+    messages: OnceCell<Vec<Message>>,
 }
 
 impl Portion {
@@ -191,6 +195,18 @@ impl Portion {
 
     pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The messages that the bytes are the chunks of. Made when they are asked for, once; `mirror` is the one that it is of.
+    pub(crate) fn messages(&self, mirror: &Mirror) -> &[Message] {
+        self.messages.get_or_init(|| {
+            let entries = (self.first..self.end).filter_map(|number| mirror.entry(number));
+            let messages = entries.filter_map(|(entry, _)| match entry {
+                Entry::Frame(entry) => Some(entry.frame.message()),
+                Entry::Published | Entry::Unpublished => None,
+            });
+            messages.collect()
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use headwater_media::frame::{Frame, FrameFlags, FrameKind, Offset};
 use headwater_media::window::{Slot, WindowItem};
 use headwater_rtmp::chunk::{self, SharedWire};
@@ -26,6 +26,7 @@ pub(crate) struct WireFrame {
     wire: Bytes,
     header_length: usize,
     payload_length: u32,
+    chunk_size: u32,
     /// What a codec header or metadata frame is about.
     slot: Option<Box<Slot>>,
 }
@@ -54,6 +55,32 @@ impl WireFrame {
             slot: is_header(frame.flags).then(|| Box::new(Slot::of(frame.kind, &frame.payload))),
             wire: bytes,
             header_length,
+            chunk_size,
+        }
+    }
+
+    /// The message that the shared bytes are the chunks of. Its payload is theirs, unless it is of several chunks.
+    pub(crate) fn message(&self) -> Message {
+        let body = self.wire.slice(self.header_length..);
+        let payload = if body.len() == self.payload_length as usize {
+            body
+        } else {
+            let timestamp = wrapped(self.timestamp);
+            let continuation = 1 + if timestamp < EXTENDED_TIMESTAMP { 0 } else { 4 };
+            let chunk = self.chunk_size as usize;
+            let (first, rest) = body.split_at_checked(chunk).unwrap_or((&body, &[]));
+            let mut payload = BytesMut::with_capacity(self.payload_length as usize);
+            payload.extend_from_slice(first);
+            for chunk in rest.chunks(continuation + chunk) {
+                payload.extend_from_slice(chunk.get(continuation..).unwrap_or_default());
+            }
+            payload.freeze()
+        };
+        Message {
+            kind: message_type(self.kind),
+            timestamp: wrapped(self.timestamp),
+            stream_id: SHARED_STREAM_ID,
+            payload,
         }
     }
 
@@ -207,6 +234,30 @@ mod tests {
                 let (header, rest) = wire.before(stream_id, 178_000);
                 assert_eq!(timestamp_of(&header), expected, "{kind:?}");
                 assert_eq!(rest, frame.payload, "{kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_message_is_what_the_chunks_are_of() {
+        for timestamp in [5_000, u64::from(EXTENDED_TIMESTAMP), 1 << 32] {
+            for (length, chunk_size) in [(0, 128), (127, 128), (128, 128), (129, 128), (1_000, 128)]
+            {
+                let frame = Frame {
+                    offset: Offset::default(),
+                    timestamp,
+                    kind: FrameKind::Video,
+                    flags: FrameFlags::empty(),
+                    payload: (0..length).map(|byte| byte as u8).collect(),
+                };
+                let wire = WireFrame::new(&frame, chunk_size);
+                let expected = Message {
+                    kind: MessageType::VIDEO,
+                    timestamp: timestamp as u32,
+                    stream_id: SHARED_STREAM_ID,
+                    payload: frame.payload.clone(),
+                };
+                assert_eq!(wire.message(), expected, "{timestamp} {length}");
             }
         }
     }

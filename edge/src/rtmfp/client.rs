@@ -40,6 +40,8 @@ pub(crate) struct Client {
     /// Since when only last words wait.
     leaving: Option<Duration>,
     is_over: bool,
+    /// The flows have no room for what its session may have to say.
+    is_held_up: bool,
     /// What it said of its addresses before its session has let it meet others.
     early: Option<Vec<SocketAddr>>,
     groups: Groups,
@@ -71,6 +73,7 @@ impl Client {
             closing: None,
             leaving: None,
             is_over: false,
+            is_held_up: false,
             early: None,
             groups: Groups::default(),
             relays: Allowance::default(),
@@ -82,7 +85,7 @@ impl Client {
         &mut self,
         now: Duration,
         flows: &mut FlowSet,
-        wake: &Wake,
+        wake: &impl Fn() -> Wake,
         wanted: &mut Vec<Wanted>,
     ) -> bool {
         if self.is_peer() {
@@ -134,7 +137,13 @@ impl Client {
         tunnel.is_some_and(|tunnel| tunnel.borrow().is_peer())
     }
 
-    fn message(&mut self, now: Duration, message: &Message, wake: &Wake, wanted: &mut Vec<Wanted>) {
+    fn message(
+        &mut self,
+        now: Duration,
+        message: &Message,
+        wake: &impl Fn() -> Wake,
+        wanted: &mut Vec<Wanted>,
+    ) {
         if self.is_over {
             return;
         }
@@ -155,7 +164,7 @@ impl Client {
             return;
         }
         let tunnel = self.tunnel.get_or_insert_with(|| {
-            let tunnel = Tunnel::new(Rc::clone(wake));
+            let tunnel = Tunnel::new(wake());
             wanted.push(Wanted::Session(TunnelEnd::new(Rc::clone(&tunnel))));
             tunnel
         });
@@ -168,7 +177,12 @@ impl Client {
         let Some(tunnel) = &self.tunnel else {
             return self.is_over || now >= self.connect_by;
         };
-        while flows.waiting().0 < WAITING {
+        self.is_held_up = false;
+        loop {
+            if flows.waiting().0 >= WAITING {
+                self.is_held_up = true;
+                break;
+            }
             let Some((message, is_live)) = tunnel.borrow_mut().take() else {
                 break;
             };
@@ -205,6 +219,11 @@ impl Client {
             self.is_over = flows.waiting().1 == 0 || now >= since + FAREWELL;
         }
         self.is_over
+    }
+
+    /// Whether it goes on when something that waits in the flows has come.
+    pub(crate) fn waits(&self) -> bool {
+        self.is_held_up || self.leaving.is_some()
     }
 
     /// Names members of a group to the client.
@@ -330,7 +349,7 @@ mod tests {
         carry(&mut far, &mut near);
         let mut client = Client::new(SECOND * 10, SECOND * 7);
         let mut wanted = Vec::new();
-        let wake: Wake = Rc::new(|| {});
+        let wake = || -> Wake { Rc::new(|| {}) };
         assert!(client.receive(SECOND, &mut near, &wake, &mut wanted));
         let [Wanted::Session(end)] = &wanted[..] else {
             panic!("no session");
@@ -367,7 +386,7 @@ mod tests {
         let mut connection = NetConnection::new(Role::Client);
         let mut client = Client::new(SECOND * 10, SECOND * 7);
         let mut wanted = Vec::new();
-        let wake: Wake = Rc::new(|| {});
+        let wake = || -> Wake { Rc::new(|| {}) };
         let long = Message {
             kind: MessageType::COMMAND_AMF0,
             timestamp: 0,

@@ -128,8 +128,6 @@ struct Driver {
 /// What datagrams are made in.
 struct Outbox {
     batch: Batch,
-    scratch: Vec<u8>,
-    datagram: Vec<u8>,
     /// Bytes that were sent since that was asked for.
     sent: usize,
 }
@@ -137,20 +135,18 @@ struct Outbox {
 impl Outbox {
     /// Sends all that there is to send.
     fn send(&mut self, now: Duration, endpoint: &mut Endpoint<ThreadRng>, socket: &Socket) {
-        loop {
-            self.datagram.clear();
-            let next = endpoint.poll_transmit(now, &mut self.scratch, &mut self.datagram);
-            let Some(to) = next else {
-                break;
-            };
-            self.sent += self.datagram.len();
-            if !self.batch.push(to, &self.datagram) {
-                socket.send(&self.batch);
-                self.batch.clear();
-                self.batch.push(to, &self.datagram);
+        while let Some(to) = endpoint.poll_transmit(now, self.batch.buffer()) {
+            if !self.batch.take(to) {
+                self.flush(socket);
+                self.batch.take(to);
             }
         }
-        if !self.batch.is_empty() {
+        self.flush(socket);
+    }
+
+    fn flush(&mut self, socket: &Socket) {
+        if self.batch.length() > 0 {
+            self.sent += self.batch.length();
             socket.send(&self.batch);
             self.batch.clear();
         }
@@ -181,8 +177,6 @@ pub(crate) async fn run(
         inbox: Inbox::default(),
         outbox: Outbox {
             batch: socket.batch(),
-            scratch: Vec::new(),
-            datagram: Vec::new(),
             sent: 0,
         },
         worker,
@@ -363,6 +357,11 @@ impl Driver {
                 EndpointEvent::Flows { session } => {
                     self.talking.borrow_mut().insert(session);
                 }
+                EndpointEvent::Room { session } => {
+                    if self.clients.get(&session).is_some_and(Client::waits) {
+                        self.talking.borrow_mut().insert(session);
+                    }
+                }
                 EndpointEvent::Session { session, event } => self.session_event(session, &event),
                 EndpointEvent::Gone { session } => {
                     if let Some(at) = self.clients.remove(&session).and_then(|it| it.noted) {
@@ -409,7 +408,7 @@ impl Driver {
     /// Moves messages between a client's flows and its session.
     fn talk(&mut self, now: Duration, id: u32) {
         let mut wanted = Vec::new();
-        let wake = self.wake(id);
+        let wake = || wake(id, &self.talking, &self.notify);
         let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
@@ -449,15 +448,6 @@ impl Driver {
                 Wanted::Relay(relay) => self.relay(id, relay),
             }
         }
-    }
-
-    fn wake(&self, id: u32) -> Wake {
-        let (talking, notify) = (Rc::clone(&self.talking), Rc::clone(&self.notify));
-        Rc::new(move || {
-            if talking.borrow_mut().insert(id) {
-                notify.notify_one();
-            }
-        })
     }
 
     /// Starts the session that serves a client.
@@ -513,6 +503,16 @@ fn other_worker<'a>(share: &'a Share, datagram: &[u8]) -> Option<&'a mpsc::Sende
         return None;
     }
     share.workers.get(usize::try_from(number).ok()?)
+}
+
+/// What has a client looked after.
+fn wake(id: u32, talking: &Rc<RefCell<HashSet<u32>>>, notify: &Rc<Notify>) -> Wake {
+    let (talking, notify) = (Rc::clone(talking), Rc::clone(notify));
+    Rc::new(move || {
+        if talking.borrow_mut().insert(id) {
+            notify.notify_one();
+        }
+    })
 }
 
 async fn sleep(until: Option<Instant>) {

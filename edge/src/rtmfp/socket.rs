@@ -97,11 +97,12 @@ impl Socket {
         let Some(to) = batch.to else {
             return;
         };
+        let contents = batch.bytes.get(..batch.end).unwrap_or_default();
         let transmit = Transmit {
             destination: to,
             ecn: None,
-            contents: &batch.bytes,
-            segment_size: (batch.segment < batch.bytes.len()).then_some(batch.segment),
+            contents,
+            segment_size: (batch.segment < contents.len()).then_some(batch.segment),
             src_ip: None,
         };
         let sent = self.io.try_io(Interest::WRITABLE, || {
@@ -118,6 +119,7 @@ impl Socket {
             to: None,
             segment: 0,
             bytes: Vec::new(),
+            end: 0,
             most: self.state.max_gso_segments().max(1),
             count: 0,
             is_closed: false,
@@ -125,12 +127,14 @@ impl Socket {
     }
 }
 
-/// Datagrams for one address.
+/// Datagrams for one address, and one more that may be for another.
 pub(crate) struct Batch {
     to: Option<SocketAddr>,
     /// Bytes of each datagram but the last.
     segment: usize,
     bytes: Vec<u8>,
+    /// Where that one more begins.
+    end: usize,
     most: usize,
     count: usize,
     /// The last one was shorter: nothing can follow it.
@@ -138,32 +142,42 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Adds a datagram; false, and nothing has changed, if it does not fit behind the others.
-    pub(crate) fn push(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
+    /// Where the next datagram is to be appended.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Takes what was appended as a datagram; false if it does not fit behind the others: once these are sent,
+    /// [`clear`](Self::clear) makes room for it.
+    pub(crate) fn take(&mut self, to: SocketAddr) -> bool {
+        let length = self.bytes.len() - self.end;
         if self.to.is_none() {
             self.to = Some(to);
-            self.segment = datagram.len();
+            self.segment = length;
         } else if self.to != Some(to)
             || self.is_closed
-            || datagram.len() > self.segment
+            || length > self.segment
             || self.count >= self.most
-            || self.bytes.len() + datagram.len() > MOST
+            || self.bytes.len() > MOST
         {
             return false;
         }
-        self.is_closed = datagram.len() < self.segment;
+        self.is_closed = length < self.segment;
         self.count += 1;
-        self.bytes.extend_from_slice(datagram);
+        self.end = self.bytes.len();
         true
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
+    /// Bytes of the datagrams that were taken.
+    pub(crate) fn length(&self) -> usize {
+        self.end
     }
 
+    /// Forgets those that were taken.
     pub(crate) fn clear(&mut self) {
+        self.bytes.drain(..self.end);
+        self.end = 0;
         self.to = None;
-        self.bytes.clear();
         self.count = 0;
         self.is_closed = false;
     }
@@ -186,15 +200,18 @@ mod tests {
         let sent: Vec<Vec<u8>> = (0..5)
             .map(|n| vec![n; if n == 4 { 70 } else { 100 }])
             .collect();
+        let push = |batch: &mut Batch, to, datagram: &[u8]| {
+            batch.buffer().extend_from_slice(datagram);
+            batch.take(to)
+        };
         for datagram in &sent {
-            if !batch.push(to, datagram) {
+            if !push(&mut batch, to, datagram) {
                 here.send(&batch);
                 batch.clear();
-                assert!(batch.push(to, datagram));
+                assert!(batch.take(to));
             }
         }
-        assert!(!batch.push(to, &[0; 50]), "behind a shorter one");
-        assert!(!batch.push(from, &[0; 50]), "for somebody else");
+        assert!(!push(&mut batch, to, &[0; 50]), "behind a shorter one");
         // Until the runtime has heard that it can send, it does not try to.
         here.io.writable().await.unwrap();
         here.send(&batch);
@@ -209,5 +226,10 @@ mod tests {
             took.unwrap();
         }
         assert_eq!(received, sent);
+        batch.clear();
+        assert_eq!(batch.length(), 0);
+        assert!(batch.take(to), "it waited");
+        assert_eq!(batch.length(), 50);
+        assert!(!push(&mut batch, from, &[0; 50]), "for somebody else");
     }
 }

@@ -12,7 +12,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
 use headwater_rtmfp::translator::Translator;
@@ -117,6 +117,18 @@ impl Tunnel {
         (self.is_shut || self.is_dropped) && self.translator.is_empty()
     }
 
+    /// Whether the session may write.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_over {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if self.translator.waiting() >= ROOM {
+            self.writer_waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.translator
             .write(bytes)
@@ -177,15 +189,24 @@ impl TunnelEnd {
 
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut tunnel = self.0.borrow_mut();
-        if tunnel.is_over {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        if tunnel.translator.waiting() >= ROOM {
-            tunnel.writer_waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
+        ready!(tunnel.poll_room(cx))?;
         tunnel.push(bytes)?;
         Poll::Ready(Ok(bytes.len()))
+    }
+
+    /// Whole messages, after others that were written whole.
+    pub(crate) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        messages: &[Message],
+    ) -> Poll<io::Result<()>> {
+        let mut tunnel = self.0.borrow_mut();
+        ready!(tunnel.poll_room(cx))?;
+        for message in messages {
+            tunnel.translator.send(message.clone());
+        }
+        (tunnel.wake)();
+        Poll::Ready(Ok(()))
     }
 
     pub(crate) fn shut(&self) {
@@ -270,6 +291,11 @@ mod tests {
             let taken = tunnel.borrow_mut().take();
             assert_eq!(taken, Some((message.clone(), is_live)));
         }
+        assert!(end.poll_send(&mut cx, &sent).is_ready());
+        for message in &sent {
+            let taken = tunnel.borrow_mut().take();
+            assert_eq!(taken, Some((message.clone(), true)));
+        }
         end.shut();
         assert!(!tunnel.borrow().is_peer());
         end.allow_peers();
@@ -288,6 +314,7 @@ mod tests {
             written += 1;
         }
         assert_eq!(written, 2);
+        assert!(end.poll_send(&mut cx, &[]).is_pending());
         assert!(tunnel.borrow_mut().take().is_some());
         assert!(end.poll_write(&mut cx, &wire.bytes).is_ready());
         tunnel.borrow_mut().end();

@@ -106,7 +106,6 @@ pub struct RtmfpStream {
     /// For the socket, and it has not taken it.
     unsent: Option<SocketAddr>,
     datagram: Vec<u8>,
-    scratch: Vec<u8>,
     started: Instant,
     timer: Pin<Box<Sleep>>,
     state: State,
@@ -182,7 +181,6 @@ impl RtmfpStream {
             input: bytes::BytesMut::new(),
             unsent: None,
             datagram: Vec::new(),
-            scratch: Vec::new(),
             started,
             timer: Box::pin(tokio::time::sleep_until(started)),
             state: State::Opening,
@@ -290,6 +288,7 @@ impl RtmfpStream {
                 EndpointEvent::Keying { near_id, .. } => self.endpoint.abandoned(near_id),
                 EndpointEvent::Lookup(_)
                 | EndpointEvent::Flows { .. }
+                | EndpointEvent::Room { .. }
                 | EndpointEvent::Session { .. } => {}
             }
         }
@@ -361,9 +360,7 @@ impl RtmfpStream {
                 Some(to) => to,
                 None => {
                     self.datagram.clear();
-                    let next =
-                        self.endpoint
-                            .poll_transmit(now, &mut self.scratch, &mut self.datagram);
+                    let next = self.endpoint.poll_transmit(now, &mut self.datagram);
                     match next {
                         Some(to) => to,
                         None => return Ok(()),
@@ -492,9 +489,7 @@ impl Drop for RtmfpStream {
         self.datagram.clear();
         // A few: the last word is the first of them.
         for _ in 0..TURN {
-            let next = self
-                .endpoint
-                .poll_transmit(now, &mut self.scratch, &mut self.datagram);
+            let next = self.endpoint.poll_transmit(now, &mut self.datagram);
             let Some(to) = next else {
                 break;
             };

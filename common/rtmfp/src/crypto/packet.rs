@@ -108,6 +108,14 @@ impl Sealer {
         Draft { start, checksum }
     }
 
+    /// Takes back what was begun last, and nothing was begun since: its number is free again.
+    pub fn take_back(&mut self, draft: Draft, out: &mut Vec<u8>) {
+        out.truncate(draft.start);
+        if let Some(next) = &mut self.next {
+            *next = next.saturating_sub(1);
+        }
+    }
+
     /// Makes a datagram of the packet that was appended since [`begin`](Self::begin) on the same buffer.
     pub fn finish(&self, draft: Draft, session_id: u32, out: &mut Vec<u8>) {
         let body = draft.start + SESSION_ID;

@@ -51,6 +51,11 @@ pub enum EndpointEvent {
         /// Its id.
         session: u32,
     },
+    /// Something that waited in the flows of a session was acknowledged, and nothing else happened.
+    Room {
+        /// Its id.
+        session: u32,
+    },
     /// A session that was to be opened was not, and has no id any more.
     Failed {
         /// The id that it was to get.

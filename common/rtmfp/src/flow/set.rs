@@ -354,6 +354,12 @@ impl FlowSet {
         Some(result)
     }
 
+    /// Whether something may have happened that was not asked for.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty() || !self.told.is_empty()
+    }
+
     /// What has happened. Call it until there is nothing.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {

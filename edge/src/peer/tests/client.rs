@@ -263,11 +263,8 @@ impl Client {
         while let Some(event) = self.endpoint.poll_event() {
             self.happened(now, event);
         }
-        let (mut scratch, mut datagram) = (Vec::new(), Vec::new());
-        while let Some(to) = self
-            .endpoint
-            .poll_transmit(now, &mut scratch, &mut datagram)
-        {
+        let mut datagram = Vec::new();
+        while let Some(to) = self.endpoint.poll_transmit(now, &mut datagram) {
             // A full buffer loses it, as any network may.
             let _ = self.socket.send_to(&datagram, to);
             datagram.clear();

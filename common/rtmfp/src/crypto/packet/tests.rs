@@ -181,3 +181,18 @@ fn numbers_make_equal_packets_different_from_the_first_block_on() {
     let second = sealed(&mut sealer, 5, PING);
     assert_ne!(first[4..20], second[4..20]);
 }
+
+#[test]
+fn a_packet_that_is_taken_back_leaves_no_trace() {
+    let mut sealer = Sealer::new(&[7; KEY], None, true);
+    let mut other = sealer.clone();
+    let mut out = b"before".to_vec();
+    let draft = sealer.begin(&mut out);
+    out.extend_from_slice(b"what nobody gets");
+    sealer.take_back(draft, &mut out);
+    assert_eq!(out, b"before");
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    sealer.seal(5, b"a packet", &mut one);
+    other.seal(5, b"a packet", &mut two);
+    assert_eq!(one, two);
+}

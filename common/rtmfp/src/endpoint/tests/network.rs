@@ -159,9 +159,9 @@ impl Net {
                 event => end.events.push(event),
             }
         }
-        let (mut scratch, mut out) = (Vec::new(), Vec::new());
+        let mut out = Vec::new();
         let mut count = 0;
-        while let Some(to) = end.endpoint.poll_transmit(now, &mut scratch, &mut out) {
+        while let Some(to) = end.endpoint.poll_transmit(now, &mut out) {
             count += 1;
             assert!(count < 10_000, "it sends without end");
             let datagram = std::mem::take(&mut out);
