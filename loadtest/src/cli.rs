@@ -93,7 +93,9 @@ pub enum CliError {
     #[error(transparent)]
     Swarm(#[from] SwarmError),
     /// A bare sender's address.
-    #[error("{url}: a bare sender is floor://ADDRESS:PORT, with a numeric address")]
+    #[error(
+        "{url}: a bare sender is floor://ADDRESS:PORT or floor+rtmfp://ADDRESS:PORT, with a numeric address"
+    )]
     FloorAddress {
         /// As given.
         url: String,

@@ -16,6 +16,7 @@ mod figures;
 mod page;
 mod places;
 mod process;
+mod ready;
 mod results;
 mod run;
 mod schema;

@@ -43,4 +43,5 @@ pub mod report;
 pub mod source;
 pub mod swarm;
 pub mod target;
+mod udp;
 pub mod viewer;

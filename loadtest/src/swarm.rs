@@ -8,6 +8,9 @@
 //! |---|---|
 //! | `chunks` | the chunk stream, of which only the beginnings of messages are kept |
 //! | `plan` | where to, and what to say there: once for all viewers of a stream |
+//! | `link` | what is between a client and its server |
+//! | `rtmfp` | a client's socket and session where it speaks RTMFP |
+//! | `sealed` | a receiver of a bare sender of RTMFP's packets |
 //! | `watcher` | one client without its socket |
 //! | `account` | what it saw |
 //! | `crew` | threads, and what is asked of them |
@@ -25,9 +28,12 @@ mod account;
 mod arrivals;
 mod chunks;
 mod crew;
+mod link;
 mod options;
 mod peers;
 mod plan;
+mod rtmfp;
+mod sealed;
 mod seconds;
 mod thread;
 mod watcher;
@@ -40,7 +46,8 @@ use parking_lot::Mutex;
 
 pub use arrivals::{ArrivalCounts, Arrivals};
 pub use options::{
-    ArrivalOptions, MAX_SWARM_THREADS, StopReading, SwarmError, SwarmOptions, SwarmTarget,
+    ArrivalOptions, MAX_SWARM_THREADS, RtmfpManner, StopReading, SwarmError, SwarmOptions,
+    SwarmTarget,
 };
 
 use crate::clock::now_ns;
@@ -48,6 +55,7 @@ use crate::measure::Latencies;
 use crate::report::{Ending, PlaySummary, Spread, StoppedSummary, Tally};
 use account::Sums;
 use crew::Crew;
+use plan::Manners;
 use seconds::Seconds;
 use thread::watch::{Order, Published, Stopped, Told, Watch, WatchPlan};
 use thread::{Manner, Slot};
@@ -120,7 +128,12 @@ impl Swarm {
         }
         let viewers = options.targets.len();
         let threads = options.threads.clamp(1, MAX_SWARM_THREADS).min(viewers);
-        let plans: Arc<[_]> = plan::plans(&options.targets, options.buffer)?.into();
+        let manners = Manners {
+            buffer: options.buffer,
+            is_idle: false,
+            rtmfp: options.rtmfp,
+        };
+        let plans: Arc<[_]> = plan::plans(&options.targets, &manners)?.into();
         drop(options.targets);
         let manner = Manner {
             goal: Goal::Watch,

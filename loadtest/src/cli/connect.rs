@@ -1,19 +1,14 @@
 //! `headwater-loadtest connect`: clients that connect, see that they may play, and leave.
 
-mod full;
-
 use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use headwater_rtmp::url::Scheme;
 
-use self::full::FullArrivals;
-use super::options::{MAX_CLIENTS, MAX_THREADS, RunArgs, seconds, swarm_target};
-use super::supervise::{Supervisor, lanes};
+use super::options::{MAX_CLIENTS, MAX_THREADS, RtmfpArgs, RunArgs, seconds, swarm_target};
+use super::supervise::Supervisor;
 use super::{CliError, Outcome, give, judge, limits};
 use crate::affinity;
-use crate::client::ConnectOptions;
 use crate::report::{ConnectSummary, count};
 use crate::swarm::{ArrivalCounts, ArrivalOptions, Arrivals, SwarmTarget};
 
@@ -35,12 +30,18 @@ pub(super) struct ConnectArgs {
     /// Connections to begin each second, as in 500 or 500/s; 0 begins one whenever another has ended.
     #[arg(long, value_name = "PER_SECOND", default_value = "0", value_parser = rate)]
     rate: u32,
-    /// Most connections that are open at once: 100, or 5000 with a rate.
+    /// Most connections that are open at once, those that are held not counted: 100, or 5000 with a rate.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_CLIENTS))]
     in_flight: Option<u64>,
     /// Wait for the first audio or video frame before leaving.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "idle")]
     first_frame: bool,
+    /// Play nothing: a client has what it came for when it is connected. The name of the stream means nothing then.
+    #[arg(long)]
+    idle: bool,
+    /// Keep each connection this long after it has what it came for.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    hold: Option<Duration>,
     /// Threads for the clients.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_THREADS))]
     threads: u64,
@@ -53,6 +54,8 @@ pub(super) struct ConnectArgs {
     /// Stop after this time.
     #[arg(long, value_parser = seconds)]
     seconds: Option<Duration>,
+    #[command(flatten)]
+    rtmfp: RtmfpArgs,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -69,6 +72,9 @@ impl ConnectArgs {
             rate: self.rate,
             in_flight: usize::try_from(in_flight).unwrap_or(usize::MAX),
             first_frame: self.first_frame,
+            is_idle: self.idle,
+            hold: self.hold.unwrap_or_default(),
+            rtmfp: self.rtmfp.manner(),
             threads: usize::try_from(self.threads).unwrap_or(1),
             timeout: self.timeout,
             ..ArrivalOptions::new(targets?)
@@ -82,11 +88,11 @@ pub(super) fn run(args: &ConnectArgs, out: &mut impl Write) -> Result<Outcome, C
     if !args.cpus.is_empty() {
         affinity::bind(&args.cpus).map_err(CliError::Start)?;
     }
-    limits::raise(options.in_flight.max(options.threads))?;
-    let is_rtmfp = |target: &SwarmTarget| matches!(target, SwarmTarget::Rtmp(target) if target.url.scheme == Scheme::Rtmfp);
-    if options.targets.iter().any(is_rtmfp) {
-        return run_in_full(args, options, out);
-    }
+    let held = match args.hold {
+        None => 0,
+        Some(_) => usize::try_from(args.count.min(MAX_CLIENTS)).unwrap_or(usize::MAX),
+    };
+    limits::raise(options.in_flight.max(options.threads).saturating_add(held))?;
     let mut supervisor = Supervisor::start().map_err(CliError::Start)?;
     let arrivals = Arrivals::start(options)?;
     supervisor.wait(
@@ -109,41 +115,14 @@ fn finish(
     Ok(judge(&args.run, summary.is_without_loss(), did_something))
 }
 
-/// With the full client, which speaks RTMFP.
-fn run_in_full(
-    args: &ConnectArgs,
-    options: ArrivalOptions,
-    out: &mut impl Write,
-) -> Result<Outcome, CliError> {
-    let targets = options.targets.iter().filter_map(|target| match target {
-        SwarmTarget::Rtmp(target) => Some(target.clone()),
-        SwarmTarget::Floor(_) => None,
-    });
-    let connect = ConnectOptions {
-        connect_timeout: args.timeout,
-        answer_timeout: args.timeout,
-        ..ConnectOptions::default()
-    };
-    let mut supervisor = Supervisor::start().map_err(CliError::Start)?;
-    let lanes = lanes("connect", options.threads).map_err(CliError::Start)?;
-    let arrivals = FullArrivals::start(targets.collect(), connect, options, &lanes);
-    supervisor.wait(
-        args.seconds,
-        || arrivals.has_ended(),
-        || progress(&arrivals.counts(), args.count),
-    );
-    let summary = arrivals.report();
-    supervisor.finish(async { drop(arrivals) });
-    finish(args, &summary, out)
-}
-
 fn progress(counts: &ArrivalCounts, total: u64) -> String {
     format!(
-        "done {}/{}  failed {}  open {}",
+        "done {}/{}  failed {}  open {}  held {}",
         count(counts.done),
         count(total),
         count(counts.failed),
         count(counts.in_flight),
+        count(counts.held),
     )
 }
 

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::options::{RunArgs, SourceArgs, seconds};
 use super::{CliError, Outcome, give, judge, limits};
 use crate::affinity;
-use crate::floor::{Flush, Sender, SenderOptions};
+use crate::floor::{FloorProtocol, Flush, Sender, SenderOptions};
 
 /// Arguments of `floor`.
 #[derive(Debug, Args)]
@@ -22,6 +22,9 @@ pub(super) struct FloorArgs {
     /// Where to be reached; port 0 takes any.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// What to send: rtmp over TCP, the same for all, or the packets of rtmfp over UDP, encrypted for each.
+    #[arg(long, value_name = "rtmp|rtmfp", default_value = "rtmp", value_parser = protocol)]
+    protocol: FloorProtocol,
     /// How often to send: with each video frame, each message for itself, or after so many milliseconds.
     #[arg(long, value_name = "frame|message|MS", default_value = "frame")]
     flush: Flush,
@@ -40,6 +43,7 @@ pub(super) struct FloorArgs {
 pub(super) fn run(args: &FloorArgs, out: &mut impl Write) -> Result<Outcome, CliError> {
     let options = SenderOptions {
         listen: args.listen,
+        protocol: args.protocol,
         flush: args.flush,
         source: args.source.options()?,
         seconds: args.seconds,
@@ -57,6 +61,15 @@ pub(super) fn run(args: &FloorArgs, out: &mut impl Write) -> Result<Outcome, Cli
     let report = sender.run(&stop);
     give(&report.table(), &report, &args.run, out)?;
     Ok(judge(&args.run, report.is_without_loss(), true))
+}
+
+/// Parses what is sent.
+fn protocol(text: &str) -> Result<FloorProtocol, String> {
+    match text {
+        "rtmp" => Ok(FloorProtocol::Rtmp),
+        "rtmfp" => Ok(FloorProtocol::Rtmfp),
+        _ => Err(format!("{text} is neither rtmp nor rtmfp")),
+    }
 }
 
 /// A flag that is set when somebody interrupts. The thread that waits for it costs nothing until then.
@@ -114,9 +127,12 @@ mod tests {
         assert_eq!(args.flush, Flush::Every(Duration::from_millis(50)));
         assert_eq!(args.cpus, [0, 2]);
         assert_eq!(parse(&[]).unwrap().flush, Flush::Frame);
+        let args = parse(&["--protocol", "rtmfp"]).unwrap();
+        assert_eq!(args.protocol, FloorProtocol::Rtmfp);
         for wrong in [
             &["--flush", "0"][..],
             &["--cpus", "x"],
+            &["--protocol", "udp"],
             &["--listen", "nowhere"],
             &["--seconds", "0"],
         ] {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use headwater_media::synthetic::{AudioSettings, Settings, SyntheticStream};
+use headwater_rtmfp::crypto::diffie_hellman::Group;
+use headwater_rtmfp::crypto::negotiation::Protection;
 
 use super::CliError;
 use crate::client::{ConnectOptions, Trust};
 use crate::source::SourceOptions;
 use crate::source::file::FlvFile;
-use crate::swarm::SwarmTarget;
+use crate::swarm::{RtmfpManner, SwarmTarget};
 use crate::target::Target;
 
 /// Most clients of one command.
@@ -55,6 +57,26 @@ impl ConnectArgs {
             answer_timeout: self.timeout,
             ..ConnectOptions::default()
         })
+    }
+}
+
+/// How light clients speak RTMFP.
+#[derive(Debug, Args)]
+pub(super) struct RtmfpArgs {
+    /// The group in which RTMFP clients agree on keys: 2 as Flash Player, 5 or 14. All of them share one key in it.
+    #[arg(long, value_name = "2|5|14", default_value = "2", value_parser = RtmfpManner::group_of)]
+    dh_group: Group,
+    /// Whether packets of RTMFP have a MAC and a number: where the server asks (compatible), where it can (prefer), always (require), never.
+    #[arg(long, value_name = "WISH", default_value = "compatible", value_parser = RtmfpManner::protection_of)]
+    protection: Protection,
+}
+
+impl RtmfpArgs {
+    pub(super) const fn manner(&self) -> RtmfpManner {
+        RtmfpManner {
+            group: self.dh_group,
+            protection: self.protection,
+        }
     }
 }
 
@@ -136,15 +158,19 @@ pub(super) struct RunArgs {
 
 /// Parses what a light client may play.
 pub(super) fn swarm_target(url: &str) -> Result<SwarmTarget, CliError> {
-    let Some(address) = url.strip_prefix("floor://") else {
-        return Ok(SwarmTarget::Rtmp(Target::parse(url)?));
-    };
-    match address.parse() {
-        Ok(address) => Ok(SwarmTarget::Floor(address)),
-        Err(_) => Err(CliError::FloorAddress {
+    let parse = |address: &str| {
+        let address = address.parse();
+        address.map_err(|_| CliError::FloorAddress {
             url: url.to_owned(),
-        }),
+        })
+    };
+    if let Some(address) = url.strip_prefix("floor://") {
+        return Ok(SwarmTarget::Floor(parse(address)?));
     }
+    if let Some(address) = url.strip_prefix("floor+rtmfp://") {
+        return Ok(SwarmTarget::SealedFloor(parse(address)?));
+    }
+    Ok(SwarmTarget::Rtmp(Target::parse(url)?))
 }
 
 /// Parses a number of seconds.

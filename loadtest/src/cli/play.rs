@@ -8,7 +8,9 @@ use clap::Args;
 
 use headwater_rtmp::url::Scheme;
 
-use super::options::{ConnectArgs, MAX_CLIENTS, MAX_THREADS, RunArgs, seconds, swarm_target};
+use super::options::{
+    ConnectArgs, MAX_CLIENTS, MAX_THREADS, RtmfpArgs, RunArgs, seconds, swarm_target,
+};
 use super::supervise::{Supervisor, all, lanes};
 use super::{CliError, Outcome, give, judge, limits};
 use crate::affinity;
@@ -22,7 +24,7 @@ use crate::viewer::{Viewer, ViewerOptions};
 /// Arguments of `play`.
 #[derive(Debug, Args)]
 pub(super) struct PlayArgs {
-    /// Addresses of streams, or floor://ADDRESS:PORT of a bare sender; with --name, of applications.
+    /// Addresses of streams, or floor://ADDRESS:PORT or floor+rtmfp://ADDRESS:PORT of a bare sender; with --name, of applications.
     #[arg(required = true, value_name = "URL")]
     urls: Vec<String>,
     /// Viewers, spread over the streams in turn. One for each stream if it is not given.
@@ -61,9 +63,11 @@ pub(super) struct PlayArgs {
     /// Run on these processors only, separated by commas.
     #[arg(long, value_name = "CPUS", value_delimiter = ',')]
     cpus: Vec<usize>,
-    /// Write a page with charts to this file; not with rtmps and rtmfp.
+    /// Write a page with charts to this file; not with rtmps.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    #[command(flatten)]
+    rtmfp: RtmfpArgs,
     #[command(flatten)]
     connect: ConnectArgs,
     #[command(flatten)]
@@ -104,7 +108,7 @@ pub(super) fn run(args: &PlayArgs, out: &mut impl Write) -> Result<Outcome, CliE
         affinity::bind(&args.cpus).map_err(CliError::Start)?;
     }
     limits::raise(targets.len())?;
-    let is_heavy = |target: &&SwarmTarget| matches!(target, SwarmTarget::Rtmp(target) if target.url.scheme != Scheme::Rtmp);
+    let is_heavy = |target: &&SwarmTarget| matches!(target, SwarmTarget::Rtmp(target) if target.url.scheme == Scheme::Rtmps);
     if let Some(heavy) = targets.iter().find(is_heavy) {
         if let (Some(_), SwarmTarget::Rtmp(target)) = (args.stop_reading, heavy) {
             let url = target.to_string();
@@ -122,6 +126,7 @@ pub(super) fn run(args: &PlayArgs, out: &mut impl Write) -> Result<Outcome, CliE
             viewers: usize::try_from(viewers).unwrap_or(usize::MAX),
             after: args.stop_after,
         }),
+        rtmfp: args.rtmfp.manner(),
         timeout: args.connect.timeout(),
         ..SwarmOptions::new(targets)
     };
@@ -158,7 +163,7 @@ fn finish(
     Ok(judge(&args.run, summary.is_without_loss(), did_something))
 }
 
-/// With the full client, which speaks TLS and RTMFP.
+/// With the full client, which speaks TLS.
 fn run_in_full(
     args: &PlayArgs,
     targets: Vec<SwarmTarget>,
@@ -171,7 +176,7 @@ fn run_in_full(
     let latency = Latency::default();
     let targets = targets.into_iter().filter_map(|target| match target {
         SwarmTarget::Rtmp(target) => Some(target),
-        SwarmTarget::Floor(_) => None,
+        SwarmTarget::Floor(_) | SwarmTarget::SealedFloor(_) => None,
     });
     let viewers: Vec<Viewer> = targets
         .zip(lanes.iter().cycle())
@@ -240,7 +245,6 @@ fn progress(counts: &SwarmCounts, total: usize) -> String {
 mod tests {
     use clap::Parser;
 
-    use super::*;
     use crate::cli::{Cli, Command};
 
     fn targets(arguments: &[&str]) -> Vec<String> {
@@ -250,11 +254,7 @@ mod tests {
             panic!("{cli:?}");
         };
         let targets = args.targets().unwrap();
-        let text = |target: &SwarmTarget| match target {
-            SwarmTarget::Rtmp(target) => target.to_string(),
-            SwarmTarget::Floor(address) => format!("floor {address}"),
-        };
-        targets.iter().map(text).collect()
+        targets.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -262,7 +262,11 @@ mod tests {
         assert_eq!(targets(&["rtmp://h/live/a"]), ["rtmp://h/live/a"]);
         assert_eq!(
             targets(&["floor://127.0.0.1:9", "--count", "2"]),
-            ["floor 127.0.0.1:9", "floor 127.0.0.1:9"]
+            ["floor://127.0.0.1:9", "floor://127.0.0.1:9"]
+        );
+        assert_eq!(
+            targets(&["floor+rtmfp://127.0.0.1:9"]),
+            ["floor+rtmfp://127.0.0.1:9"]
         );
         assert_eq!(
             targets(&["rtmp://h/live/a", "rtmp://h/live/b", "--count", "3"]),

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 
 /// Ports for servers are looked for from here on, below those that the system gives to clients: none of the viewers can take it first.
@@ -140,14 +140,15 @@ fn free_ports(count: usize) -> io::Result<Vec<u16>> {
             break;
         }
         let port = FIRST_PORT + start.wrapping_add(step) % PORTS;
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
-            held.push((port, listener));
+        let address = (Ipv4Addr::UNSPECIFIED, port);
+        if let (Ok(tcp), Ok(udp)) = (TcpListener::bind(address), UdpSocket::bind(address)) {
+            held.push((port, tcp, udp));
         }
     }
     if held.len() < count {
         return Err(io::Error::other("no ports are free"));
     }
-    Ok(held.into_iter().map(|(port, _)| port).collect())
+    Ok(held.into_iter().map(|(port, ..)| port).collect())
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 pub use overrides::Override;
 
+use crate::floor::FloorProtocol;
+use crate::swarm::RtmfpManner;
+
 /// Largest file that is read, in bytes: a scenario with the configuration of several servers is a few kilobytes.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -225,6 +228,15 @@ pub struct ServerPlan {
     /// When a floor sends: `frame`, `message` or milliseconds.
     #[serde(default)]
     pub flush: Option<String>,
+    /// What a floor sends.
+    #[serde(default)]
+    pub protocol: FloorProtocol,
+    /// What viewers want of MACs and packet numbers where they speak RTMFP: `never`, `compatible`, `prefer` or `require`.
+    #[serde(default)]
+    pub protection: Option<String>,
+    /// The group in which they agree on keys: 2, 5 or 14.
+    #[serde(default)]
+    pub dh_group: Option<u32>,
     /// A process that runs already.
     #[serde(default)]
     pub pid: Option<u32>,
@@ -422,6 +434,27 @@ impl ServerPlan {
     #[must_use]
     pub fn is_started(&self) -> bool {
         self.kind == ServerKind::Floor || !self.command.is_empty() || !self.processes.is_empty()
+    }
+
+    /// How its viewers speak RTMFP, where they do.
+    ///
+    /// # Errors
+    /// The key that makes no sense.
+    pub fn rtmfp(&self) -> Result<RtmfpManner, ScenarioError> {
+        let mut manner = RtmfpManner::default();
+        let wrong = |key: &str, cause| ScenarioError::Value {
+            key: key.to_owned(),
+            cause,
+        };
+        if let Some(wish) = &self.protection {
+            manner.protection =
+                RtmfpManner::protection_of(wish).map_err(|cause| wrong("protection", cause))?;
+        }
+        if let Some(group) = self.dh_group {
+            manner.group = RtmfpManner::group_of(&group.to_string())
+                .map_err(|cause| wrong("dh_group", cause))?;
+        }
+        Ok(manner)
     }
 }
 

@@ -2,21 +2,22 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
+use headwater_rtmp::url::Scheme;
 use tempfile::TempDir;
 
 use super::places::{Places, UnknownPlace};
 use super::process::{self, Process, Start};
+use super::ready::Door;
 use super::schema::{Scenario, ServerKind, ServerPlan, StreamPlan};
 use super::watch::Watch;
 use crate::cost::CostError;
+use crate::floor::FloorProtocol;
+use crate::swarm::{RtmfpManner, SwarmTarget};
 use crate::target::{Target, TargetError};
-
-/// How long one attempt to connect may take while a server gets ready.
-const ATTEMPT: Duration = Duration::from_millis(200);
 
 /// Why a measurement has no result.
 #[derive(Debug, thiserror::Error)]
@@ -102,13 +103,6 @@ impl From<UnknownPlace> for RunError {
     }
 }
 
-/// Where viewers go.
-#[derive(Clone, Debug)]
-pub(super) enum PlayAt {
-    Rtmp(Target),
-    Floor(SocketAddr),
-}
-
 /// A server that is ready.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -117,7 +111,9 @@ pub(super) struct Running {
     stop_timeout: Duration,
     /// Where the stream is published; a floor makes it itself.
     pub(super) publish: Option<Target>,
-    pub(super) play: PlayAt,
+    pub(super) play: SwarmTarget,
+    /// How viewers speak RTMFP, where they do.
+    pub(super) rtmfp: RtmfpManner,
     // Last: it goes when the processes have gone.
     folder: TempDir,
 }
@@ -139,11 +135,19 @@ impl Running {
             std::fs::write(folder.path().join(name), places.fill_known(text))
                 .map_err(RunError::Folder)?;
         }
-        let mut addresses = Vec::new();
+        let mut doors = Vec::new();
         let (publish, play) = if plan.kind == ServerKind::Floor {
             let address = resolve(&places.fill("127.0.0.1:{port}")?)?;
-            addresses.push(address);
-            (None, PlayAt::Floor(address))
+            match plan.protocol {
+                FloorProtocol::Rtmp => {
+                    doors.push(Door::Tcp(address));
+                    (None, SwarmTarget::Floor(address))
+                }
+                FloorProtocol::Rtmfp => {
+                    doors.push(Door::SealedFloor(address));
+                    (None, SwarmTarget::SealedFloor(address))
+                }
+            }
         } else {
             let target = |url: &Option<String>| {
                 let url = places.fill(url.as_deref().unwrap_or_default())?;
@@ -151,12 +155,16 @@ impl Running {
             };
             let (publish, play) = (target(&plan.publish)?, target(&plan.play)?);
             for target in [&publish, &play] {
-                addresses.push(address(target)?);
+                let address = address(target)?;
+                doors.push(match target.url.scheme {
+                    Scheme::Rtmfp => Door::Rtmfp(address),
+                    _ => Door::Tcp(address),
+                });
             }
             for address in &plan.ready {
-                addresses.push(resolve(&places.fill(address)?)?);
+                doors.push(Door::Tcp(resolve(&places.fill(address)?)?));
             }
-            (Some(publish), PlayAt::Rtmp(play))
+            (Some(publish), SwarmTarget::Rtmp(play))
         };
         let mut running = Self {
             processes: Vec::new(),
@@ -164,12 +172,15 @@ impl Running {
             stop_timeout: Duration::from_secs_f64(plan.stop_timeout_s),
             publish,
             play,
+            rtmfp: plan
+                .rtmfp()
+                .map_err(|error| RunError::Place(error.to_string()))?,
             folder,
         };
         running.start_processes(scenario, plan, &places, cpus, watch)?;
-        addresses.dedup();
-        for address in addresses {
-            running.wait_for(address, plan, watch)?;
+        doors.dedup();
+        for door in doors {
+            running.wait_for(door, plan, watch)?;
         }
         Ok(running)
     }
@@ -275,18 +286,19 @@ impl Running {
 
     fn wait_for(
         &mut self,
-        address: SocketAddr,
+        door: Door,
         plan: &ServerPlan,
         watch: &mut dyn Watch,
     ) -> Result<(), RunError> {
+        let address = door.address();
         let answers = RefCell::new(false);
         let limit = Duration::from_secs_f64(plan.ready_timeout_s);
         watch.wait(
             Some(limit),
             &mut || {
-                let connects = TcpStream::connect_timeout(&address, ATTEMPT).is_ok();
-                answers.replace(connects);
-                connects || !self.is_alive()
+                let is_open = door.is_open();
+                answers.replace(is_open);
+                is_open || !self.is_alive()
             },
             &|| format!("waiting for {address}"),
         );
@@ -334,6 +346,11 @@ fn floor_command(plan: &ServerPlan, stream: &StreamPlan) -> Vec<String> {
         "floor",
         "--listen",
         "127.0.0.1:{port}",
+        "--protocol",
+        match plan.protocol {
+            FloorProtocol::Rtmp => "rtmp",
+            FloorProtocol::Rtmfp => "rtmfp",
+        },
         "--flush",
         flush,
         "--bitrate",

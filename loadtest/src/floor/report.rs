@@ -11,13 +11,13 @@ pub struct SenderReport {
     pub flush: String,
     /// Length of the run in seconds.
     pub seconds: f64,
-    /// Sockets that connected.
+    /// Sockets that connected, or receivers that asked for the stream.
     pub accepted: u64,
     /// Most sockets at once.
     pub most: u64,
     /// Sockets that were closed by the other side.
     pub left: u64,
-    /// Sockets that were closed because they were behind by more than the log holds.
+    /// Sockets that were closed because they were behind by more than the log holds, or receivers that were silent for too long.
     pub cut_off: u64,
     /// How often a socket could not be accepted, such as for want of open files.
     pub refused: u64,
@@ -29,6 +29,8 @@ pub struct SenderReport {
     pub flushes: u64,
     /// Calls of `send`, those that a full socket refused included.
     pub sends: u64,
+    /// Datagrams sent, over UDP.
+    pub datagrams: u64,
     /// Calls of `send` that took less than there was, or nothing.
     pub full: u64,
     /// Bytes sent.
@@ -68,6 +70,9 @@ impl SenderReport {
         table.line("video frames", count(self.video_frames));
         table.line("flushes", count(self.flushes));
         table.line("sends", count(self.sends));
+        if self.datagrams > 0 {
+            table.line("datagrams", count(self.datagrams));
+        }
         table.line("sends to a full socket", count(self.full));
         table.line("sent", bytes(self.bytes));
         table.line("time of a send", format!("{:.2} us", self.send_us));

@@ -1,33 +1,28 @@
-//! A bare sender: a stream of its own, and one `send` per socket and flush with the same bytes for all.
+//! A bare sender: a stream of its own, and one `send` per receiver and flush.
 //!
-//! Nothing is read, nothing is asked, nobody is answered: a connection is the stream of a server to a viewer, from its first byte on.
-//! One thread sleeps until something is due, makes it, sends it to one socket after the other, takes new ones, and sleeps again. A
-//! socket that is full keeps its place in the [log](super::log) and goes on at the next flush; it costs no memory of its own.
+//! Nothing is asked, nobody is answered: whoever comes gets the stream of a server to a viewer, from its first byte on. One thread sleeps
+//! until something is due, makes it, sends it to one receiver after the other through an [outlet](super::outlet), takes new ones, and
+//! sleeps again.
 //!
 //! # Stamps
 //! A frame says that it was sent when the thread woke for it, as one of a publisher does that wakes for it; but if the thread was still
 //! busy with what was before, when it was due. So a sender that is behind shows in the latency, as a server does.
 
-use std::io::{self, ErrorKind, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use headwater_media::frame::FrameKind;
 use rustix::time::{ClockId, Timespec, clock_gettime};
+use serde::{Deserialize, Serialize};
 
-use super::log::{Batch, LOG_BYTES, LOG_TIME, Log};
-use super::packer::Packer;
+use super::crowd::Crowd;
+use super::outlet::Outlet;
+use super::sealed::Receivers;
 use super::{FloorError, Flush, SenderReport};
 use crate::clock::now_ns;
 use crate::source::{Source, SourceOptions};
-
-/// Connections that may wait to be accepted; the system may allow fewer.
-const BACKLOG: i32 = 4096;
-
-/// Sockets accepted between two flushes, so that a crowd does not make the stream late.
-const ACCEPTED_AT_ONCE: usize = 256;
 
 /// Longest sleep, so that the end and new sockets are seen in time.
 const LONGEST_SLEEP: u64 = 100_000_000;
@@ -43,11 +38,24 @@ const MAX_WAIT: u64 = 1_000;
 
 const MILLISECOND: u64 = 1_000_000;
 
+/// What a sender sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FloorProtocol {
+    /// The chunk stream of RTMP over TCP, the same bytes for all.
+    #[default]
+    Rtmp,
+    /// The packets of RTMFP over UDP, encrypted for each receiver.
+    Rtmfp,
+}
+
 /// What a sender is to do.
 #[derive(Clone, Debug)]
 pub struct SenderOptions {
     /// Where to be reached; port 0 for any.
     pub listen: SocketAddr,
+    /// What to send.
+    pub protocol: FloorProtocol,
     /// How often to send.
     pub flush: Flush,
     /// The stream.
@@ -60,6 +68,7 @@ impl Default for SenderOptions {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            protocol: FloorProtocol::Rtmp,
             flush: Flush::Frame,
             source: SourceOptions::default(),
             seconds: None,
@@ -70,44 +79,12 @@ impl Default for SenderOptions {
 /// A sender that can be connected to and has not begun.
 #[derive(Debug)]
 pub struct Sender {
-    listener: TcpListener,
+    outlet: Box<dyn Outlet>,
     address: SocketAddr,
     flush: Flush,
     source: Source,
     length: Option<Duration>,
-    crowd: Crowd,
-    log: Log,
     report: SenderReport,
-}
-
-/// A socket that gets what the log holds.
-#[derive(Debug)]
-struct Peer {
-    socket: TcpStream,
-    /// The batch that it is at.
-    number: u64,
-    /// Bytes of it that are sent.
-    sent: usize,
-    /// Whether it begins with that batch.
-    begins: bool,
-}
-
-/// All sockets.
-#[derive(Debug, Default)]
-struct Crowd {
-    peers: Vec<Peer>,
-    /// They begin at the next key frame.
-    waiting: Vec<TcpStream>,
-    figures: Figures,
-}
-
-#[derive(Debug, Default)]
-struct Figures {
-    sends: u64,
-    full: u64,
-    bytes: u64,
-    left: u64,
-    cut_off: u64,
 }
 
 impl Sender {
@@ -117,18 +94,20 @@ impl Sender {
     /// [`FloorError`] if the address cannot be listened on, or there is no such source.
     pub fn bind(options: &SenderOptions) -> Result<Self, FloorError> {
         let source = Source::new(&options.source)?;
-        let (listener, address) = listen(options.listen).map_err(|cause| FloorError::Listen {
+        let listened = match options.protocol {
+            FloorProtocol::Rtmp => Crowd::listen(options.listen),
+            FloorProtocol::Rtmfp => Receivers::listen(options.listen),
+        };
+        let (outlet, address) = listened.map_err(|cause| FloorError::Listen {
             address: options.listen,
             cause,
         })?;
         Ok(Self {
-            listener,
+            outlet,
             address,
             flush: options.flush,
             source,
             length: options.seconds,
-            crowd: Crowd::default(),
-            log: Log::new(LOG_TIME, LOG_BYTES),
             report: SenderReport {
                 flush: options.flush.to_string(),
                 ..SenderReport::default()
@@ -150,35 +129,29 @@ impl Sender {
         let begun = now_ns();
         let end = self.length.map(|length| after(begun, length));
         let clock = Clock { begun, end, stop };
-        let mut packer = Packer::default();
         let (mut sending, mut longest) = (0_u64, 0_u64);
-        while self.fill(&mut packer, &clock) {
-            let Some(batch) = packer.take() else {
+        while self.fill(&clock) {
+            if self.outlet.pending() == 0 {
                 continue;
-            };
+            }
             let from = now_ns();
-            self.crowd.flush(&mut self.log, batch);
+            self.outlet.flush(from);
             let took = now_ns().saturating_sub(from);
             sending += took;
             longest = longest.max(took);
             self.report.flushes += 1;
-            self.accept();
+            self.outlet.accept(&mut self.report);
         }
-        let Figures {
-            sends,
-            full,
-            bytes,
-            left,
-            cut_off,
-        } = self.crowd.figures;
+        let figures = self.outlet.figures();
         SenderReport {
             seconds: now_ns().saturating_sub(begun) as f64 / 1e9,
-            sends,
-            full,
-            bytes,
-            left,
-            cut_off,
-            send_us: sending as f64 / 1e3 / sends.max(1) as f64,
+            sends: figures.sends,
+            datagrams: figures.datagrams,
+            full: figures.full,
+            bytes: figures.bytes,
+            left: figures.left,
+            cut_off: figures.cut_off,
+            send_us: sending as f64 / 1e3 / figures.sends.max(1) as f64,
             longest_flush_ms: longest as f64 / 1e6,
             cpu_seconds: thread_cpu().saturating_sub(cpu).as_secs_f64(),
             ..self.report
@@ -186,34 +159,34 @@ impl Sender {
     }
 
     /// Waits for what makes the next flush, and makes it. False if it is time to end.
-    fn fill(&mut self, packer: &mut Packer, clock: &Clock<'_>) -> bool {
+    fn fill(&mut self, clock: &Clock<'_>) -> bool {
         match self.flush {
-            Flush::Message => self.next(packer, clock).is_some(),
-            Flush::Frame => self.fill_to_frame(packer, clock),
-            Flush::Every(interval) => self.fill_to_tick(packer, clock, interval),
+            Flush::Message => self.next(clock).is_some(),
+            Flush::Frame => self.fill_to_frame(clock),
+            Flush::Every(interval) => self.fill_to_tick(clock, interval),
         }
     }
 
-    fn fill_to_frame(&mut self, packer: &mut Packer, clock: &Clock<'_>) -> bool {
+    fn fill_to_frame(&mut self, clock: &Clock<'_>) -> bool {
         let mut first = None;
         let mut is_ready = false;
         loop {
-            let Some((kind, timestamp)) = self.next(packer, clock) else {
+            let Some((kind, timestamp)) = self.next(clock) else {
                 return false;
             };
             let first = *first.get_or_insert(timestamp);
             is_ready |= kind == Some(FrameKind::Video)
                 // No video, or none any more.
-                || (kind == Some(FrameKind::Audio) && !packer.has_video())
+                || (kind == Some(FrameKind::Audio) && !self.outlet.has_video())
                 || timestamp.saturating_sub(first) >= MAX_WAIT;
             let is_next_due = clock.due(self.source.next_timestamp()) <= now_ns();
-            if packer.pending() >= MAX_TOGETHER || (is_ready && !is_next_due) {
+            if self.outlet.pending() >= MAX_TOGETHER || (is_ready && !is_next_due) {
                 return true;
             }
         }
     }
 
-    fn fill_to_tick(&mut self, packer: &mut Packer, clock: &Clock<'_>, interval: Duration) -> bool {
+    fn fill_to_tick(&mut self, clock: &Clock<'_>, interval: Duration) -> bool {
         let interval = nanoseconds(interval).max(1);
         // Ticks do not depend on how late the last one was.
         let passed = now_ns().saturating_sub(clock.begun) / interval;
@@ -226,9 +199,11 @@ impl Sender {
             return false;
         }
         let mut is_first = true;
-        while clock.due(self.source.next_timestamp()) <= tick && packer.pending() < MAX_TOGETHER {
+        while clock.due(self.source.next_timestamp()) <= tick
+            && self.outlet.pending() < MAX_TOGETHER
+        {
             let due = clock.due(self.source.next_timestamp());
-            let _made = self.make(packer, due);
+            let _made = self.make(due);
             if std::mem::take(&mut is_first) {
                 // It waits for the next tick at the longest.
                 self.behind(now_ns().saturating_sub(due).saturating_sub(interval));
@@ -238,17 +213,17 @@ impl Sender {
     }
 
     /// Waits until the next frame is due and makes it. Tells its kind, if it is media, and its time.
-    fn next(&mut self, packer: &mut Packer, clock: &Clock<'_>) -> Option<(Option<FrameKind>, u64)> {
+    fn next(&mut self, clock: &Clock<'_>) -> Option<(Option<FrameKind>, u64)> {
         let due = clock.due(self.source.next_timestamp());
         let has_waited = self.wait(due, clock)?;
         let now = now_ns();
         self.behind(now.saturating_sub(due));
-        Some(self.make(packer, if has_waited { now } else { due }))
+        Some(self.make(if has_waited { now } else { due }))
     }
 
-    fn make(&mut self, packer: &mut Packer, sent_at: u64) -> (Option<FrameKind>, u64) {
+    fn make(&mut self, sent_at: u64) -> (Option<FrameKind>, u64) {
         let frame = self.source.next_frame(sent_at);
-        packer.add(&frame);
+        self.outlet.add(&frame);
         self.report.messages += 1;
         let kind = (!frame.is_header).then_some(frame.kind);
         self.report.video_frames += u64::from(kind == Some(FrameKind::Video));
@@ -272,116 +247,10 @@ impl Sender {
                 return Some(has_waited);
             }
             if has_waited {
-                self.accept();
+                self.outlet.accept(&mut self.report);
             }
             has_waited = true;
             sleep_until(until.min(now.saturating_add(LONGEST_SLEEP)));
-        }
-    }
-
-    fn accept(&mut self) {
-        for _ in 0..ACCEPTED_AT_ONCE {
-            match self.listener.accept() {
-                Ok((socket, _)) => {
-                    self.report.accepted += 1;
-                    self.crowd.join(socket);
-                }
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => break,
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
-                    // It is tried again after the next flush: somebody may have left.
-                    _ => {
-                        self.report.refused += 1;
-                        break;
-                    }
-                },
-            }
-        }
-        self.report.most = self.report.most.max(self.crowd.count());
-    }
-}
-
-impl Crowd {
-    fn count(&self) -> u64 {
-        (self.peers.len() + self.waiting.len()) as u64
-    }
-
-    fn join(&mut self, socket: TcpStream) {
-        let is_ready = socket
-            .set_nonblocking(true)
-            .and_then(|()| socket.set_nodelay(true));
-        match is_ready {
-            Ok(()) => self.waiting.push(socket),
-            // It is gone already.
-            Err(_) => self.figures.left += 1,
-        }
-    }
-
-    /// Sends to every socket what it has not yet got.
-    fn flush(&mut self, log: &mut Log, batch: Batch) {
-        let is_beginning = batch.beginning.is_some();
-        let number = log.push(batch);
-        if is_beginning {
-            let newcomers = self.waiting.drain(..).map(|socket| Peer {
-                socket,
-                number,
-                sent: 0,
-                begins: true,
-            });
-            self.peers.extend(newcomers);
-        }
-        let mut place = 0;
-        while let Some(peer) = self.peers.get_mut(place) {
-            if peer.send(log, &mut self.figures) {
-                place += 1;
-            } else {
-                self.peers.swap_remove(place);
-            }
-        }
-    }
-}
-
-impl Peer {
-    /// False if the socket is to be closed.
-    fn send(&mut self, log: &Log, figures: &mut Figures) -> bool {
-        loop {
-            let Some(batch) = log.get(self.number) else {
-                let is_up_to_date = self.number >= log.end();
-                figures.cut_off += u64::from(!is_up_to_date);
-                return is_up_to_date;
-            };
-            let whole = match &batch.beginning {
-                Some(beginning) if self.begins => beginning,
-                _ => &batch.bytes,
-            };
-            let rest = whole.get(self.sent..).unwrap_or_default();
-            figures.sends += 1;
-            match self.socket.write(rest) {
-                Ok(0) => {
-                    figures.left += 1;
-                    return false;
-                }
-                Ok(count) => {
-                    figures.bytes += count as u64;
-                    if count < rest.len() {
-                        figures.full += 1;
-                        self.sent += count;
-                        return true;
-                    }
-                    self.number += 1;
-                    self.sent = 0;
-                    self.begins = false;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    figures.full += 1;
-                    return true;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    figures.left += 1;
-                    return false;
-                }
-            }
         }
     }
 }
@@ -403,15 +272,6 @@ impl Clock<'_> {
     fn is_over(&self, now: u64) -> bool {
         self.stop.load(Ordering::Relaxed) || self.end.is_some_and(|end| now >= end)
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    // Once more, for the standard library lets only few wait.
-    rustix::net::listen(&listener, BACKLOG)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
 }
 
 fn nanoseconds(time: Duration) -> u64 {

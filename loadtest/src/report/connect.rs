@@ -20,11 +20,17 @@ pub struct ConnectSummary {
     pub seconds: f64,
     /// Connections asked for each second; 0 for as many as the server takes.
     pub asked_per_s: u32,
-    /// Connections each second that reached their goal.
+    /// Connections each second that reached their goal, each with its handshake.
     pub achieved_per_s: f64,
-    /// Most connections that were open at once.
+    /// Most connections that were open at once, those that were held not counted.
     pub most_in_flight: u64,
-    /// From the start of connecting to the status that playing begins.
+    /// Most connections that were held at once.
+    pub most_held: u64,
+    /// Connections that ended while they were held.
+    pub lost: u64,
+    /// From the start of connecting to the TCP connection, or the open session of RTMFP.
+    pub opened: Spread,
+    /// From the start of connecting to the status that playing begins, or to the answer to `connect` where nothing is played.
     pub setup: Spread,
     /// From the start of connecting to the first audio or video frame, if that was the goal.
     pub first_frame: Spread,
@@ -34,15 +40,17 @@ pub struct ConnectSummary {
     pub bytes: u64,
     /// Why connections failed.
     pub endings: Vec<Ending>,
+    /// Why connections ended while they were held.
+    pub losses: Vec<Ending>,
     /// What the server said.
     pub statuses: Vec<Ending>,
 }
 
 impl ConnectSummary {
-    /// Whether all connections were made and reached their goal.
+    /// Whether all connections were made and reached their goal, and none ended while it was held.
     #[must_use]
     pub const fn is_without_loss(&self) -> bool {
-        self.connections > 0 && self.done == self.connections
+        self.connections > 0 && self.done == self.connections && self.lost == 0
     }
 
     /// For people.
@@ -57,6 +65,13 @@ impl ConnectSummary {
         }
         table.line("achieved", format!("{:.0}/s", self.achieved_per_s));
         table.line("most at once", count(self.most_in_flight));
+        if self.most_held > 0 {
+            table.line("most held", count(self.most_held));
+            table.line("lost", count(self.lost));
+        }
+        if self.opened.count > 0 {
+            table.line("open", self.opened.to_string());
+        }
         let spread = &self.setup;
         for (label, value) in [
             ("set-up p50", spread.p50_ms),
@@ -76,6 +91,9 @@ impl ConnectSummary {
         }
         table.line("most behind", millis(self.most_behind_ms));
         add_endings(&mut table, &self.endings);
+        for loss in &self.losses {
+            table.note(format!("{} x lost: {}", count(loss.count), loss.what));
+        }
         if self.done < self.connections {
             for status in &self.statuses {
                 table.note(format!("{} x told: {}", count(status.count), status.what));
@@ -109,6 +127,12 @@ mod tests {
                 what: "closed by the server".into(),
                 count: 2,
             }],
+            most_held: 1_998,
+            lost: 1,
+            losses: vec![Ending {
+                what: "silent".into(),
+                count: 1,
+            }],
             ..ConnectSummary::default()
         };
         let text = summary.table().to_string();
@@ -118,6 +142,8 @@ mod tests {
             "44.0 ms",
             "1.10 s",
             "2 x ended: closed by the server",
+            "most held     1,998",
+            "1 x lost: silent",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

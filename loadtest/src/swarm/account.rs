@@ -48,6 +48,8 @@ impl Sums {
 pub(super) struct Account {
     /// When it began to connect.
     begun: u64,
+    /// When there was a TCP connection, or an open session of RTMFP.
+    opened: Option<u64>,
     /// When the server was asked to play.
     asked: Option<u64>,
     /// When the server said that playing begins.
@@ -72,6 +74,7 @@ impl Account {
     pub(super) fn new(begun: u64) -> Self {
         Self {
             begun,
+            opened: None,
             asked: None,
             started: None,
             joined: None,
@@ -92,6 +95,10 @@ impl Account {
     pub(super) const fn take_bytes(&mut self, count: u64, counter: &mut Counter) {
         self.bytes = self.bytes.saturating_add(count);
         counter.sums.bytes = counter.sums.bytes.saturating_add(count);
+    }
+
+    pub(super) fn take_opened(&mut self, now: u64) {
+        self.opened.get_or_insert(now);
     }
 
     pub(super) fn take_asked(&mut self, now: u64) {
@@ -165,6 +172,11 @@ impl Account {
 
     pub(super) const fn is_playing(&self) -> bool {
         self.first_frame.is_some()
+    }
+
+    /// From the start of connecting to the TCP connection, or the open session of RTMFP.
+    pub(super) fn until_opened(&self) -> Option<Duration> {
+        self.since_begun(self.opened)
     }
 
     /// From the start of connecting to the status that playing begins.

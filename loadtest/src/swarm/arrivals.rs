@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::crew::Crew;
+use super::plan::Manners;
 use super::thread::Manner;
 use super::thread::arrive::{Arrive, ArriveOrder, ArrivePlan, Found, Progress};
 use super::watcher::Goal;
@@ -21,8 +22,10 @@ pub struct ArrivalCounts {
     pub done: u64,
     /// Those that failed.
     pub failed: u64,
-    /// Those that are open.
+    /// Those that are open and do not have what they came for.
     pub in_flight: u64,
+    /// Those that have it and stay.
+    pub held: u64,
 }
 
 /// Clients that connect, see that they may play, and leave. Dropping it cuts off those that are left.
@@ -47,7 +50,12 @@ impl Arrivals {
         }
         let most = usize::try_from(options.count.max(1)).unwrap_or(usize::MAX);
         let threads = options.threads.clamp(1, MAX_SWARM_THREADS).min(most);
-        let plans: Arc<[_]> = plan::plans(&options.targets, options.buffer)?.into();
+        let manners = Manners {
+            buffer: options.buffer,
+            is_idle: options.is_idle,
+            rtmfp: options.rtmfp,
+        };
+        let plans: Arc<[_]> = plan::plans(&options.targets, &manners)?.into();
         let manner = Manner {
             goal: if options.first_frame {
                 Goal::FirstFrame
@@ -74,6 +82,7 @@ impl Arrivals {
                 count: options.count,
                 rate: options.rate,
                 in_flight: (share + rest).max(1),
+                hold: u64::try_from(options.hold.as_nanos()).unwrap_or(u64::MAX),
             };
             crew.start("arrive", manner, &options.cpus, |orders| {
                 Arrive::new(plan, orders, figures)
@@ -97,6 +106,7 @@ impl Arrivals {
             // In this order, so that none that has ended is missing among those that were begun.
             counts.failed += progress.failed.load(Ordering::Acquire);
             counts.done += progress.done.load(Ordering::Acquire);
+            counts.held += progress.held.load(Ordering::Acquire);
             counts.started += progress.started.load(Ordering::Acquire);
         }
         counts.in_flight = counts.started.saturating_sub(counts.done + counts.failed);
@@ -116,8 +126,9 @@ impl Arrivals {
         let mut all = Found::default();
         let answers = self.crew.ask(ArriveOrder::Report);
         let silent = self.progress.len() - answers.len();
-        let mut most_in_flight = 0;
+        let (mut most_in_flight, mut most_held) = (0, 0);
         for found in answers {
+            all.opened.merge(&found.opened);
             all.setup.merge(&found.setup);
             all.first_frame.merge(&found.first_frame);
             all.behind = all.behind.max(found.behind);
@@ -125,16 +136,20 @@ impl Arrivals {
             all.last_end = all.last_end.max(found.last_end);
             all.endings.merge(&found.endings);
             all.statuses.merge(&found.statuses);
+            all.lost.merge(&found.lost);
             most_in_flight += found.most_at_once;
+            most_held += found.most_held;
         }
         let counts = self.counts();
-        let until = if self.has_ended() {
+        let until = if self.has_ended() || counts.started >= self.count && counts.in_flight == 0 {
+            // Those that stay have arrived.
             all.last_end
         } else {
             now_ns()
         };
         let seconds = Duration::from_nanos(until.saturating_sub(self.started)).as_secs_f64();
         let mut endings = all.endings.sorted();
+        let lost = all.lost.sorted();
         if silent > 0 {
             endings.push(Ending {
                 what: "a thread of the harness does not answer".to_owned(),
@@ -154,6 +169,9 @@ impl Arrivals {
                 0.0
             },
             most_in_flight,
+            most_held,
+            lost: lost.iter().map(|one| one.count).sum(),
+            opened: Spread::from(&all.opened.report()),
             setup: Spread::from(&all.setup.report()),
             // Without that goal only those have one whose first frame came along.
             first_frame: if self.wants_frame {
@@ -164,6 +182,7 @@ impl Arrivals {
             most_behind_ms: all.behind.as_secs_f64() * 1e3,
             bytes: all.bytes,
             endings,
+            losses: lost,
             statuses: all.statuses.sorted(),
         }
     }

@@ -31,7 +31,7 @@ pub(super) const COMMAND_HEAD: usize = 16 * 1024;
 pub(super) const BYTES_PER_CHUNK_STREAM: usize = size_of::<ChunkStream>();
 
 /// Bytes kept of a message of this kind.
-const fn kept_of(kind: MessageType) -> usize {
+pub(super) const fn kept_of(kind: MessageType) -> usize {
     match kind {
         MessageType::AUDIO | MessageType::VIDEO => MEDIA_HEAD,
         MessageType::DATA_AMF0 | MessageType::DATA_AMF3 => DATA_HEAD,

@@ -18,7 +18,8 @@ use headwater_rtmp::message::Message;
 use headwater_rtmp::session::SessionError;
 use headwater_rtmp::url::Scheme;
 
-use super::{SwarmError, SwarmTarget};
+use super::rtmfp::RtmfpPlan;
+use super::{RtmfpManner, SwarmError, SwarmTarget};
 use crate::target::Target;
 
 /// Chunk size of what we send, announced before `connect`: no command of ours is longer.
@@ -40,8 +41,31 @@ pub(super) struct Plan {
     pub(super) addresses: Vec<SocketAddr>,
     /// Host and port, for messages.
     pub(super) name: String,
+    /// What carries the words.
+    pub(super) carrier: Carrier,
     /// `None`: the other side just sends.
     pub(super) words: Option<Words>,
+}
+
+/// What carries what is said.
+#[derive(Debug)]
+pub(super) enum Carrier {
+    /// TCP, with the chunk stream in it.
+    Tcp,
+    /// RTMFP.
+    Rtmfp(RtmfpPlan),
+    /// The packets of RTMFP without a handshake, from a bare sender.
+    Sealed(RtmfpManner),
+}
+
+/// What all clients of a swarm have in common.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manners {
+    /// The buffer that servers are told of.
+    pub(super) buffer: Duration,
+    /// Whether clients stop after `connect`.
+    pub(super) is_idle: bool,
+    pub(super) rtmfp: RtmfpManner,
 }
 
 /// What an RTMP client says up to `play`.
@@ -51,13 +75,15 @@ pub(super) struct Words {
     pub(super) connect: Bytes,
     /// `createStream`.
     pub(super) create_stream: Bytes,
+    /// Whether nothing is said after `connect`.
+    pub(super) is_idle: bool,
     stream: String,
     /// Milliseconds.
     buffer: u32,
 }
 
 impl Words {
-    fn new(target: &Target, buffer: Duration) -> Result<Self, SessionError> {
+    fn new(target: &Target, manners: &Manners) -> Result<Self, SessionError> {
         let create = Command::call(
             "createStream",
             TransactionId::new(CREATE_STREAM),
@@ -66,8 +92,9 @@ impl Words {
         let words = Self {
             connect: connect_wire(target)?,
             create_stream: command_wire(&create.to_message(ObjectEncoding::Amf0, 0)?),
+            is_idle: manners.is_idle,
             stream: target.stream.clone(),
-            buffer: u32::try_from(buffer.as_millis()).unwrap_or(u32::MAX),
+            buffer: u32::try_from(manners.buffer.as_millis()).unwrap_or(u32::MAX),
         };
         // A name that cannot be written is told before anybody connects.
         words.play(1)?;
@@ -132,21 +159,18 @@ pub(super) fn command_wire(message: &Message) -> Bytes {
 /// Resolves and prepares: one plan for each target, the same one for the same target.
 pub(super) fn plans(
     targets: &[SwarmTarget],
-    buffer: Duration,
+    manners: &Manners,
 ) -> Result<Vec<Arc<Plan>>, SwarmError> {
     let mut known: HashMap<String, Arc<Plan>> = HashMap::new();
     let mut hosts: HashMap<(String, u16), Vec<SocketAddr>> = HashMap::new();
     let mut all = Vec::with_capacity(targets.len());
     for target in targets {
-        let key = match target {
-            SwarmTarget::Rtmp(target) => target.to_string(),
-            SwarmTarget::Floor(address) => address.to_string(),
-        };
+        let key = target.to_string();
         if let Some(plan) = known.get(&key) {
             all.push(Arc::clone(plan));
             continue;
         }
-        let plan = Arc::new(plan(target, buffer, &mut hosts)?);
+        let plan = Arc::new(plan(target, manners, &mut hosts)?);
         known.insert(key, Arc::clone(&plan));
         all.push(plan);
     }
@@ -155,24 +179,31 @@ pub(super) fn plans(
 
 fn plan(
     target: &SwarmTarget,
-    buffer: Duration,
+    manners: &Manners,
     hosts: &mut HashMap<(String, u16), Vec<SocketAddr>>,
 ) -> Result<Plan, SwarmError> {
+    let floor = |address: &SocketAddr, carrier| Plan {
+        addresses: vec![*address],
+        name: address.to_string(),
+        carrier,
+        words: None,
+    };
     let target = match target {
         SwarmTarget::Rtmp(target) => target,
-        SwarmTarget::Floor(address) => {
-            return Ok(Plan {
-                addresses: vec![*address],
-                name: address.to_string(),
-                words: None,
+        SwarmTarget::Floor(address) => return Ok(floor(address, Carrier::Tcp)),
+        SwarmTarget::SealedFloor(address) => {
+            return Ok(floor(address, Carrier::Sealed(manners.rtmfp)));
+        }
+    };
+    let carrier = match target.url.scheme {
+        Scheme::Rtmp => Carrier::Tcp,
+        Scheme::Rtmfp => Carrier::Rtmfp(RtmfpPlan::new(&target.url, manners.rtmfp)),
+        _ => {
+            return Err(SwarmError::Tls {
+                url: target.to_string(),
             });
         }
     };
-    if target.url.scheme != Scheme::Rtmp {
-        return Err(SwarmError::Tls {
-            url: target.to_string(),
-        });
-    }
     let (host, port) = (target.url.host.clone(), target.url.port_or_default());
     let name = if host.contains(':') {
         format!("[{host}]:{port}")
@@ -196,13 +227,14 @@ fn plan(
             found
         }
     };
-    let words = Words::new(target, buffer).map_err(|cause| SwarmError::Encode {
+    let words = Words::new(target, manners).map_err(|cause| SwarmError::Encode {
         url: target.to_string(),
         cause,
     })?;
     Ok(Plan {
         addresses,
         name,
+        carrier,
         words: Some(words),
     })
 }
@@ -222,7 +254,7 @@ mod tests {
         };
         let floor = SwarmTarget::Floor("127.0.0.1:9".parse().unwrap());
         let targets = [target("a"), target("b"), target("a"), floor];
-        let plans = plans(&targets, Duration::ZERO).unwrap();
+        let plans = plans(&targets, &Manners::default()).unwrap();
         assert!(Arc::ptr_eq(&plans[0], &plans[2]));
         assert!(!Arc::ptr_eq(&plans[0], &plans[1]));
         assert_eq!(plans[0].name, "127.0.0.1:1");
@@ -232,7 +264,7 @@ mod tests {
     #[test]
     fn connect_is_said_as_the_full_client_says_it() {
         let target = SwarmTarget::Rtmp(Target::parse("rtmp://127.0.0.1:1/live/a").unwrap());
-        let plans = plans(&[target], Duration::ZERO).unwrap();
+        let plans = plans(&[target], &Manners::default()).unwrap();
         let words = plans[0].words.as_ref().unwrap();
         let mut reader = ChunkReader::new(ReaderLimits::default());
         let mut input = BytesMut::from(&words.connect[..]);
@@ -254,7 +286,7 @@ mod tests {
     fn what_cannot_be_played_is_told_before_the_start() {
         let told = |url: &str, stream: &str| {
             let target = Target::with_name(url, stream).unwrap();
-            plans(&[SwarmTarget::Rtmp(target)], Duration::ZERO)
+            plans(&[SwarmTarget::Rtmp(target)], &Manners::default())
                 .unwrap_err()
                 .to_string()
         };

@@ -2,29 +2,29 @@
 //!
 //! All clients of a thread read into one buffer. Sockets are registered once, for edges: a read that did not fill the buffer has
 //! emptied the socket, and whatever comes later wakes the thread again, except for an end that was told already.
+//!
+//! Clients of RTMFP have times at which something is due as well; each has its earliest one in an ordered set.
 
 pub(super) mod arrive;
 pub(super) mod watch;
 
-use std::io::{self, Read, Write};
+use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 
 use super::account::Counter;
+use super::link::{Link, Turn};
 use super::plan::Plan;
+use super::rtmfp::Kit;
 use super::watcher::{Goal, Phase, Watcher};
-use crate::client::ClientError;
 use crate::clock::now_ns;
 
 /// Bytes that are read at once, at most. More only makes the first message of a burst look late.
 const READ_SIZE: usize = 64 * 1024;
-
-/// Reads of one client before others have their turn.
-const READS_PER_TURN: usize = 8;
 
 /// Events that are taken from the system at once.
 const EVENTS: usize = 1024;
@@ -64,7 +64,9 @@ pub(super) struct Change {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) watcher: Watcher,
-    socket: Option<TcpStream>,
+    link: Option<Link>,
+    /// When it has a turn although nothing came.
+    timer: Option<u64>,
     /// Counted apart, because it is to stop reading.
     pub(super) is_apart: bool,
     /// Whether it reads.
@@ -73,48 +75,45 @@ pub(super) struct Slot {
     pub(super) stopped_at: Option<u64>,
     /// When the other side was seen to have closed, of one that does not read.
     pub(super) closed_at: Option<u64>,
-    /// Whether the job knows that it is over or has what it came for.
+    /// Whether it has what it came for and stays.
+    pub(super) is_held: bool,
+    /// Whether the job knows that it is over.
     is_told: bool,
+    /// Whether the job knows that it has what it came for.
+    is_reached: bool,
 }
 
 impl Slot {
     /// Whether there is a socket.
     pub(super) const fn is_open(&self) -> bool {
-        self.socket.is_some()
+        self.link.is_some()
     }
 
     /// Both ends of the connection, if there is one.
     pub(super) fn ends(&self) -> Option<(std::net::SocketAddr, std::net::SocketAddr)> {
-        let socket = self.socket.as_ref()?;
-        Some((socket.local_addr().ok()?, socket.peer_addr().ok()?))
+        self.link.as_ref()?.ends()
     }
 
-    /// Says that nothing more will be said.
-    pub(super) fn shut_down(&self) {
-        if let Some(socket) = &self.socket {
-            // A socket that is gone needs no good-bye.
-            let _gone = socket.shutdown(std::net::Shutdown::Write);
+    /// Writes what waits, as far as the socket takes it, and says that nothing more will be said.
+    pub(super) fn shut_down(&mut self, kit: &mut Kit, now: u64) {
+        self.flush(kit, now);
+        if let Some(link) = &mut self.link
+            && !link.shut_down(kit, now)
+        {
+            self.close();
         }
     }
 
     /// Writes what waits, as far as the socket takes it.
-    pub(super) fn flush(&mut self, now: u64) {
-        let Some(socket) = &mut self.socket else {
-            return;
-        };
-        while !self.watcher.output().is_empty() {
-            match socket.write(self.watcher.output()) {
-                Ok(count) => self.watcher.take_sent(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.watcher.end(ClientError::io(&error), now),
-            }
+    fn flush(&mut self, kit: &mut Kit, now: u64) {
+        if let Some(link) = &mut self.link {
+            link.flush(&mut self.watcher, kit, now);
         }
     }
 
     /// Closes the socket.
     pub(super) fn close(&mut self) {
-        self.socket = None;
+        self.link = None;
     }
 }
 
@@ -134,11 +133,15 @@ pub(super) struct Sockets {
     pub(super) counter: Counter,
     /// What the others saw.
     pub(super) apart: Counter,
+    /// What datagrams are read and made with.
+    pub(super) kit: Kit,
     poll: Poll,
     manner: Manner,
     buffer: Box<[u8]>,
     /// Clients that have more to read.
     again: Vec<usize>,
+    /// Clients, and when they have a turn although nothing came.
+    timers: BTreeSet<(u64, usize)>,
     /// Whether a step of some client may take too long.
     is_awaited: bool,
     next_check: u64,
@@ -151,10 +154,12 @@ impl Sockets {
             slots: Vec::new(),
             counter: Counter::default(),
             apart: Counter::default(),
+            kit: Kit::default(),
             poll: Poll::new()?,
             manner,
             buffer: vec![0; READ_SIZE].into_boxed_slice(),
             again: Vec::new(),
+            timers: BTreeSet::new(),
             is_awaited: false,
             next_check: 0,
             last_look: 0,
@@ -176,16 +181,22 @@ impl Sockets {
     ) -> usize {
         let slot = Slot {
             watcher: Watcher::new(Arc::clone(plan), now),
-            socket: None,
+            link: None,
+            timer: None,
             is_apart,
             reads: true,
             stopped_at: None,
             closed_at: None,
+            is_held: false,
             is_told: false,
+            is_reached: false,
         };
         let index = match place.and_then(|index| Some((index, self.slots.get_mut(index)?))) {
             Some((index, old)) => {
-                *old = slot;
+                let old = std::mem::replace(old, slot);
+                if let Some(timer) = old.timer {
+                    self.timers.remove(&(timer, index));
+                }
                 index
             }
             None => {
@@ -212,20 +223,17 @@ impl Sockets {
         let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
-        slot.socket = None;
+        slot.link = None;
         while let Some(address) = slot.watcher.address() {
-            let connected = TcpStream::connect(address).and_then(|mut socket| {
-                // Without it the small messages at the start wait for each other's acknowledgements.
-                socket.set_nodelay(true)?;
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                let registry = self.poll.registry();
-                registry.register(&mut socket, Token(index), interest)?;
-                Ok(socket)
+            let link = Link::connect(&slot.watcher, address, &mut self.kit, now);
+            let registered = link.and_then(|mut link| {
+                link.register(self.poll.registry(), Token(index))?;
+                Ok(link)
             });
-            match connected {
-                Ok(socket) => {
-                    slot.socket = Some(socket);
-                    return;
+            match registered {
+                Ok(link) => {
+                    slot.link = Some(link);
+                    break;
                 }
                 Err(error) => {
                     if !slot.watcher.take_refusal(&error, now) {
@@ -233,6 +241,40 @@ impl Sockets {
                     }
                 }
             }
+        }
+        self.set_timer(index);
+    }
+
+    /// Notes when a client has a turn although nothing comes. One that is to have it later has it as before, and then notes the later time:
+    /// so nothing changes with each packet.
+    fn set_timer(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index) else {
+            return;
+        };
+        let due = slot.link.as_ref().filter(|_| slot.reads);
+        let Some(due) = due.and_then(Link::due) else {
+            return;
+        };
+        if slot.timer.is_some_and(|timer| timer <= due) {
+            return;
+        }
+        if let Some(timer) = slot.timer.replace(due) {
+            self.timers.remove(&(timer, index));
+        }
+        self.timers.insert((due, index));
+    }
+
+    /// Has those have a turn whose time has come.
+    fn take_due(&mut self, now: u64) {
+        while let Some((at, index)) = self.timers.first().copied() {
+            if at > now {
+                return;
+            }
+            self.timers.pop_first();
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.timer = None;
+            }
+            self.again.push(index);
         }
     }
 
@@ -256,6 +298,8 @@ impl Sockets {
         } else {
             wake
         };
+        let timer = self.timers.first().map_or(u64::MAX, |(at, _)| *at);
+        let wake = wake.min(timer);
         let left = if self.again.is_empty() {
             Duration::from_nanos(wake.saturating_sub(now_ns()))
         } else {
@@ -272,9 +316,12 @@ impl Sockets {
         let slot = self.slots.get_mut(index).filter(|slot| !slot.is_told)?;
         let was_playing = slot.watcher.account().is_playing();
         let mut now = now_ns();
-        if slot.is_open() && slot.watcher.phase() == Phase::Connecting {
-            match finish_connecting(slot) {
-                Ok(false) => return None,
+        if let Some(link) = &slot.link
+            && slot.watcher.phase() == Phase::Connecting
+        {
+            match link.finish_connecting() {
+                Ok(false) if matches!(link, Link::Tcp(_)) => return None,
+                Ok(false) => {}
                 Ok(true) => slot.watcher.take_connection(now),
                 Err(error) => {
                     if slot.watcher.take_refusal(&error, now) {
@@ -285,29 +332,40 @@ impl Sockets {
         }
         let slot = self.slots.get_mut(index)?;
         if slot.reads {
-            let counter = if slot.is_apart {
-                &mut self.apart
-            } else {
-                &mut self.counter
-            };
-            // An end that the event tells of lies behind what is read, and is not told again.
-            let is_edge = event.is_some_and(|event| !event.is_read_closed() && !event.is_error());
-            let has_more;
-            (has_more, now) = read(slot, &mut self.buffer, is_edge, counter, now);
-            if has_more {
-                self.again.push(index);
+            if let Some(link) = &mut slot.link {
+                let turn = Turn {
+                    kit: &mut self.kit,
+                    buffer: &mut self.buffer,
+                    counter: if slot.is_apart {
+                        &mut self.apart
+                    } else {
+                        &mut self.counter
+                    },
+                    // An end that the event tells of lies behind what is read, and is not told again.
+                    is_edge: event
+                        .is_some_and(|event| !event.is_read_closed() && !event.is_error()),
+                };
+                let has_more;
+                (has_more, now) = link.turn(&mut slot.watcher, turn, now);
+                if has_more {
+                    self.again.push(index);
+                }
             }
         } else if event.is_some_and(|event| event.is_read_closed() || event.is_error()) {
             slot.closed_at.get_or_insert(now);
         }
-        slot.flush(now);
+        if !slot.watcher.output().is_empty() {
+            slot.flush(&mut self.kit, now);
+        }
         let has_ended = slot.watcher.phase() == Phase::Ended;
         if has_ended {
             slot.close();
         }
         let began_playing = !was_playing && slot.watcher.account().is_playing();
-        let has_reached = slot.watcher.has_reached(self.manner.goal);
-        slot.is_told = has_ended || has_reached;
+        let has_reached = !slot.is_reached && slot.watcher.has_reached(self.manner.goal);
+        slot.is_told = has_ended;
+        slot.is_reached |= has_reached;
+        self.set_timer(index);
         (began_playing || has_ended || has_reached).then_some(Change {
             index,
             began_playing,
@@ -336,55 +394,6 @@ impl Sockets {
     }
 }
 
-/// Whether the TCP connection is there.
-fn finish_connecting(slot: &Slot) -> io::Result<bool> {
-    let Some(socket) = &slot.socket else {
-        return Ok(false);
-    };
-    if let Some(error) = socket.take_error()? {
-        return Err(error);
-    }
-    match socket.peer_addr() {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Reads what there is, up to a bound. Gives whether there may be more, and when it read last. If `is_edge`, whatever comes behind what
-/// is here now wakes the thread again, so that a read that did not fill the buffer is the last; else the socket has to say that it is
-/// empty.
-fn read(
-    slot: &mut Slot,
-    buffer: &mut [u8],
-    is_edge: bool,
-    counter: &mut Counter,
-    mut now: u64,
-) -> (bool, u64) {
-    for _ in 0..READS_PER_TURN {
-        let Some(socket) = &mut slot.socket else {
-            return (false, now);
-        };
-        match socket.read(buffer) {
-            Ok(0) => slot.watcher.end(ClientError::Closed, now),
-            Ok(count) => {
-                now = now_ns();
-                let input = buffer.get(..count).unwrap_or_default();
-                slot.watcher.receive(input, now, counter);
-                let is_last = is_edge && count < buffer.len();
-                if !is_last && slot.watcher.phase() != Phase::Ended {
-                    continue;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => slot.watcher.end(ClientError::io(&error), now),
-        }
-        return (false, now);
-    }
-    (true, now)
-}
-
 /// Runs a thread's job until it ends.
 pub(super) fn run(sockets: &mut Sockets, job: &mut impl Job) -> io::Result<()> {
     let mut events = Events::with_capacity(EVENTS);
@@ -395,6 +404,7 @@ pub(super) fn run(sockets: &mut Sockets, job: &mut impl Job) -> io::Result<()> {
             return Ok(());
         };
         sockets.wait(&mut events, wake)?;
+        sockets.take_due(now_ns());
         for index in std::mem::take(&mut sockets.again) {
             if let Some(change) = sockets.turn(index, None) {
                 job.take_change(sockets, change, now_ns());

@@ -21,8 +21,8 @@ use headwater_rtmp::session::SessionError;
 use headwater_rtmp::status::{Level, Status, StatusCode};
 
 use super::account::{Account, Counter};
-use super::chunks::{Chunks, Light};
-use super::plan::{CONNECT, CREATE_STREAM, Plan, command_wire, control_wire};
+use super::chunks::{Chunks, Light, kept_of};
+use super::plan::{CONNECT, CREATE_STREAM, Carrier, Plan, command_wire, control_wire};
 use crate::client::ClientError;
 
 /// Bytes that may wait for the socket: a server that asks without reading is not waited for.
@@ -50,6 +50,8 @@ pub(super) enum Phase {
     CreateStream,
     /// `play` is said.
     Play,
+    /// `connect` is answered, and nothing more is to be said.
+    Idle,
     /// It is over.
     Ended,
 }
@@ -59,7 +61,7 @@ pub(super) enum Phase {
 pub(super) enum Goal {
     /// To watch.
     Watch,
-    /// To be told that playing begins.
+    /// To be told that playing begins, or that it is connected if it plays nothing.
     PlayStart,
     /// To see a frame.
     FirstFrame,
@@ -130,7 +132,7 @@ impl Watcher {
         address.copied().filter(|_| self.phase == Phase::Connecting)
     }
 
-    /// There is no TCP connection. Whether there is another address to try; else the client has ended.
+    /// There is no connection. Whether there is another address to try; else the client has ended.
     pub(super) fn take_refusal(&mut self, error: &std::io::Error, now: u64) -> bool {
         self.attempt = self.attempt.saturating_add(1);
         if self.address().is_some() {
@@ -145,13 +147,19 @@ impl Watcher {
         false
     }
 
-    /// The TCP connection is there.
+    /// The TCP connection is there, or the session of RTMFP is open.
     pub(super) fn take_connection(&mut self, now: u64) {
-        if self.plan.words.is_none() {
+        self.account.take_opened(now);
+        let Some(words) = &self.plan.words else {
             self.stream_id = 1;
             self.account.take_asked(now);
             self.account.take_started(now);
             self.step(Phase::Play, now);
+            return;
+        };
+        if matches!(self.plan.carrier, Carrier::Rtmfp(_)) {
+            self.out.extend_from_slice(&words.connect);
+            self.step(Phase::Connect, now);
             return;
         }
         let mut random = [0; RANDOM_LENGTH];
@@ -171,6 +179,34 @@ impl Watcher {
     pub(super) fn receive(&mut self, input: &[u8], now: u64, counter: &mut Counter) {
         self.account.take_bytes(input.len() as u64, counter);
         if let Err(failure) = self.read(input, now, counter) {
+            self.end(failure, now);
+        }
+    }
+
+    /// Datagrams of so many bytes came.
+    pub(super) const fn take_bytes(&mut self, count: usize, counter: &mut Counter) {
+        self.account.take_bytes(count as u64, counter);
+    }
+
+    /// Takes a message that came at `now` without a chunk stream. If it is the end, [`Watcher::ending`] tells why.
+    pub(super) fn take_whole(&mut self, message: &Message, now: u64, counter: &mut Counter) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        let payload = &message.payload;
+        let kept = payload.len().min(kept_of(message.kind));
+        let light = Light {
+            kind: message.kind,
+            stream_id: message.stream_id,
+            length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            head: payload.get(..kept).unwrap_or_default().into(),
+        };
+        self.take_light(light, now, counter);
+    }
+
+    /// The same for one of which the beginning is known.
+    pub(super) fn take_light(&mut self, message: Light<'_>, now: u64, counter: &mut Counter) {
+        if let Err(failure) = self.take_message(message, now, counter) {
             self.end(failure, now);
         }
     }
@@ -214,6 +250,11 @@ impl Watcher {
         self.phase
     }
 
+    /// What it connects to, and how.
+    pub(super) const fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
     pub(super) const fn account(&self) -> &Account {
         &self.account
     }
@@ -244,8 +285,8 @@ impl Watcher {
     /// Whether somebody looks at the clock for it.
     pub(super) fn is_awaited(&self, goal: Goal) -> bool {
         match self.phase {
-            Phase::Ended => false,
-            Phase::Play => goal != Goal::Watch,
+            Phase::Ended | Phase::Idle => false,
+            Phase::Play => goal != Goal::Watch && !self.has_reached(goal),
             _ => true,
         }
     }
@@ -266,7 +307,7 @@ impl Watcher {
             Phase::Connect => SessionError::ConnectTimeout(timeout).into(),
             Phase::CreateStream => waited("the answer to createStream"),
             Phase::Play if self.account.is_started() => waited("the first frame"),
-            Phase::Play | Phase::Ended => waited("the answer to play"),
+            Phase::Play | Phase::Idle | Phase::Ended => waited("the answer to play"),
         };
         self.end(failure, now);
     }
@@ -462,8 +503,13 @@ impl Watcher {
             if !is_good {
                 return Err(rejected(value));
             }
-            self.out.extend_from_slice(&words.create_stream);
-            self.step(Phase::CreateStream, now);
+            if words.is_idle {
+                self.account.take_started(now);
+                self.step(Phase::Idle, now);
+            } else {
+                self.out.extend_from_slice(&words.create_stream);
+                self.step(Phase::CreateStream, now);
+            }
         } else if self.phase == Phase::CreateStream && number == CREATE_STREAM {
             let Some(stream_id) = value.as_number().filter(|_| is_good) else {
                 let status = Status::from_value(value);

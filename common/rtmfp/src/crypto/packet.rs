@@ -84,6 +84,13 @@ impl Sealer {
         blocks.saturating_sub(self.overhead())
     }
 
+    /// Bytes of the datagram that the next packet becomes, if it has so many.
+    #[must_use]
+    pub fn length(&self, packet: usize) -> usize {
+        let mac = self.mac.as_ref().map_or(0, |(_, length)| *length);
+        SESSION_ID + (self.overhead() + packet).next_multiple_of(BLOCK) + mac
+    }
+
     /// Bytes before the packet in the cipher.
     fn overhead(&self) -> usize {
         let number = self.next.map_or(0, variable_length);

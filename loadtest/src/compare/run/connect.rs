@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::play::target;
 use super::{Live, Meters, Rounds, RunError};
 use crate::compare::figures::{Figure, put};
 use crate::compare::results::Run;
@@ -21,7 +20,7 @@ impl Rounds<'_> {
         let rate = run.case.rate.unwrap_or(0);
         let timeout = Duration::from_secs_f64(plan.timeout_s);
         let options = ArrivalOptions {
-            targets: vec![target(&live.running.play)],
+            targets: vec![live.running.play.clone()],
             count: plan.count as u64,
             rate,
             // A rate is not held back by those that are not answered yet.
@@ -31,6 +30,9 @@ impl Rounds<'_> {
                 plan.count
             },
             first_frame: plan.first_frame,
+            is_idle: false,
+            hold: Duration::ZERO,
+            rtmfp: live.running.rtmfp,
             threads: self.scenario.harness.threads,
             // Threads have those of the one that starts them.
             cpus: Vec::new(),

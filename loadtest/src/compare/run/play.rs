@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use super::{Live, Meters, Rounds, RunError};
 use crate::compare::figures::{Figure, put};
 use crate::compare::results::{Run, Second};
-use crate::compare::server::PlayAt;
 use crate::cost::{CostSample, CostSampler};
 use crate::pacing;
 use crate::report::PlaySummary;
-use crate::swarm::{StopReading, Swarm, SwarmOptions, SwarmSample, SwarmTarget};
+use crate::swarm::{StopReading, Swarm, SwarmOptions, SwarmSample};
 
 impl Rounds<'_> {
     /// Viewers come, watch, and are measured for the time of the window.
@@ -27,7 +26,7 @@ impl Rounds<'_> {
         let length = Duration::from_secs_f64(plan.seconds);
         let harness = &self.scenario.harness;
         let options = SwarmOptions {
-            targets: vec![target(&live.running.play); viewers],
+            targets: vec![live.running.play.clone(); viewers],
             ramp: plan.ramp,
             threads: harness.threads,
             // Threads have those of the one that starts them.
@@ -38,6 +37,7 @@ impl Rounds<'_> {
                 viewers: stopping,
                 after: ramp + warm_up,
             }),
+            rtmfp: live.running.rtmfp,
             timeout,
         };
         let mut meters = Meters::start(live.running.measured())?;
@@ -82,14 +82,6 @@ impl Rounds<'_> {
         } else {
             Err(RunError::nothing(&reasons))
         }
-    }
-}
-
-/// Where viewers go, as they take it.
-pub(super) fn target(play: &PlayAt) -> SwarmTarget {
-    match play {
-        PlayAt::Rtmp(target) => SwarmTarget::Rtmp(target.clone()),
-        PlayAt::Floor(address) => SwarmTarget::Floor(*address),
     }
 }
 

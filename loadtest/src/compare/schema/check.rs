@@ -7,6 +7,7 @@ use headwater_rtmp::url::Scheme;
 
 use super::{RunKind, RunPlan, Scenario, ScenarioError, ServerKind, ServerPlan, StreamPlan};
 use crate::compare::places::{self, Places};
+use crate::floor::FloorProtocol;
 use crate::target::Target;
 
 /// Most servers of a scenario, and processes of a server: results stay readable, and the machine alive.
@@ -180,8 +181,21 @@ impl ServerPlan {
                 .fill(text)
                 .map_err(|unknown| wrong(key, unknown.to_string()))
         };
+        let speaks_rtmfp = self.protocol == FloorProtocol::Rtmfp
+            || self
+                .play
+                .as_ref()
+                .is_some_and(|url| url.starts_with("rtmfp:"));
+        if !speaks_rtmfp && (self.protection.is_some() || self.dh_group.is_some()) {
+            let cause = "protection and dh_group are for servers that are played over rtmfp";
+            return Err(wrong("play", cause));
+        }
+        self.rtmfp()?;
         if self.kind == ServerKind::Floor {
             return self.check_floor(scenario.run.kind);
+        }
+        if self.protocol != FloorProtocol::Rtmp {
+            return Err(wrong("protocol", "is for servers of kind floor"));
         }
         if self.flush.is_some() {
             return Err(wrong("flush", "is for servers of kind floor"));
@@ -190,10 +204,10 @@ impl ServerPlan {
             let url = url.as_ref().ok_or_else(|| wrong(key, "is missing"))?;
             let url = fill(key, url)?;
             let target = Target::parse(&url).map_err(|error| wrong(key, error.to_string()))?;
-            if key == "play" && target.url.scheme != Scheme::Rtmp {
+            if key == "play" && target.url.scheme == Scheme::Rtmps {
                 return Err(wrong(
                     key,
-                    "the viewers of comparisons speak plain rtmp only",
+                    "the viewers of comparisons speak rtmp and rtmfp only",
                 ));
             }
         }
@@ -254,9 +268,10 @@ impl ServerPlan {
             || self.publish.is_some()
             || self.play.is_some()
             || self.pid.is_some()
-            || self.pid_file.is_some();
+            || self.pid_file.is_some()
+            || self.dh_group.is_some();
         if is_rtmp_only {
-            let cause = "a floor has a name, flush, cpus, baseline and times, and nothing else";
+            let cause = "a floor has a name, protocol, protection, flush, cpus, baseline and times, and nothing else";
             return Err(wrong("kind", cause));
         }
         let flush = self.flush.as_deref().unwrap_or("frame");

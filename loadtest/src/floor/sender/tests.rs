@@ -1,4 +1,5 @@
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -8,8 +9,11 @@ use headwater_rtmp::chunk::{ChunkReader, ReaderLimits};
 use headwater_rtmp::message::{Message, MessageType};
 
 use super::*;
-use crate::floor::CHUNK_SIZE;
+use crate::floor::log::Log;
+use crate::floor::outlet::Figures;
+use crate::floor::{CHUNK_SIZE, LOG_BYTES};
 use crate::measure::Sequences;
+use crate::source::SourceFrame;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -33,6 +37,35 @@ impl Running {
     fn stop(self) -> SenderReport {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
+    }
+}
+
+/// An outlet that keeps what it gets.
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    frames: Arc<parking_lot::Mutex<Vec<SourceFrame>>>,
+}
+
+impl Outlet for Kept {
+    fn add(&mut self, frame: &SourceFrame) {
+        self.frames.lock().push(frame.clone());
+    }
+
+    fn has_video(&self) -> bool {
+        true
+    }
+
+    fn pending(&self) -> usize {
+        let frames = self.frames.lock();
+        frames.iter().map(|frame| frame.payload.len()).sum()
+    }
+
+    fn flush(&mut self, _now: u64) {}
+
+    fn accept(&mut self, _report: &mut SenderReport) {}
+
+    fn figures(&self) -> Figures {
+        Figures::default()
     }
 }
 
@@ -212,7 +245,8 @@ fn a_socket_that_is_behind_the_log_is_closed() {
         ..Settings::default()
     });
     let mut sender = Sender::bind(&options).unwrap();
-    sender.log = Log::new(100, LOG_BYTES);
+    let log = Log::new(100, LOG_BYTES);
+    (sender.outlet, sender.address) = Crowd::with_log(options.listen, log).unwrap();
     let running = Running::start(sender);
     let mut stuck = Receiver::connect(running.address);
     let mut reading = Receiver::connect(running.address);
@@ -253,23 +287,19 @@ fn a_sender_that_is_busy_stamps_what_was_due() {
         end: None,
         stop: &stop,
     };
-    let mut packer = Packer::default();
-    assert!(sender.fill(&mut packer, &clock));
+    let kept = Kept::default();
+    sender.outlet = Box::new(kept.clone());
+    assert!(sender.fill(&clock));
     // All of that second leaves together.
     let report = &sender.report;
     assert!(report.video_frames >= 200, "{report:?}");
     assert!(report.most_behind_ms >= 1_000.0, "{report:?}");
-    let mut stamps = Vec::new();
-    let mut input = BytesMut::from(&[2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 1, 0, 0][..]);
-    input.extend_from_slice(&packer.take().unwrap().bytes);
-    let mut reader = ChunkReader::new(ReaderLimits::default());
-    while let Some(message) = reader.handle_input(&mut input).unwrap() {
-        if message.kind == MessageType::VIDEO
-            && let Some(stamp) = read_stamp(&message.payload)
-        {
-            stamps.push((stamp.sent_at - clock.begun) / MILLISECOND);
-        }
-    }
+    let frames = kept.frames.lock();
+    let video = frames.iter().filter(|frame| frame.kind == FrameKind::Video);
+    let stamps = video.filter_map(|frame| read_stamp(&frame.payload));
+    let stamps: Vec<u64> = stamps
+        .map(|stamp| (stamp.sent_at - clock.begun) / MILLISECOND)
+        .collect();
     assert_eq!(stamps[..4], [0, 5, 10, 15]);
     assert!(stamps.is_sorted());
 }
@@ -294,10 +324,10 @@ fn what_is_too_much_for_one_flush_does_not_wait_for_the_next_tick() {
         end: None,
         stop: &stop,
     };
-    let mut packer = Packer::default();
     for _ in 0..3 {
-        assert!(sender.fill(&mut packer, &clock));
-        let size = packer.take().unwrap().bytes.len();
+        assert!(sender.fill(&clock));
+        let size = sender.outlet.pending();
+        sender.outlet.flush(0);
         assert!((MAX_TOGETHER..MAX_TOGETHER * 4).contains(&size), "{size}");
     }
     assert!(sender.report.video_frames > 3);

@@ -1,11 +1,12 @@
 //! The job of arriving: clients that connect, get what they came for, and leave.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
-use super::{BEGUN_AT_ONCE, Change, Job, Sockets};
+use super::{BEGUN_AT_ONCE, Change, Job, Slot, Sockets};
 use crate::measure::Latencies;
 use crate::pacing;
 use crate::report::Tally;
@@ -21,6 +22,8 @@ pub(in crate::swarm) enum ArriveOrder {
 /// What a thread found.
 #[derive(Clone, Debug, Default)]
 pub(in crate::swarm) struct Found {
+    /// From the start of connecting to the TCP connection, or the open session of RTMFP.
+    pub(in crate::swarm) opened: Latencies,
     /// From the start of connecting to the status that playing begins.
     pub(in crate::swarm) setup: Latencies,
     /// From the start of connecting to the first frame.
@@ -28,8 +31,11 @@ pub(in crate::swarm) struct Found {
     /// The most that a connection was begun late.
     pub(in crate::swarm) behind: Duration,
     pub(in crate::swarm) most_at_once: u64,
+    pub(in crate::swarm) most_held: u64,
+    /// Why held connections ended before their time.
+    pub(in crate::swarm) lost: Tally,
     pub(in crate::swarm) bytes: u64,
-    /// When the last connection came to its end.
+    /// When the last connection came to its goal, or to its end without.
     pub(in crate::swarm) last_end: u64,
     pub(in crate::swarm) endings: Tally,
     pub(in crate::swarm) statuses: Tally,
@@ -41,6 +47,7 @@ pub(in crate::swarm) struct Progress {
     pub(in crate::swarm) started: AtomicU64,
     pub(in crate::swarm) done: AtomicU64,
     pub(in crate::swarm) failed: AtomicU64,
+    pub(in crate::swarm) held: AtomicU64,
     pub(in crate::swarm) has_ended: AtomicBool,
 }
 
@@ -58,6 +65,8 @@ pub(in crate::swarm) struct ArrivePlan {
     pub(in crate::swarm) rate: u32,
     /// Most connections of this thread that are open at once.
     pub(in crate::swarm) in_flight: usize,
+    /// How long a connection stays that has what it came for, in nanoseconds.
+    pub(in crate::swarm) hold: u64,
 }
 
 /// The job.
@@ -69,6 +78,10 @@ pub(in crate::swarm) struct Arrive {
     /// The number of the next connection.
     next: u64,
     open: usize,
+    /// Connections that stay, and until when: in the order in which they came.
+    held: VecDeque<(u64, usize)>,
+    /// How many of them are still there.
+    held_count: u64,
     /// Slots without a client.
     free: Vec<usize>,
     found: Found,
@@ -86,6 +99,8 @@ impl Arrive {
             orders,
             progress,
             open: 0,
+            held: VecDeque::new(),
+            held_count: 0,
             free: Vec::new(),
             found: Found::default(),
         }
@@ -118,6 +133,32 @@ impl Arrive {
         Some(now)
     }
 
+    /// Ends connections that have stayed as long as they were to. Gives when the next one is due.
+    fn let_go(&mut self, sockets: &mut Sockets, now: u64) -> Option<u64> {
+        while let Some((until, index)) = self.held.front().copied() {
+            if until > now {
+                return Some(until);
+            }
+            self.held.pop_front();
+            if sockets.slots.get(index).is_some_and(Slot::is_open) {
+                self.held_count = self.held_count.saturating_sub(1);
+            }
+            self.leave(sockets, index, now);
+        }
+        None
+    }
+
+    /// Ends one that has what it came for.
+    fn leave(&mut self, sockets: &mut Sockets, index: usize, now: u64) {
+        let Sockets { slots, kit, .. } = sockets;
+        if let Some(slot) = slots.get_mut(index) {
+            slot.watcher.take_leave();
+            slot.shut_down(kit, now);
+            slot.close();
+        }
+        self.free.push(index);
+    }
+
     fn obey(&mut self, sockets: &Sockets) -> bool {
         loop {
             match self.orders.try_recv() {
@@ -142,11 +183,13 @@ impl Job for Arrive {
         if !self.obey(sockets) {
             return None;
         }
-        let due = self.begin(sockets, now);
-        if self.next >= self.plan.count && self.open == 0 {
+        let times = [self.begin(sockets, now), self.let_go(sockets, now)];
+        self.progress.held.store(self.held_count, Ordering::Release);
+        if self.next >= self.plan.count && self.open == 0 && self.held.is_empty() {
             self.progress.has_ended.store(true, Ordering::Release);
         }
         // Without one that is due, an end or an order wakes the thread.
+        let due = times.into_iter().flatten().min();
         Some(due.unwrap_or_else(|| now.saturating_add(1_000_000_000)))
     }
 
@@ -158,29 +201,43 @@ impl Job for Arrive {
             return;
         };
         let account = slot.watcher.account();
-        let times = [account.until_started(), account.until_first_frame()];
-        if change.has_reached {
-            let [setup, first_frame] = times;
-            for (time, all) in [
-                (setup, &mut self.found.setup),
-                (first_frame, &mut self.found.first_frame),
-            ] {
-                if let Some(time) = time {
-                    all.record(0, time.as_nanos() as u64);
-                }
-            }
-            self.progress.done.fetch_add(1, Ordering::Relaxed);
-            slot.watcher.take_leave();
-            slot.flush(now);
-        } else {
+        if slot.is_held {
+            self.held_count = self.held_count.saturating_sub(1);
+            let failure = slot.watcher.ending().map(ToString::to_string);
+            self.found.lost.add(failure.as_deref().unwrap_or("closed"));
+            slot.close();
+            // The slot is not free before its time is over, so that no other one is taken for it.
+            return;
+        }
+        self.open = self.open.saturating_sub(1);
+        self.found.last_end = now;
+        if !change.has_reached {
             self.progress.failed.fetch_add(1, Ordering::Relaxed);
             if let Some(failure) = slot.watcher.ending() {
                 self.found.endings.add(&failure.to_string());
             }
+            slot.close();
+            self.free.push(change.index);
+            return;
         }
-        slot.close();
-        self.free.push(change.index);
-        self.open = self.open.saturating_sub(1);
-        self.found.last_end = now;
+        for (time, all) in [
+            (account.until_opened(), &mut self.found.opened),
+            (account.until_started(), &mut self.found.setup),
+            (account.until_first_frame(), &mut self.found.first_frame),
+        ] {
+            if let Some(time) = time {
+                all.record(0, time.as_nanos() as u64);
+            }
+        }
+        self.progress.done.fetch_add(1, Ordering::Relaxed);
+        if self.plan.hold == 0 || change.has_ended {
+            self.leave(sockets, change.index, now);
+            return;
+        }
+        slot.is_held = true;
+        self.held_count += 1;
+        self.found.most_held = self.found.most_held.max(self.held_count);
+        let until = now.saturating_add(self.plan.hold);
+        self.held.push_back((until, change.index));
     }
 }

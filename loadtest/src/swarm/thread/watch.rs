@@ -347,14 +347,14 @@ impl Watch {
                     for index in 0..sockets.slots.len() {
                         sockets.wake(index);
                     }
-                    for slot in sockets.slots.iter_mut().filter(|slot| slot.is_open()) {
+                    let Sockets { slots, kit, .. } = sockets;
+                    for slot in slots.iter_mut().filter(|slot| slot.is_open()) {
                         slot.reads = true;
                         slot.watcher.take_leave();
-                        slot.flush(now);
                         if slot.watcher.phase() == Phase::Connecting {
                             slot.close();
                         } else {
-                            slot.shut_down();
+                            slot.shut_down(kit, now);
                         }
                     }
                 }

@@ -13,20 +13,27 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::swarm::SwarmTarget;
-use crate::swarm::plan::plans;
+use crate::swarm::plan::{Manners, plans};
 use crate::target::Target;
 use crate::viewer::ViewerReport;
 
 const MS: u64 = 1_000_000;
 
+fn manners() -> Manners {
+    Manners {
+        buffer: Duration::from_millis(100),
+        ..Manners::default()
+    }
+}
+
 fn plan() -> Arc<Plan> {
     let target = Target::parse("rtmp://127.0.0.1:1/live/cam?key=1").unwrap();
-    plans(&[SwarmTarget::Rtmp(target)], Duration::from_millis(100)).unwrap()[0].clone()
+    plans(&[SwarmTarget::Rtmp(target)], &manners()).unwrap()[0].clone()
 }
 
 fn floor() -> Arc<Plan> {
     let address: SocketAddr = "127.0.0.1:9".parse().unwrap();
-    plans(&[SwarmTarget::Floor(address)], Duration::ZERO).unwrap()[0].clone()
+    plans(&[SwarmTarget::Floor(address)], &Manners::default()).unwrap()[0].clone()
 }
 
 fn connected(plan: Arc<Plan>) -> Watcher {
@@ -333,7 +340,7 @@ fn each_step_has_its_time() {
 #[test]
 fn the_next_address_is_tried() {
     let target = Target::parse("rtmp://127.0.0.1:1/live/cam").unwrap();
-    let plan = plans(&[SwarmTarget::Rtmp(target)], Duration::ZERO).unwrap();
+    let plan = plans(&[SwarmTarget::Rtmp(target)], &Manners::default()).unwrap();
     let mut plan = Arc::into_inner(plan.into_iter().next().unwrap()).unwrap();
     let other: SocketAddr = "127.0.0.2:1".parse().unwrap();
     plan.addresses.push(other);
