@@ -8,6 +8,7 @@ mod connect;
 mod cost;
 mod floor;
 mod impair;
+mod introduce;
 mod latency;
 mod limits;
 mod options;
@@ -50,6 +51,8 @@ enum Command {
     Latency(latency::LatencyArgs),
     /// Send a stream to sockets at the least cost there can be: what servers are compared with.
     Floor(floor::FloorArgs),
+    /// Have an RTMFP server introduce clients to each other, and tell how fast it does.
+    Introduce(introduce::IntroduceArgs),
     /// Stand before a server as a bad network: delay, loss, reordering, changing ports. For RTMFP.
     Impair(impair::ImpairArgs),
     /// Tell what processes of this machine use while a command runs: CPU time, memory.
@@ -100,6 +103,12 @@ pub enum CliError {
         /// As given.
         url: String,
     },
+    /// An address of another protocol.
+    #[error("{url}: only rtmfp is spoken here")]
+    NotRtmfp {
+        /// As given.
+        url: String,
+    },
     /// The processes to measure.
     #[error(transparent)]
     Cost(#[from] CostError),
@@ -146,6 +155,7 @@ pub fn run(cli: Cli, out: &mut impl Write) -> Result<Outcome, CliError> {
         Command::Connect(args) => connect::run(&args, out),
         Command::Latency(args) => latency::run(&args, out),
         Command::Floor(args) => floor::run(&args, out),
+        Command::Introduce(args) => introduce::run(&args, out),
         Command::Impair(args) => impair::run(&args, out),
         Command::Cost(args) => cost::run(&args, out),
         Command::Compare(args) => compare::run(&args, out),

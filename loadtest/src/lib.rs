@@ -11,6 +11,7 @@
 //! | [`pacing`] | when a frame is due |
 //! | [`publisher`], [`viewer`] | one publishing and one playing client; tests use them as they are |
 //! | [`swarm`] | playing clients that cost little: thousands on one thread |
+//! | [`introduce`] | RTMFP clients that ask for others |
 //! | [`measure`] | accounts: frame numbers, gaps, latency |
 //! | [`floor`] | the same frames through a bare socket: what a server's figures are compared with |
 //! | [`impair`] | a bad network for everything over UDP |
@@ -35,6 +36,7 @@ pub mod compare;
 pub mod cost;
 pub mod floor;
 pub mod impair;
+pub mod introduce;
 pub mod lane;
 pub mod measure;
 pub mod pacing;

@@ -4,6 +4,7 @@
 
 mod connect;
 pub mod html;
+mod introduce;
 mod machine;
 mod pages;
 mod summary;
@@ -16,6 +17,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use connect::ConnectSummary;
+pub use introduce::IntroduceSummary;
 pub use machine::{Machine, utc};
 pub use pages::{cost_page, play_page};
 pub use summary::{LatencySummary, PlaySummary, PublishSummary, StoppedSummary};

@@ -50,6 +50,8 @@ pub use options::{
     SwarmTarget,
 };
 
+pub(crate) use rtmfp::put_startup;
+
 use crate::clock::now_ns;
 use crate::measure::Latencies;
 use crate::report::{Ending, PlaySummary, Spread, StoppedSummary, Tally};
@@ -130,8 +132,8 @@ impl Swarm {
         let threads = options.threads.clamp(1, MAX_SWARM_THREADS).min(viewers);
         let manners = Manners {
             buffer: options.buffer,
-            is_idle: false,
             rtmfp: options.rtmfp,
+            ..Manners::default()
         };
         let plans: Arc<[_]> = plan::plans(&options.targets, &manners)?.into();
         drop(options.targets);

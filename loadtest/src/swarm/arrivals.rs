@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use headwater_rtmfp::crypto::certificate::Fingerprint;
+
 use super::crew::Crew;
-use super::plan::Manners;
+use super::plan::{Carrier, Manners, Plan};
 use super::thread::Manner;
 use super::thread::arrive::{Arrive, ArriveOrder, ArrivePlan, Found, Progress};
 use super::watcher::Goal;
@@ -32,6 +34,7 @@ pub struct ArrivalCounts {
 #[derive(Debug)]
 pub struct Arrivals {
     crew: Crew<ArriveOrder>,
+    plans: Arc<[Arc<Plan>]>,
     progress: Vec<Arc<Progress>>,
     started: u64,
     count: u64,
@@ -53,6 +56,7 @@ impl Arrivals {
         let manners = Manners {
             buffer: options.buffer,
             is_idle: options.is_idle,
+            is_introducible: options.is_introducible,
             rtmfp: options.rtmfp,
         };
         let plans: Arc<[_]> = plan::plans(&options.targets, &manners)?.into();
@@ -90,6 +94,7 @@ impl Arrivals {
         }
         Ok(Self {
             crew,
+            plans,
             progress,
             started,
             count: options.count,
@@ -111,6 +116,25 @@ impl Arrivals {
         }
         counts.in_flight = counts.started.saturating_sub(counts.done + counts.failed);
         counts
+    }
+
+    /// Who has said that others may be introduced to it so far.
+    #[must_use]
+    pub fn introducible(&self) -> Vec<Fingerprint> {
+        let mut all = Vec::new();
+        for (number, plan) in self.plans.iter().enumerate() {
+            let is_new = !self
+                .plans
+                .iter()
+                .take(number)
+                .any(|one| Arc::ptr_eq(one, plan));
+            if let Carrier::Rtmfp(rtmfp) = &plan.carrier
+                && is_new
+            {
+                all.extend(rtmfp.introducible());
+            }
+        }
+        all
     }
 
     /// Whether all have come and gone.

@@ -149,6 +149,8 @@ pub struct ArrivalOptions {
     pub first_frame: bool,
     /// Whether connections play nothing: they have what they came for with the answer to `connect`.
     pub is_idle: bool,
+    /// Whether those of RTMFP that play nothing let others be introduced to them, and answer these.
+    pub is_introducible: bool,
     /// How long a connection stays that has what it came for. It does not count as one of those that are open at once.
     pub hold: Duration,
     /// How they speak RTMFP, where they do.
@@ -174,6 +176,7 @@ impl ArrivalOptions {
             in_flight: 100,
             first_frame: false,
             is_idle: false,
+            is_introducible: false,
             hold: Duration::ZERO,
             rtmfp: RtmfpManner::default(),
             threads: 1,

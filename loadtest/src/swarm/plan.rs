@@ -65,6 +65,8 @@ pub(super) struct Manners {
     pub(super) buffer: Duration,
     /// Whether clients stop after `connect`.
     pub(super) is_idle: bool,
+    /// Whether those of RTMFP let others be introduced to them.
+    pub(super) is_introducible: bool,
     pub(super) rtmfp: RtmfpManner,
 }
 
@@ -75,8 +77,8 @@ pub(super) struct Words {
     pub(super) connect: Bytes,
     /// `createStream`.
     pub(super) create_stream: Bytes,
-    /// Whether nothing is said after `connect`.
-    pub(super) is_idle: bool,
+    /// What is said after `connect` instead of `createStream`, if anything.
+    pub(super) when_idle: Option<Bytes>,
     stream: String,
     /// Milliseconds.
     buffer: u32,
@@ -92,7 +94,7 @@ impl Words {
         let words = Self {
             connect: connect_wire(target)?,
             create_stream: command_wire(&create.to_message(ObjectEncoding::Amf0, 0)?),
-            is_idle: manners.is_idle,
+            when_idle: manners.is_idle.then(|| when_idle(manners)).transpose()?,
             stream: target.stream.clone(),
             buffer: u32::try_from(manners.buffer.as_millis()).unwrap_or(u32::MAX),
         };
@@ -120,6 +122,15 @@ impl Words {
         ));
         Ok(wire)
     }
+}
+
+/// With no addresses of its own a client can be introduced to others where it is seen (RFC 7425 section 5.3.3).
+fn when_idle(manners: &Manners) -> Result<Bytes, SessionError> {
+    if !manners.is_introducible {
+        return Ok(Bytes::new());
+    }
+    let here = Command::notice("setPeerInfo", Vec::new());
+    Ok(command_wire(&here.to_message(ObjectEncoding::Amf0, 0)?))
 }
 
 /// What the full client says once its handshake is done: Set Chunk Size and `connect`.
@@ -197,7 +208,7 @@ fn plan(
     };
     let carrier = match target.url.scheme {
         Scheme::Rtmp => Carrier::Tcp,
-        Scheme::Rtmfp => Carrier::Rtmfp(RtmfpPlan::new(&target.url, manners.rtmfp)),
+        Scheme::Rtmfp => Carrier::Rtmfp(RtmfpPlan::new(&target.url, manners)),
         _ => {
             return Err(SwarmError::Tls {
                 url: target.to_string(),

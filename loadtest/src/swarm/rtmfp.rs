@@ -13,7 +13,7 @@
 //! costs one power of its group, where a server computes two.
 //!
 //! # What it does not do
-//! It answers nobody who wants a session with it, sends no second hello to other addresses of a name than those of the first one's family,
+//! It opens no sessions to those whom it answers, sends no second hello to other addresses of a name than those of the first one's family,
 //! and drops what the socket does not take.
 
 use std::collections::VecDeque;
@@ -25,25 +25,29 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use headwater_rtmfp::connection::{Happened, NetConnection, NotSent, Role};
-use headwater_rtmfp::crypto::certificate::Identity;
+use headwater_rtmfp::crypto::certificate::{Certificate, Fingerprint, Identity};
 use headwater_rtmfp::crypto::diffie_hellman::SecretKey;
+use headwater_rtmfp::crypto::packet::Sealer;
 use headwater_rtmfp::crypto::{discriminator, packet};
 use headwater_rtmfp::handshake::{
     Initiator, InitiatorConfig, InitiatorEvent, Opened, Protections, Startup,
 };
 use headwater_rtmfp::session::{Session, SessionConfig, SessionEvent};
+use headwater_rtmfp::wire::chunk::{self, Payload};
 use headwater_rtmfp::wire::field::put_option;
 use headwater_rtmfp::wire::fragment;
+use headwater_rtmfp::wire::startup::{ForwardedHello, ResponderHello};
+use headwater_rtmfp::wire::{Header, Mode};
 use headwater_rtmp::chunk::{ChunkReader, ReaderLimits};
 use headwater_rtmp::control::Control;
 use headwater_rtmp::message::Message;
 use headwater_rtmp::url::RtmpUrl;
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _};
 
-use super::RtmfpManner;
 use super::account::Counter;
-use super::plan::{CHUNK_SIZE, control_wire};
+use super::plan::{CHUNK_SIZE, Carrier, Manners, control_wire};
 use super::watcher::{Phase, Watcher};
 use crate::client::ClientError;
 use crate::clock::now_ns;
@@ -54,6 +58,9 @@ const EXTRA_RANDOMNESS: u64 = 0x0e;
 
 /// Random bytes by which certificates differ.
 const RANDOM: usize = 16;
+
+/// Bytes of the cookie in an answer: what known peers have.
+const COOKIE: usize = 64;
 
 /// Calls of the system for one client before others have their turn.
 const READS_PER_TURN: usize = 4;
@@ -67,10 +74,13 @@ pub(super) struct RtmfpPlan {
     session: Arc<SessionConfig>,
     /// How many there were.
     count: AtomicU32,
+    /// Those who can be introduced to others, if they are to be.
+    introducible: Option<Mutex<Vec<Fingerprint>>>,
 }
 
 impl RtmfpPlan {
-    pub(super) fn new(url: &RtmpUrl, manner: RtmfpManner) -> Self {
+    pub(super) fn new(url: &RtmpUrl, manners: &Manners) -> Self {
+        let manner = manners.rtmfp;
         let mut rng: StdRng = rand::make_rng();
         Self {
             discriminator: discriminator::for_uri(&url.to_string()),
@@ -78,11 +88,18 @@ impl RtmfpPlan {
             secret: SecretKey::generate(manner.group, &mut rng),
             session: Arc::default(),
             count: AtomicU32::new(0),
+            introducible: manners.is_introducible.then(Mutex::default),
         }
     }
 
+    /// Who can be introduced to others by now.
+    pub(super) fn introducible(&self) -> Vec<Fingerprint> {
+        let known = self.introducible.as_ref();
+        known.map_or_else(Vec::new, |known| known.lock().clone())
+    }
+
     /// A new client.
-    pub(super) fn identity(&self, rng: &mut StdRng) -> io::Result<Identity> {
+    fn identity(&self, rng: &mut StdRng) -> io::Result<Identity> {
         let (mut random, mut options) = ([0; RANDOM], Vec::new());
         rng.fill_bytes(&mut random);
         put_option(EXTRA_RANDOMNESS, &random, &mut options);
@@ -105,6 +122,8 @@ pub(super) struct Tools {
     pub(super) rng: StdRng,
     scratch: Vec<u8>,
     datagram: Vec<u8>,
+    /// From those who want a session with the client whose turn it is.
+    hellos: Vec<Vec<u8>>,
 }
 
 impl Default for Kit {
@@ -116,9 +135,25 @@ impl Default for Kit {
                 rng: rand::make_rng(),
                 scratch: Vec::new(),
                 datagram: Vec::new(),
+                hellos: Vec::new(),
             },
         }
     }
+}
+
+/// Appends the datagram of a chunk outside sessions; false, and nothing is appended, for one that is too long for a chunk.
+pub(crate) fn put_startup(
+    payload: &impl Payload,
+    packet: &mut Vec<u8>,
+    datagram: &mut Vec<u8>,
+) -> bool {
+    packet.clear();
+    Header::new(Mode::Startup).put(packet);
+    let fits = chunk::append(payload, packet).is_ok();
+    if fits {
+        Sealer::startup().seal(0, packet, datagram);
+    }
+    fits
 }
 
 /// One client's socket and session.
@@ -138,6 +173,10 @@ struct End {
     reader: Option<Box<Reader>>,
     /// Said, and not yet taken by the flows.
     waiting: VecDeque<Message>,
+    /// What it answers to those who want a session with it, if it is to answer.
+    certificate: Option<Box<Certificate>>,
+    /// Whether it is known who it is.
+    is_known: bool,
 }
 
 #[derive(Debug)]
@@ -181,6 +220,8 @@ impl RtmfpLink {
             .collect();
         let socket = Udp::toward(first, plan.count.fetch_add(1, Ordering::Relaxed))?;
         let identity = Arc::new(plan.identity(&mut tools.rng)?);
+        let certificate = identity.certificate().clone();
+        let certificate = plan.introducible.as_ref().map(|_| Box::new(certificate));
         let config = InitiatorConfig {
             protections: plan.protections,
             ..InitiatorConfig::new(identity, plan.discriminator.clone())
@@ -197,6 +238,8 @@ impl RtmfpLink {
                 session: Arc::clone(&plan.session),
                 reader: None,
                 waiting: VecDeque::new(),
+                certificate,
+                is_known: false,
             },
         };
         link.end.transmit(time, &link.socket, tools);
@@ -228,6 +271,7 @@ impl RtmfpLink {
             if let Some(came) = came {
                 now = came;
                 end.settle(now, watcher, counter, tools);
+                end.answer(watcher, socket, tools);
             }
             match received {
                 Ok(Received::Some) if watcher.phase() != Phase::Ended => continue,
@@ -322,6 +366,36 @@ impl End {
         }
     }
 
+    /// Lets it be known who this is when it is connected, and answers those who were sent here.
+    fn answer(&mut self, watcher: &Watcher, socket: &Udp, tools: &mut Tools) {
+        let Some(certificate) = &self.certificate else {
+            return;
+        };
+        if !self.is_known
+            && watcher.phase() == Phase::Idle
+            && let Carrier::Rtmfp(plan) = &watcher.plan().carrier
+            && let Some(known) = &plan.introducible
+        {
+            self.is_known = true;
+            known.lock().push(certificate.fingerprint());
+        }
+        for hello in tools.hellos.drain(..) {
+            let Ok(hello) = ForwardedHello::read(&hello) else {
+                continue;
+            };
+            let answer = ResponderHello {
+                tag: hello.tag,
+                // Nobody goes on from here, so that it proves nothing.
+                cookie: &[0; COOKIE],
+                certificate: certificate.as_bytes(),
+            };
+            tools.datagram.clear();
+            if put_startup(&answer, &mut tools.scratch, &mut tools.datagram) {
+                socket.send(&tools.datagram, hello.reply_to.socket);
+            }
+        }
+    }
+
     /// Tells the watcher what has happened.
     fn settle(
         &mut self,
@@ -339,8 +413,14 @@ impl End {
             watcher.take_connection(now);
         }
         while let Some(event) = session.poll_event() {
-            if let SessionEvent::Closed(_) = event {
-                watcher.end(ClientError::Closed, now);
+            match event {
+                SessionEvent::Closed(_) => watcher.end(ClientError::Closed, now),
+                SessionEvent::ForwardedHello(hello) if self.certificate.is_some() => {
+                    tools.hellos.push(hello);
+                }
+                SessionEvent::ForwardedHello(_)
+                | SessionEvent::Confirmed
+                | SessionEvent::Moved { .. } => {}
             }
         }
         while let Some(happened) = self.connection.poll(time, session.flows()) {

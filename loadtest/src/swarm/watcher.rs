@@ -503,7 +503,8 @@ impl Watcher {
             if !is_good {
                 return Err(rejected(value));
             }
-            if words.is_idle {
+            if let Some(last) = &words.when_idle {
+                self.out.extend_from_slice(last);
                 self.account.take_started(now);
                 self.step(Phase::Idle, now);
             } else {

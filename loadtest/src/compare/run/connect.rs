@@ -31,6 +31,7 @@ impl Rounds<'_> {
             },
             first_frame: plan.first_frame,
             is_idle: false,
+            is_introducible: false,
             hold: Duration::ZERO,
             rtmfp: live.running.rtmfp,
             threads: self.scenario.harness.threads,
