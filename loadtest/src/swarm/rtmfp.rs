@@ -512,11 +512,9 @@ impl End {
                 }
             }
             State::Open(session) => {
-                let Tools {
-                    scratch, datagram, ..
-                } = tools;
+                let datagram = &mut tools.datagram;
                 datagram.clear();
-                while let Some(to) = session.poll_transmit(now, scratch, datagram) {
+                while let Some(to) = session.poll_transmit(now, datagram) {
                     socket.send(datagram, to);
                     datagram.clear();
                 }
