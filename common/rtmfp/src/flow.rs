@@ -39,10 +39,16 @@
 //!
 //! # Where this differs from the letter
 //!
-//! Fragments get their numbers when they are sent, not when messages are queued: what is abandoned before is one empty fragment. The
-//! burst of section 3.5.2.3 grows by the packets that an acknowledgement stands for. While there is audio, the last packet of a burst and
-//! the last segment of the window are kept for it. The message that is being put together does not count against the window, but has a
-//! bound of its own, so that a large one is not sent by one block in each round trip.
+//! Fragments get their numbers when they are sent, not when messages are queued: what is abandoned before is one empty fragment. After the
+//! burst of section 3.5.2.3 packets leave at the rate of congestion control; where that has none, the burst grows by the packets that an
+//! acknowledgement stands for. While there is audio, the last segment of the window is kept for it, and it goes before its time. The message
+//! that is being put together does not count against the window, but has a bound of its own, so that a large one is not sent by one block
+//! in each round trip.
+//!
+//! What was passed over counts as lost not only after three acknowledgements, but when something came that was sent an eighth of a round
+//! trip later. An acknowledgement that can only be for an earlier transmission passes over nothing. Where all that was sent last was lost,
+//! the oldest and the newest of it are sent again before the timeout. The timeout of what is time-critical grows to a second and no further. The receiver
+//! acknowledges at once not only a hole, but its end.
 
 mod receive;
 mod send;

@@ -6,7 +6,7 @@
 //! | RFC 7425 section 4: the Flash profile's cryptography | [`crypto`] |
 //! | RFC 7016 section 3.5.1: how sessions are opened | [`handshake`] |
 //! | RFC 7016 section 3.5.2.2: times of packets | [`round_trip`] |
-//! | RFC 7016 section 3.5.2 and appendix A: congestion | [`congestion`] |
+//! | RFC 7016 section 3.5.2: congestion; by a model of the way, or by appendix A | [`congestion`] |
 //! | RFC 7016 section 3.6: flows | [`flow`] |
 //! | RFC 7425 section 5: RTMP messages in flows, the NetConnection | [`message`], [`connection`] |
 //! | what clients and servers say of groups | [`group`] |

@@ -27,6 +27,16 @@ const DELAYED_ACKNOWLEDGEMENT: Duration = Duration::from_millis(200);
 /// The timeout does not grow beyond this by itself.
 const MAX_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The same where what is under way is worth little when it is late: a packet or two each second hurt no network.
+const MAX_URGENT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The least time beyond the round trip after which an answer that should have come is not waited for: clients that draw 30 pictures each
+/// second look at their socket as often.
+const PATIENCE: Duration = Duration::from_millis(40);
+
+/// Packets that come in another order are not further apart than this, at the least.
+const LEAST_DISORDER: Duration = Duration::from_millis(4);
+
 /// Times of packets, and what follows from them.
 #[derive(Clone, Debug)]
 pub struct RoundTrip {
@@ -111,10 +121,16 @@ impl RoundTrip {
         self.effective = self.measured.max(LEAST_TIMEOUT);
     }
 
-    /// Nothing came back in time.
-    pub fn back_off(&mut self) {
+    /// Nothing came back in time. What is urgent is tried at least each second.
+    pub fn back_off(&mut self, urgent: bool) {
         let longer = self.effective.mul_f64(std::f64::consts::SQRT_2);
-        self.effective = longer.min(MAX_TIMEOUT).max(self.measured);
+        let most = if urgent {
+            MAX_URGENT_TIMEOUT
+        } else {
+            MAX_TIMEOUT
+        };
+        // What was longer before is not made shorter by this.
+        self.effective = longer.min(most).max(self.effective.min(MAX_TIMEOUT));
     }
 
     /// Whether the timeout has grown because nothing came back.
@@ -146,6 +162,20 @@ impl RoundTrip {
     #[must_use]
     pub fn smoothed(&self) -> Option<Duration> {
         self.smoothed
+    }
+
+    /// After what time an acknowledgement that the far end does not delay should have come, once anything was measured and unless the
+    /// timeout has grown.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        let smoothed = self.smoothed.filter(|_| !self.is_backed_off())?;
+        Some(smoothed + (4 * self.variation).max(PATIENCE))
+    }
+
+    /// How much later than another one a packet may be sent and come before it.
+    #[must_use]
+    pub fn disorder(&self) -> Option<Duration> {
+        Some((self.smoothed? / 8).max(LEAST_DISORDER))
     }
 
     /// After what time without an acknowledgement everything counts as lost.
@@ -215,14 +245,20 @@ mod tests {
     fn the_timeout_grows_to_its_bound_and_a_measurement_ends_that() {
         let mut here = RoundTrip::default();
         for _ in 0..20 {
-            here.back_off();
+            here.back_off(false);
         }
         assert_eq!(here.timeout(), MAX_TIMEOUT);
+        here.back_off(true);
+        assert_eq!(here.timeout(), MAX_TIMEOUT, "it does not get shorter");
         let sent = Some(here.stamp(ms(400)).0);
         here.received(ms(420), None, sent);
         assert_eq!(here.timeout(), ms(20 + 40 + 200));
-        here.back_off();
+        assert_eq!(here.patience(), Some(ms(20 + 40)));
+        here.back_off(false);
         assert!(here.timeout() > ms(360) && here.timeout() < ms(370));
+        assert_eq!(here.patience(), None, "nothing comes anyway");
+        (0..20).for_each(|_| here.back_off(true));
+        assert_eq!(here.timeout(), MAX_URGENT_TIMEOUT);
         here.forget();
         assert_eq!((here.smoothed(), here.timeout()), (None, INITIAL_TIMEOUT));
     }

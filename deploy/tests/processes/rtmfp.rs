@@ -277,7 +277,7 @@ fn an_outage_of_five_seconds_costs_late_pictures_and_no_sound() {
 }
 
 #[test]
-fn five_percent_of_loss_take_nothing_from_the_sound() {
+fn five_percent_of_loss_take_nothing_from_the_sound_and_little_from_the_pictures() {
     let (mut node, _folder) = node(&[]);
     let network = network(&mut node);
     network.set(Impairment {
@@ -304,14 +304,15 @@ fn five_percent_of_loss_take_nothing_from_the_sound() {
     sorted.sort_unstable();
     let p99 = sorted[sorted.len() * 99 / 100];
     // One way, and some times there and back for what was lost again.
-    assert!(p99 < Duration::from_millis(1_500), "{p99:?}");
+    assert!(p99 < Duration::from_millis(1_000), "{p99:?}");
     let pictures = pictures(&sent, &received);
     assert_decodable("pictures", &pictures);
-    let share = pictures.len() as f64 / (pictures.last().expect("pictures").0 + 1) as f64;
+    let [first, last] = [pictures.first(), pictures.last()].map(|it| it.expect("pictures").0);
+    let share = pictures.len() as f64 / (last - first + 1) as f64;
     let [_, to_viewer] = network.counts();
     println!("{:.1} % of the pictures came; {to_viewer:?}", share * 100.0);
-    // As many as fit beside the sound into what congestion control leaves.
-    assert!(share > 0.1, "{share}");
+    // Congestion control takes what is lost at random for what it is.
+    assert!(share > 0.95, "{share}");
     assert!(to_viewer.lost > 10, "{to_viewer:?}");
 }
 

@@ -169,6 +169,7 @@ impl ReceiveFlow {
             at_once = true;
         }
         let before = self.set.cumulative();
+        let had_gaps = self.set.has_gaps();
         let (taken, news) = self.take(chunk, room);
         at_once |= !news;
         let missing = self.set.forward(chunk.forward);
@@ -177,7 +178,8 @@ impl ReceiveFlow {
             self.assembly.advance(self.set.cumulative(), lost);
             self.collect();
         }
-        at_once |= self.set.has_gaps();
+        // A hole is told of at once, and so is its end.
+        at_once |= had_gaps || self.set.has_gaps();
         if self.is_complete() && self.state == State::Open && !self.finished() {
             self.assembly.clear();
             self.ready.push_back(Told::Finished);

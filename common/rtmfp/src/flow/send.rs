@@ -415,6 +415,7 @@ impl SendFlow {
         }
         if let Some(fragment) = self.queue.get_mut(place) {
             fragment.in_flight = true;
+            fragment.again = again;
             fragment.sent_abandoned = abandoned;
             fragment.negative = 0;
             fragment.size = size as u16;
@@ -472,6 +473,7 @@ impl SendFlow {
             part,
             acknowledged: false,
             in_flight: false,
+            again: false,
             sent_abandoned: false,
             negative: 0,
             size: 0,
@@ -492,8 +494,9 @@ impl SendFlow {
         }
     }
 
-    /// What the far end says has come. Numbers that were never sent are passed over.
-    pub(super) fn acknowledged(&mut self, ack: &Acknowledgement<'_>) -> Acknowledged {
+    /// What the far end says has come. Numbers that were never sent are passed over; of what was sent again, and not `before` this
+    /// transmission, an earlier one came.
+    pub(super) fn acknowledged(&mut self, ack: &Acknowledgement<'_>, before: u64) -> Acknowledged {
         self.startup = None;
         let sent = self.next_sequence().saturating_sub(1);
         let to = ack.cumulative.min(sent);
@@ -504,20 +507,20 @@ impl SendFlow {
             self.window = blocks.saturating_mul(BLOCK);
         }
         let mut result = Acknowledged::default();
-        self.acknowledge_run(self.first, ack.cumulative, &mut result);
+        self.acknowledge_run(self.first, ack.cumulative, before, &mut result);
         let end = self.next_sequence();
         for range in ack.ranges() {
             if *range.start() >= end {
                 break;
             }
-            self.acknowledge_run(*range.start(), *range.end(), &mut result);
+            self.acknowledge_run(*range.start(), *range.end(), before, &mut result);
         }
         self.trim();
         self.messages.drop_finished();
         result
     }
 
-    fn acknowledge_run(&mut self, from: u64, to: u64, result: &mut Acknowledged) {
+    fn acknowledge_run(&mut self, from: u64, to: u64, before: u64, result: &mut Acknowledged) {
         let Some(last) = self.next_sequence().checked_sub(1) else {
             return;
         };
@@ -531,8 +534,9 @@ impl SendFlow {
                 continue;
             }
             fragment.acknowledged = true;
-            let latest = result.transmission.unwrap_or(0).max(fragment.transmission);
-            result.transmission = Some(latest);
+            if !fragment.again || fragment.transmission < before {
+                result.transmission = result.transmission.max(Some(fragment.transmission));
+            }
             self.messages.settle(fragment.message);
             if std::mem::take(&mut fragment.in_flight) {
                 self.in_flight -= usize::from(fragment.size);
@@ -541,17 +545,25 @@ impl SendFlow {
         }
     }
 
-    /// Something that was sent after this transmission came.
-    pub(super) fn passed_over(&mut self, sequence: u64, transmission: u64) -> Negative {
+    /// Whether the fragment is under way with this transmission.
+    pub(super) fn is_under_way(&self, sequence: u64, transmission: u64) -> bool {
         let place = sequence.checked_sub(self.first).map(|place| place as usize);
-        let fragment = place.and_then(|place| self.queue.get_mut(place));
-        let Some(fragment) =
-            fragment.filter(|found| found.in_flight && found.transmission == transmission)
-        else {
+        let fragment = place.and_then(|place| self.queue.get(place));
+        fragment.is_some_and(|found| found.in_flight && found.transmission == transmission)
+    }
+
+    /// Something that was sent after this transmission came: `late` if so much after it that they can hardly have changed places. Or
+    /// nobody waits for it any longer: that is the same.
+    pub(super) fn passed_over(&mut self, sequence: u64, transmission: u64, late: bool) -> Negative {
+        if !self.is_under_way(sequence, transmission) {
+            return Negative::Stale;
+        }
+        let place = (sequence - self.first) as usize;
+        let Some(fragment) = self.queue.get_mut(place) else {
             return Negative::Stale;
         };
         fragment.negative = fragment.negative.saturating_add(1);
-        if fragment.negative < MAX_NEGATIVE {
+        if fragment.negative < MAX_NEGATIVE && !late {
             return Negative::Waiting;
         }
         fragment.in_flight = false;

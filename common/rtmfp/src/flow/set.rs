@@ -3,17 +3,20 @@
 mod input;
 mod linger;
 mod output;
+mod pace;
+mod timing;
 mod types;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use self::linger::{Lingering, Replies};
+use self::pace::Pace;
 pub use self::types::{Config, Counters, Event, Header, OpenError, Opening, SendError, SendState};
 use super::receive::{ReceiveFlow, Room, Told};
 use super::send::SendFlow;
 use super::{MessageId, Order, Outgoing, Priority, ReceiveId, SendId};
-use crate::congestion::{Congestion, Windowed};
+use crate::congestion::{Congestion, Delivery, Mark, Modelled};
 use crate::round_trip::RoundTrip;
 use crate::wire::user_data::{MAX_METADATA, Startup};
 
@@ -35,8 +38,9 @@ pub struct FlowSet {
     /// Each by itself: a map has room for many, and most sessions have few.
     sending: BTreeMap<u64, Box<SendFlow>>,
     next_flow: u64,
-    /// What is under way, by transmission: number, flow, sequence number. Some of it may have come since.
-    in_flight: VecDeque<(u64, u64, u64)>,
+    /// What is under way, by transmission. Some of it may have come since.
+    in_flight: VecDeque<Sent>,
+    delivery: Delivery,
     outstanding: usize,
     transmission: u64,
     packet: u64,
@@ -44,11 +48,16 @@ pub struct FlowSet {
     burst: u32,
     /// Packets that may be sent beyond the burst, because as many came.
     replaced: u32,
+    pace: Pace,
     /// When something of [`Priority::AUDIO`] or above was sent last.
     urgent: Option<Duration>,
     /// Something waited for room in the window since the last acknowledgements.
     held_back: bool,
     timeout_at: Option<Duration>,
+    /// When what is under way should have been answered, if not all of it was lost.
+    overdue_at: Option<Duration>,
+    /// That was so since the last acknowledgement: the rest is left to the timeout.
+    was_overdue: bool,
     unanswered: Option<Duration>,
     /// When anything came last.
     heard: Duration,
@@ -71,6 +80,16 @@ pub struct FlowSet {
     time_critical: TimeCritical,
 }
 
+/// A transmission of a fragment.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    transmission: u64,
+    packet: u64,
+    flow: u64,
+    sequence: u64,
+    mark: Mark,
+}
+
 /// When there was something time-critical last.
 #[derive(Clone, Copy, Debug, Default)]
 struct TimeCritical {
@@ -87,10 +106,10 @@ fn is_recent(at: Option<Duration>, now: Duration) -> bool {
 }
 
 impl FlowSet {
-    /// No flows, with the congestion control of RFC 7016.
+    /// No flows, with the congestion control that follows a [model](Modelled) of the way.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let congestion = Box::new(Windowed::new(config.segment));
+        let congestion = Box::new(Modelled::new(config.segment));
         Self::with_congestion(config, congestion)
     }
 
@@ -105,15 +124,19 @@ impl FlowSet {
             sending: BTreeMap::new(),
             next_flow: 1,
             in_flight: VecDeque::new(),
+            delivery: Delivery::default(),
             outstanding: 0,
             transmission: 0,
             packet: 0,
             served: 0,
             burst: 0,
             replaced: 0,
+            pace: Pace::default(),
             urgent: None,
             held_back: false,
             timeout_at: None,
+            overdue_at: None,
+            was_overdue: false,
             unanswered: None,
             heard: Duration::ZERO,
             receiving: BTreeMap::new(),
@@ -433,8 +456,10 @@ impl FlowSet {
     pub fn path_changed(&mut self) {
         self.round_trip.forget();
         self.congestion.path_changed();
+        self.delivery = Delivery::default();
         self.lose_all();
         self.timeout_at = None;
+        self.overdue_at = None;
     }
 
     /// Another session sent something time-critical: this one grows slowly for a while.
@@ -495,68 +520,11 @@ impl FlowSet {
         self.received_bytes
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Duration> {
-        let sending = self.sending.values();
-        let flows = sending.flat_map(|flow| [flow.probe_due(), flow.messages().expires()]);
-        let others = [self.acknowledge_at, self.timeout_at, self.lingering.until()];
-        flows.chain(others).flatten().min()
-    }
-
-    /// The time has come that [`poll_timeout`](Self::poll_timeout) gave, or has not: it does no harm.
-    pub fn handle_timeout(&mut self, now: Duration) {
-        if self.acknowledge_at.is_some_and(|at| at <= now) {
-            self.acknowledge_at = None;
-            self.acknowledge_now = !self.acknowledge.is_empty();
-        }
-        if self.timeout_at.is_some_and(|at| at <= now) {
-            self.timeout_at = None;
-            let loss = self.lose_all();
-            if loss {
-                self.counters.timeouts += 1;
-                self.round_trip.back_off();
-            }
-            self.congestion.timed_out(loss);
-            if !loss {
-                self.shrink();
-            }
-        }
-        self.expire(now);
-        self.lingering.expire(now);
-        self.forget_idle(now);
-        debug_assert!(self.is_consistent());
-    }
-
-    /// Nothing happened for a while: gives back what busier times took.
-    fn shrink(&mut self) {
-        self.in_flight.shrink_to_fit();
-        self.told.shrink_to_fit();
-        self.events.shrink_to_fit();
-        self.acknowledge.shrink_to_fit();
-        for flow in self.sending.values_mut() {
-            flow.shrink();
-        }
-        for flow in self.receiving.values_mut() {
-            flow.shrink();
-        }
-    }
-
     /// Whether the sums are right.
     fn is_consistent(&self) -> bool {
         let in_flight: usize = self.sending.values().map(|flow| flow.in_flight()).sum();
         let buffered: usize = self.receiving.values().map(|flow| flow.buffered()).sum();
         in_flight == self.outstanding && buffered == self.received_bytes
-    }
-
-    /// Nothing is under way any more. Whether anything was.
-    fn lose_all(&mut self) -> bool {
-        let flows = self.sending.values_mut();
-        self.counters.lost += flows.map(|flow| flow.timed_out()).sum::<u64>();
-        self.in_flight.clear();
-        self.burst = 0;
-        self.replaced = 0;
-        std::mem::take(&mut self.outstanding) > 0
     }
 }
 

@@ -1,13 +1,17 @@
 //! Two sets of flows and a network between them, with seeds and a time that nobody waits for.
 
+mod congested;
 mod network;
+mod repair;
 mod scenarios;
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use self::network::{Link, Path};
 use super::set::{Config, Event, FlowSet, Header};
-use super::{ReceiveId, SendId};
+use super::{Outgoing, ReceiveId, SendId};
 
 /// What packets have for chunks.
 const SPACE: usize = 1_160;
@@ -24,6 +28,44 @@ pub(super) fn chunks(packet: &[u8]) -> Vec<(u8, &[u8])> {
     }
     assert!(rest.is_empty(), "chunks fill the packet");
     chunks
+}
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// Bytes that say where they are, so that nothing can be in the wrong place.
+fn pattern(length: usize, number: u64) -> Bytes {
+    (0..length)
+        .map(|at| (at as u64 ^ number.wrapping_mul(7) ^ (at as u64 >> 8)) as u8)
+        .collect()
+}
+
+fn reliable(payload: Bytes) -> Outgoing {
+    Outgoing {
+        body: payload.into(),
+        ..Outgoing::default()
+    }
+}
+
+/// Keeps a flow full for some time, and says how many bytes came in it.
+fn fill(pair: &mut Pair, flow: SendId, time: Duration) -> usize {
+    let end = pair.now + time;
+    let before = received(pair, flow);
+    let payload = pattern(20_000, 0);
+    while pair.now < end {
+        while pair.here.flows.send_state(flow).unwrap().bytes < 2_000_000 {
+            let message = reliable(payload.clone());
+            pair.here.flows.send(pair.now, flow, message).unwrap();
+        }
+        pair.run_for(ms(10));
+    }
+    received(pair, flow) - before
+}
+
+fn received(pair: &Pair, flow: SendId) -> usize {
+    let messages = pair.there.messages(flow.0);
+    messages.iter().map(|(_, payload)| payload.len()).sum()
 }
 
 /// One end.
@@ -63,7 +105,7 @@ impl End {
     }
 
     /// Messages of a flow, and when they came.
-    fn messages(&self, flow: u64) -> Vec<(Duration, bytes::Bytes)> {
+    fn messages(&self, flow: u64) -> Vec<(Duration, Bytes)> {
         let of_flow = |(at, event): &(Duration, Event)| match event {
             Event::Message {
                 flow: from,

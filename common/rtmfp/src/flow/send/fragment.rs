@@ -13,6 +13,8 @@ pub(in crate::flow) struct Fragment {
     pub(in crate::flow) part: Part,
     pub(in crate::flow) acknowledged: bool,
     pub(in crate::flow) in_flight: bool,
+    /// It was sent more than once.
+    pub(in crate::flow) again: bool,
     /// It was abandoned when it was sent last.
     pub(in crate::flow) sent_abandoned: bool,
     pub(in crate::flow) negative: u8,

@@ -24,6 +24,8 @@ const PACKETS: u32 = 2;
 #[derive(Default)]
 struct Acknowledgements {
     any: bool,
+    /// Where something was sent again with this transmission or a later one, it is an earlier one that came.
+    before: u64,
     bytes: usize,
     transmission: Option<u64>,
 }
@@ -47,7 +49,15 @@ impl FlowSet {
             self.time_critical.reverse = Some(now);
         }
         let outstanding = self.outstanding;
-        let mut acknowledgements = Acknowledgements::default();
+        let answered = self.delivery.answered_until(now);
+        let first_later = self
+            .in_flight
+            .partition_point(|it| it.mark.sent() <= answered);
+        let first_later = self.in_flight.get(first_later);
+        let mut acknowledgements = Acknowledgements {
+            before: first_later.map_or(u64::MAX, |it| it.transmission),
+            ..Acknowledgements::default()
+        };
         let mut previous: Option<UserData<'a>> = None;
         let mut data = false;
         for (kind, body) in chunks {
@@ -247,7 +257,7 @@ impl FlowSet {
         let Some(flow) = self.sending.get_mut(&ack.flow) else {
             return;
         };
-        let acknowledged = flow.acknowledged(ack);
+        let acknowledged = flow.acknowledged(ack, acknowledgements.before);
         self.outstanding -= acknowledged.bytes;
         acknowledgements.bytes += acknowledged.bytes;
         acknowledgements.transmission =
@@ -270,14 +280,30 @@ impl FlowSet {
 
     /// What all acknowledgements of a packet mean: for what was passed over, and for the window.
     fn conclude(&mut self, now: Duration, acknowledgements: &Acknowledgements, outstanding: usize) {
-        let mut loss = false;
+        let mut lost = 0;
         let mut negative = false;
+        let mut latest_sent = None;
         if let Some(latest) = acknowledgements.transmission {
+            let place = self
+                .in_flight
+                .binary_search_by_key(&latest, |it| it.transmission);
+            latest_sent = place
+                .ok()
+                .and_then(|place| self.in_flight.get(place))
+                .copied();
+            let disorder = self.round_trip.disorder();
+            let too_old = latest_sent
+                .zip(disorder)
+                .and_then(|(it, disorder)| it.mark.sent().checked_sub(disorder));
             let mut waiting = Vec::new();
-            while let Some(sent) = self.in_flight.pop_front_if(|sent| sent.0 < latest) {
-                let (transmission, id, sequence) = sent;
-                let flow = self.sending.get_mut(&id);
-                let passed = flow.map(|flow| flow.passed_over(sequence, transmission));
+            while let Some(sent) = self
+                .in_flight
+                .pop_front_if(|sent| sent.transmission <= latest)
+            {
+                let late = too_old.is_some_and(|at| sent.mark.sent() < at);
+                let flow = self.sending.get_mut(&sent.flow);
+                let passed =
+                    flow.map(|flow| flow.passed_over(sent.sequence, sent.transmission, late));
                 match passed.unwrap_or(Negative::Stale) {
                     Negative::Stale => {}
                     Negative::Waiting => {
@@ -286,7 +312,7 @@ impl FlowSet {
                     }
                     Negative::Lost(size) => {
                         negative = true;
-                        loss = true;
+                        lost += size;
                         self.outstanding -= size;
                         self.counters.lost += 1;
                     }
@@ -300,11 +326,16 @@ impl FlowSet {
         let gives_way = time_critical
             || is_recent(self.time_critical.reverse, now)
             || is_recent(self.time_critical.sent_elsewhere, now);
+        let mark = latest_sent.map(|it| it.mark);
         self.congestion.acknowledged(&Feedback {
+            now,
             acknowledged: acknowledgements.bytes,
-            loss,
+            lost,
             negative,
             outstanding,
+            sample: self
+                .delivery
+                .acknowledged(now, acknowledgements.bytes, mark),
             full: self.held_back || outstanding >= self.congestion.window(),
             time_critical,
             fast: !gives_way,
@@ -316,6 +347,10 @@ impl FlowSet {
         self.unanswered = (self.outstanding > 0).then_some(now);
         if self.timeout_at.is_some() {
             self.timeout_at = Some(now + self.round_trip.timeout());
+        }
+        if acknowledgements.bytes > 0 {
+            self.was_overdue = false;
+            self.expect_answer(now);
         }
     }
 }

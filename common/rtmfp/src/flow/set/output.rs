@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::Priority;
 use super::super::send::{Assembling, CHUNK_HEADER};
-use super::{FlowSet, Header};
+use super::{FlowSet, Header, Sent};
 use crate::wire::acknowledgement;
 use crate::wire::field::variable_length;
 use crate::wire::flow_control::{BUFFER_PROBE, BufferProbe, FLOW_EXCEPTION_REPORT, FlowException};
@@ -76,14 +76,20 @@ impl FlowSet {
     /// The flow whose turn it is, if anything may be sent.
     ///
     /// While there is audio, the last packet of a burst and the last segment of the window are kept for it: so a key frame does not hold
-    /// it up for a round trip.
+    /// it up for a round trip. Where packets are paced, it does not wait for its time.
     fn choose(&mut self, now: Duration) -> Option<u64> {
         let ready = self.sending.iter_mut().filter_map(|(id, flow)| {
             let rank = (flow.priority, Reverse(flow.served), Reverse(*id));
             flow.is_ready().then_some((rank, *id))
         });
-        let ((priority, ..), id) = ready.max()?;
+        let next = ready.max();
         let mut window = self.congestion.window();
+        let Some(((priority, ..), id)) = next else {
+            if self.outstanding < window {
+                self.delivery.limited(self.outstanding);
+            }
+            return None;
+        };
         let mut burst = self.config.burst.saturating_add(self.replaced);
         let urgent = self
             .urgent
@@ -96,7 +102,15 @@ impl FlowSet {
             self.held_back = true;
             return None;
         }
-        (self.burst < burst).then_some(id)
+        let may = match self.congestion.rate() {
+            Some(rate) => {
+                let burst = u64::from(self.config.burst).max(1) * self.config.segment as u64;
+                let urgent = priority >= Priority::AUDIO;
+                self.pace.may_send(now, rate, burst, urgent)
+            }
+            None => self.burst < burst,
+        };
+        may.then_some(id)
     }
 
     /// Fills a packet with data. Whether something time-critical is among them; `None` where there are none.
@@ -124,8 +138,14 @@ impl FlowSet {
             self.transmission = transmission;
             self.served += 1;
             flow.served = self.served;
+            self.in_flight.push_back(Sent {
+                transmission,
+                packet: self.packet,
+                flow: id,
+                sequence: put.sequence,
+                mark: self.delivery.sent(now, self.outstanding, put.again),
+            });
             self.outstanding += put.size;
-            self.in_flight.push_back((transmission, id, put.sequence));
             if flow.priority >= Priority::AUDIO {
                 self.urgent = Some(now);
             }
@@ -136,8 +156,10 @@ impl FlowSet {
         }
         if time_critical.is_some() {
             self.burst += 1;
+            self.pace.sent(out.len() - start);
             self.timeout_at = Some(now + self.round_trip.timeout());
             self.unanswered.get_or_insert(now);
+            self.expect_answer(now);
         }
         time_critical
     }

@@ -25,7 +25,8 @@ pub struct Config {
     pub receive_bytes: usize,
     /// The longest message that is received, in bytes. Default: the longest of RTMP, with its header.
     pub message_bytes: usize,
-    /// Packets with data that may be sent between two acknowledgements. Default 6 (section 3.5.2.3).
+    /// Packets with data that may be sent at once: more of them wait for their time, or for an acknowledgement where congestion control gives
+    /// no rate. Default 6 (section 3.5.2.3).
     pub burst: u32,
     /// Say to the far end that time-critical data come from elsewhere, so that it gives way. Default off: to a server they always come.
     pub ask_to_give_way: bool,

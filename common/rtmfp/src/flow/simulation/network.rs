@@ -59,6 +59,8 @@ pub(super) struct Link<P> {
     under_way: BTreeMap<(Duration, u64), P>,
     number: u64,
     pub(super) dropped: u64,
+    /// The longest that a packet waited before the bottleneck.
+    pub(super) longest_wait: Duration,
 }
 
 impl<P: Clone> Link<P> {
@@ -70,6 +72,7 @@ impl<P: Clone> Link<P> {
             under_way: BTreeMap::new(),
             number: 0,
             dropped: 0,
+            longest_wait: Duration::ZERO,
         }
     }
 
@@ -86,6 +89,7 @@ impl<P: Clone> Link<P> {
                 self.dropped += 1;
                 return;
             }
+            self.longest_wait = self.longest_wait.max(wait);
             self.free_at = now + wait + time(size as u64);
             at = self.free_at;
         }

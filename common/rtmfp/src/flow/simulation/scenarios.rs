@@ -3,47 +3,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::network::{Link, Path, Random};
-use super::{Pair, SPACE, chunks, open};
-use crate::flow::set::{Config, Event, FlowSet, Header};
+use super::network::{Path, Random};
+use super::{Pair, fill, ms, open, pattern, received, reliable};
+use crate::flow::set::{Config, Event};
 use crate::flow::{Order, Outgoing, Priority, ReceiveId, SendId};
-
-fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
-/// Bytes that say where they are, so that nothing can be in the wrong place.
-fn pattern(length: usize, number: u64) -> Bytes {
-    (0..length)
-        .map(|at| (at as u64 ^ number.wrapping_mul(7) ^ (at as u64 >> 8)) as u8)
-        .collect()
-}
-
-fn reliable(payload: Bytes) -> Outgoing {
-    Outgoing {
-        body: payload.into(),
-        ..Outgoing::default()
-    }
-}
-
-/// Keeps a flow full for some time, and says how many bytes came in it.
-fn fill(pair: &mut Pair, flow: SendId, time: Duration) -> usize {
-    let end = pair.now + time;
-    let before = received(pair, flow);
-    while pair.now < end {
-        while pair.here.flows.send_state(flow).unwrap().bytes < 2_000_000 {
-            let message = reliable(pattern(20_000, 0));
-            pair.here.flows.send(pair.now, flow, message).unwrap();
-        }
-        pair.run_for(ms(10));
-    }
-    received(pair, flow) - before
-}
-
-fn received(pair: &Pair, flow: SendId) -> usize {
-    let messages = pair.there.messages(flow.0);
-    messages.iter().map(|(_, payload)| payload.len()).sum()
-}
 
 #[test]
 fn a_message_of_the_greatest_length_goes_through_a_small_window() {
@@ -119,78 +82,6 @@ fn a_bottleneck_is_used_and_shared() {
     println!("{share:.3} of the bandwidth; {one} and {two} bytes");
     assert!(share > 0.75, "{share} of the bandwidth");
     assert!(one.abs_diff(two) < one / 10, "{one} and {two} bytes");
-}
-
-/// Two sessions that send as much as they can over the same bottleneck, the second from half a second on. Bytes that came of each.
-fn compete(seed: u64, urgent: [Priority; 2]) -> [u64; 2] {
-    let mut path = Path::with_delay(20);
-    path.bandwidth = 500_000;
-    path.queue = 30_000;
-    path.jitter = ms(1);
-    let mut link: Link<(usize, Header, Vec<u8>)> = Link::new(path, seed);
-    let mut back: Link<(usize, Header, Vec<u8>)> = Link::new(Path::with_delay(20), seed);
-    let set = || FlowSet::new(Config::default());
-    let mut senders = [set(), set()];
-    let mut receivers = [set(), set()];
-    let mut came = [0_u64; 2];
-    let flows = [0, 1].map(|which| open(&mut senders[which], urgent[which]));
-    let payload = pattern(1_000, 0);
-    let start = Duration::from_secs(1);
-    // Each millisecond, which is well below the round trip.
-    for tick in 0..15_000 {
-        let now = start + ms(tick);
-        while let Some((which, header, packet)) = link.arrival(now) {
-            receivers[which].handle_packet(now, &header, chunks(&packet));
-            while let Some(event) = receivers[which].poll_event() {
-                if let Event::Message { payload, .. } = event {
-                    came[which] += payload.len() as u64;
-                }
-            }
-            let mut out = Vec::new();
-            while let Some(header) = receivers[which].poll_transmit(now, SPACE, &mut out) {
-                back.send(now, out.len(), (which, header, std::mem::take(&mut out)));
-            }
-        }
-        while let Some((which, header, packet)) = back.arrival(now) {
-            senders[which].handle_packet(now, &header, chunks(&packet));
-        }
-        for (which, flows_of_one) in senders.iter_mut().enumerate() {
-            receivers[which].handle_timeout(now);
-            flows_of_one.handle_timeout(now);
-            while flows_of_one.poll_event().is_some() {}
-            let begun = which == 0 || tick > 500;
-            while begun && flows_of_one.waiting().0 < 200_000 {
-                let message = reliable(payload.clone());
-                flows_of_one.send(now, flows[which], message).unwrap();
-            }
-            let mut out = Vec::new();
-            while let Some(header) = flows_of_one.poll_transmit(now, SPACE, &mut out) {
-                link.send(
-                    now,
-                    out.len() + 40,
-                    (which, header, std::mem::take(&mut out)),
-                );
-            }
-        }
-    }
-    came
-}
-
-#[test]
-fn sessions_share_a_bottleneck() {
-    for seed in 1..3 {
-        let [one, two] = compete(seed, [Priority::BULK; 2]);
-        println!("seed {seed}: {one} and {two} bytes");
-        assert!(one + two > 5_000_000, "{one} and {two} of 7,500,000 bytes");
-        assert!(one.max(two) < 2 * one.min(two), "{one} and {two} bytes");
-    }
-    let [bulk, video] = compete(1, [Priority::BULK, Priority::VIDEO]);
-    println!("bulk {bulk}, time-critical {video} bytes");
-    assert!(video > bulk, "what is urgent gets more");
-    assert!(
-        bulk > 500_000,
-        "and starves nobody: {bulk} of 7,500,000 bytes"
-    );
 }
 
 /// Audio and video of a live stream over a path that loses packets.
@@ -270,7 +161,7 @@ fn with_loss_audio_comes_in_time_and_video_is_abandoned() {
     for seed in 1..=4 {
         let mut path = Path::with_delay(80);
         path.loss = 50;
-        // 1.6 Mbit/s of video: more than what is left of the window when a twentieth is lost.
+        // 1.6 Mbit/s of video, in which each key frame puts an end to what is still missing of those before.
         let live = Live::run(&path, seed, 8_000, 30);
         let delays = live.audio_delays();
         let p99 = delays[delays.len() * 99 / 100];
