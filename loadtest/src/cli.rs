@@ -7,6 +7,7 @@ mod compare;
 mod connect;
 mod cost;
 mod floor;
+mod floor_dh;
 mod impair;
 mod introduce;
 mod latency;
@@ -51,6 +52,8 @@ enum Command {
     Latency(latency::LatencyArgs),
     /// Send a stream to sockets at the least cost there can be: what servers are compared with.
     Floor(floor::FloorArgs),
+    /// Tell what agreeing on keys for sessions of RTMFP costs on one processor.
+    FloorDh(floor_dh::FloorDhArgs),
     /// Have an RTMFP server introduce clients to each other, and tell how fast it does.
     Introduce(introduce::IntroduceArgs),
     /// Stand before a server as a bad network: delay, loss, reordering, changing ports. For RTMFP.
@@ -155,6 +158,7 @@ pub fn run(cli: Cli, out: &mut impl Write) -> Result<Outcome, CliError> {
         Command::Connect(args) => connect::run(&args, out),
         Command::Latency(args) => latency::run(&args, out),
         Command::Floor(args) => floor::run(&args, out),
+        Command::FloorDh(args) => floor_dh::run(&args, out),
         Command::Introduce(args) => introduce::run(&args, out),
         Command::Impair(args) => impair::run(&args, out),
         Command::Cost(args) => cost::run(&args, out),

@@ -180,6 +180,9 @@ pub struct RunPlan {
     /// Whether a connection stays until its first frame.
     #[serde(default)]
     pub first_frame: bool,
+    /// Whether a connection plays nothing, and has what it came for with the answer to `connect`.
+    #[serde(default)]
+    pub idle: bool,
 }
 
 /// What a server speaks.
@@ -232,11 +235,11 @@ pub struct ServerPlan {
     #[serde(default)]
     pub protocol: FloorProtocol,
     /// What viewers want of MACs and packet numbers where they speak RTMFP: `never`, `compatible`, `prefer` or `require`.
-    #[serde(default)]
-    pub protection: Option<String>,
+    #[serde(default = "default_protection")]
+    pub protection: String,
     /// The group in which they agree on keys: 2, 5 or 14.
-    #[serde(default)]
-    pub dh_group: Option<u32>,
+    #[serde(default = "default_dh_group")]
+    pub dh_group: u32,
     /// A process that runs already.
     #[serde(default)]
     pub pid: Option<u32>,
@@ -311,6 +314,14 @@ const fn default_in_flight() -> usize {
 
 const fn default_kind() -> ServerKind {
     ServerKind::Rtmp
+}
+
+pub(super) fn default_protection() -> String {
+    "compatible".to_owned()
+}
+
+pub(super) const fn default_dh_group() -> u32 {
+    2
 }
 
 const fn default_ready_timeout() -> f64 {
@@ -441,20 +452,16 @@ impl ServerPlan {
     /// # Errors
     /// The key that makes no sense.
     pub fn rtmfp(&self) -> Result<RtmfpManner, ScenarioError> {
-        let mut manner = RtmfpManner::default();
         let wrong = |key: &str, cause| ScenarioError::Value {
             key: key.to_owned(),
             cause,
         };
-        if let Some(wish) = &self.protection {
-            manner.protection =
-                RtmfpManner::protection_of(wish).map_err(|cause| wrong("protection", cause))?;
-        }
-        if let Some(group) = self.dh_group {
-            manner.group = RtmfpManner::group_of(&group.to_string())
-                .map_err(|cause| wrong("dh_group", cause))?;
-        }
-        Ok(manner)
+        Ok(RtmfpManner {
+            protection: RtmfpManner::protection_of(&self.protection)
+                .map_err(|cause| wrong("protection", cause))?,
+            group: RtmfpManner::group_of(&self.dh_group.to_string())
+                .map_err(|cause| wrong("dh_group", cause))?,
+        })
     }
 }
 

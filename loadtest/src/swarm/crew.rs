@@ -118,9 +118,10 @@ impl<O> Drop for Crew<O> {
             drop(hand.orders);
             // A thread that has ended needs no waking.
             let _gone = hand.waker.wake();
-            hand.thread
+            // What is dropped before the thread has looked does not wake it.
+            (hand.thread, hand.waker)
         });
-        for thread in hands.collect::<Vec<_>>() {
+        for (thread, _waker) in hands.collect::<Vec<_>>() {
             let _ended = thread.join();
         }
     }

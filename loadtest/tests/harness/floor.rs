@@ -12,7 +12,7 @@ use crate::server::Server;
 use crate::{PATIENCE, publish};
 
 /// A bare sender and where it is. What it prints after its first line is lost.
-fn floor(arguments: &[&str]) -> (Child, String) {
+pub(crate) fn floor(arguments: &[&str]) -> (Child, String) {
     let all: Vec<&str> = ["floor"].iter().chain(arguments).copied().collect();
     let mut child = start(&all);
     let mut line = String::new();

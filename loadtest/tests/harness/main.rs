@@ -5,6 +5,8 @@
 mod commands;
 mod compare;
 mod floor;
+mod front;
+mod rtmfp;
 mod server;
 mod swarm;
 

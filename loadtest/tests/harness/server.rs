@@ -39,6 +39,7 @@ use tokio_rustls::TlsAcceptor;
 /// A server on a port of the loopback that the system chose.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    streams: Arc<Streams>,
     accepting: JoinHandle<()>,
 }
 
@@ -51,18 +52,37 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let streams = Arc::new(Streams::default());
+        let shared = Arc::clone(&streams);
         let accepting = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (streams, tls) = (Arc::clone(&streams), tls.clone());
+                let (streams, tls) = (Arc::clone(&shared), tls.clone());
                 tokio::spawn(accepted(socket, tls, streams));
             }
         });
-        Self { address, accepting }
+        Self {
+            address,
+            streams,
+            accepting,
+        }
+    }
+
+    /// For another way to the same streams.
+    pub(crate) fn streams(&self) -> Arc<Streams> {
+        Arc::clone(&self.streams)
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("rtmp://{}/{path}", self.address)
     }
+}
+
+/// Serves a client whose connection has no handshake of its own in it.
+pub(crate) async fn serve_without_handshake(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    streams: Arc<Streams>,
+) {
+    let session = ServerSession::without_handshake(ServerConfig::default(), Duration::ZERO);
+    Peer::with_session(socket, session, streams).run().await;
 }
 
 impl Drop for Server {
@@ -72,7 +92,7 @@ impl Drop for Server {
 }
 
 #[derive(Default)]
-struct Streams {
+pub(crate) struct Streams {
     published: Mutex<HashMap<String, Stream>>,
 }
 
@@ -146,10 +166,15 @@ struct Peer<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Peer<T> {
     fn new(socket: T, streams: Arc<Streams>) -> Self {
         let random = [7; RANDOM_LENGTH];
+        let session = ServerSession::new(ServerConfig::default(), random, Duration::ZERO);
+        Self::with_session(socket, session, streams)
+    }
+
+    fn with_session(socket: T, session: ServerSession, streams: Arc<Streams>) -> Self {
         Self {
             socket,
             input: BytesMut::new(),
-            session: ServerSession::new(ServerConfig::default(), random, Duration::ZERO),
+            session,
             streams,
             started: Instant::now(),
             publishing: None,

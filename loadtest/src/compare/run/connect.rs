@@ -30,7 +30,7 @@ impl Rounds<'_> {
                 plan.count
             },
             first_frame: plan.first_frame,
-            is_idle: false,
+            is_idle: plan.idle,
             is_introducible: false,
             hold: Duration::ZERO,
             rtmfp: live.running.rtmfp,

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use headwater_media::synthetic::{AudioSettings, Settings, SyntheticStream};
 use headwater_rtmp::url::Scheme;
 
-use super::{RunKind, RunPlan, Scenario, ScenarioError, ServerKind, ServerPlan, StreamPlan};
+use super::{
+    RunKind, RunPlan, Scenario, ScenarioError, ServerKind, ServerPlan, StreamPlan,
+    default_dh_group, default_protection,
+};
 use crate::compare::places::{self, Places};
 use crate::floor::FloorProtocol;
 use crate::target::Target;
@@ -133,6 +136,10 @@ impl RunPlan {
         within("run.settle_s", self.settle_s, 0.0, MAX_SECONDS)?;
         within("run.timeout_s", self.timeout_s, 0.1, MAX_SECONDS)?;
         within("run.buffer_ms", self.buffer_ms.into(), 0, MAX_MILLISECONDS)?;
+        if self.idle && (self.kind == RunKind::Play || self.first_frame) {
+            let cause = "is for runs of kind connect that do not wait for a frame";
+            return Err(wrong("run.idle", cause));
+        }
         match self.kind {
             RunKind::Play => {
                 within("run.viewers: how many", self.viewers.len(), 1, MAX_CASES)?;
@@ -186,7 +193,9 @@ impl ServerPlan {
                 .play
                 .as_ref()
                 .is_some_and(|url| url.starts_with("rtmfp:"));
-        if !speaks_rtmfp && (self.protection.is_some() || self.dh_group.is_some()) {
+        let is_usual =
+            self.protection == default_protection() && self.dh_group == default_dh_group();
+        if !speaks_rtmfp && !is_usual {
             let cause = "protection and dh_group are for servers that are played over rtmfp";
             return Err(wrong("play", cause));
         }
@@ -269,7 +278,7 @@ impl ServerPlan {
             || self.play.is_some()
             || self.pid.is_some()
             || self.pid_file.is_some()
-            || self.dh_group.is_some();
+            || self.dh_group != default_dh_group();
         if is_rtmp_only {
             let cause = "a floor has a name, protocol, protection, flush, cpus, baseline and times, and nothing else";
             return Err(wrong("kind", cause));

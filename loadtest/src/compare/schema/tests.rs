@@ -1,4 +1,5 @@
 use super::*;
+use crate::floor::FloorProtocol;
 
 const SMALL: &str = r#"
 title = "t"
@@ -139,6 +140,42 @@ fn the_command_line_goes_before_the_file() {
 }
 
 #[test]
+fn rtmfp_has_keys_of_its_own() {
+    const RTMFP: &str = r#"
+title = "t"
+[run]
+kind = "play"
+viewers = [1]
+[[server]]
+name = "floor"
+kind = "floor"
+protocol = "rtmfp"
+protection = "prefer"
+[[server]]
+name = "other"
+publish = "rtmp://127.0.0.1:{port}/live/a"
+play = "rtmfp://127.0.0.1:{port}/live/a"
+dh_group = 14
+"#;
+    let scenario = parse(RTMFP, &[]).unwrap();
+    assert_eq!(scenario.servers[0].protocol, FloorProtocol::Rtmfp);
+    let manner = scenario.servers[1].rtmfp().unwrap();
+    assert_eq!(manner.group.id(), 14);
+    for (change, part) in [
+        ("server.other.dh_group=3", "3 is not 2, 5 or 14"),
+        ("server.floor.protection=maybe", "maybe"),
+        ("server.floor.dh_group=14", "floor"),
+        ("server.floor.protocol=rtmp", "over rtmfp"),
+        ("server.other.protocol=rtmfp", "kind floor"),
+        ("run.idle=true", "connect"),
+        ("server.other.play=rtmp://127.0.0.1/live/a", "over rtmfp"),
+    ] {
+        let error = parse(RTMFP, &[change]).unwrap_err();
+        assert!(error.contains(part), "{change}: {error}");
+    }
+}
+
+#[test]
 fn some_servers_can_be_kept() {
     let mut scenario = parse(SMALL, &[]).unwrap();
     scenario.keep_only(&["other".to_owned()]).unwrap();
@@ -256,7 +293,7 @@ fn the_scenarios_of_this_folder_are_valid() {
         assert!(readme.contains(&format!("| `{name}` |")), "{name}");
         count += 1;
     }
-    assert!(count >= 7, "{count}");
+    assert!(count >= 9, "{count}");
 }
 
 #[test]
