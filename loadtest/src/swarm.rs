@@ -19,7 +19,8 @@
 //! | `peers` | whether a server on this machine has closed a connection that nobody reads |
 //!
 //! # Memory
-//! [`BYTES_PER_VIEWER`] for a viewer that plays, which is 1.1 kB, and up to 600 bytes for each message that has come in part, beside what the kernel holds for its socket. A thread has some 800 kB of its own.
+//! [`BYTES_PER_VIEWER`] for a viewer that plays, which is 1.1 kB, and up to 600 bytes for each message that has come in part, beside what the kernel holds for its socket. A thread has some 1 MB of its own. A session of RTMFP takes some
+//! 8 kB, and what is put together of the messages that come.
 //!
 //! # What it does not do
 //! No TLS, no statuses of single viewers, no single gaps.

@@ -88,7 +88,7 @@ fn errors_name_the_key_and_the_place() {
         (
             "play = \"rtmp:",
             "play = \"rtmps:",
-            &["server other: play", "plain rtmp"],
+            &["server other: play", "rtmp and rtmfp"],
         ),
         ("/live/a\"\nplay", "/\"\nplay", &["server other: publish"]),
         (
