@@ -7,12 +7,14 @@
 //! # Memory
 //! Some 700 bytes, 384 for chunk streams, and 5 kB during the handshake.
 
+mod told;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use headwater_amf::{Limits, Value, amf0};
+use headwater_amf::{Limits, Value};
 use headwater_rtmp::command::{Command, ObjectEncoding, TransactionId, normalise_data};
 use headwater_rtmp::control::{Control, UserControl};
 use headwater_rtmp::handshake::{ClientForm, ClientHandshake, Progress, RANDOM_LENGTH};
@@ -20,6 +22,7 @@ use headwater_rtmp::message::{Message, MessageType};
 use headwater_rtmp::session::SessionError;
 use headwater_rtmp::status::{Level, Status, StatusCode};
 
+use self::told::{data_status, rejected};
 use super::account::{Account, Counter};
 use super::chunks::{Chunks, Light, kept_of};
 use super::plan::{CONNECT, CREATE_STREAM, Carrier, Plan, command_wire, control_wire};
@@ -579,33 +582,6 @@ impl Watcher {
         self.out.extend_from_slice(bytes);
         Ok(())
     }
-}
-
-/// What a refused `connect` says.
-fn rejected(value: &Value) -> ClientError {
-    let status = Status::from_value(value);
-    let status = status.unwrap_or_else(|| Status::new(StatusCode::ConnectRejected));
-    let extra = status.properties.iter().find(|(name, _)| name == "ex");
-    let redirect = extra
-        .and_then(|(_, extra)| extra.get("redirect"))
-        .and_then(Value::as_str)
-        .map(str::to_owned);
-    ClientError::Rejected {
-        code: status.code.into_owned(),
-        description: status.description,
-        redirect,
-    }
-}
-
-/// The status in a data message `onStatus` or `onPlayStatus`.
-fn data_status(payload: &Bytes) -> Option<Status> {
-    const NAMES: [&[u8]; 2] = [b"\x02\x00\x08onStatus", b"\x02\x00\x0conPlayStatus"];
-
-    if !NAMES.iter().any(|name| payload.starts_with(name)) {
-        return None;
-    }
-    let values = amf0::decode_all(payload, Limits::DEFAULT).ok()?;
-    values.get(1).and_then(Status::from_value)
 }
 
 #[cfg(test)]

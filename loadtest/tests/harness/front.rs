@@ -148,6 +148,7 @@ impl Driver {
                 EndpointEvent::Gone { session } => drop(self.clients.remove(&session)),
                 EndpointEvent::Session { .. }
                 | EndpointEvent::Flows { .. }
+                | EndpointEvent::Room { .. }
                 | EndpointEvent::Failed { .. } => {}
             }
         }
@@ -200,13 +201,11 @@ impl Driver {
     }
 
     async fn send(&mut self) {
-        let (mut scratch, mut datagram) = (Vec::new(), Vec::new());
+        let mut datagram = Vec::new();
         loop {
             let now = self.started.elapsed();
             datagram.clear();
-            let next = self
-                .endpoint
-                .poll_transmit(now, &mut scratch, &mut datagram);
+            let next = self.endpoint.poll_transmit(now, &mut datagram);
             let Some(to) = next else {
                 return;
             };
