@@ -141,6 +141,11 @@ impl Transport {
         read
     }
 
+    /// Whether what is written leaves the edge as it is. Otherwise it is counted where it leaves.
+    pub(crate) fn is_wire(&self) -> bool {
+        !matches!(self, Self::Rtmfp(_))
+    }
+
     /// Whether what was written may wait here for [`Self::poll_flush`].
     pub(crate) fn holds_back(&self) -> bool {
         matches!(self, Self::Tls(_))

@@ -25,6 +25,7 @@
 //! | rtmfp-cpp 0917f42: `fcclient`, `tcconn` | sessions with ephemeral keys, with and without MAC, with and without packet numbers: all four |
 //! | the same: `tcpublish` | publishes; watched by `tcconn`, rtmpdump 2.4 and ffmpeg 5.1 |
 //! | the same: `tcconn` | plays what `tcpublish`, ffmpeg and librtmfp publish, FLV and MP4 files, recordings |
+//! | the same: `tcserver`, with ephemeral keys and with static ones (`-x`), with and without `-H` and `-S` | clients of the load harness, which have static keys, open sessions, play and publish: all eight. One that wants neither MAC nor numbers is refused where one of them is required |
 //! | the same: `tcrelay` | carries what ffmpeg publishes over RTMP to an RTMFP edge |
 //! | librtmfp 787eb39: `TestClient` | publishes and plays (`--write`, `--syncread`), with static keys of group 2 and checksums |
 //!

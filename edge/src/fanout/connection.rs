@@ -343,7 +343,7 @@ impl Connection {
                 Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     written += count;
-                    tally.sends += 1;
+                    tally.sends += u64::from(self.transport.is_wire());
                     if written >= bytes.len() {
                         break Poll::Ready(Ok(()));
                     }
@@ -355,7 +355,9 @@ impl Connection {
                 }
             }
         };
-        tally.bytes += written as u64;
+        if self.transport.is_wire() {
+            tally.bytes += written as u64;
+        }
         if written > 0 {
             // A portion is sent whole or not at all, as far as the viewer's place is concerned: its rest goes first.
             play.sent(portion);
@@ -399,7 +401,9 @@ impl Connection {
                 Poll::Ready(Ok(count)) => {
                     self.stuck_since = None;
                     self.needs_flush = self.transport.holds_back();
-                    self.meters.sent(count);
+                    if self.transport.is_wire() {
+                        self.meters.sent(count);
+                    }
                     self.advance(count);
                 }
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
