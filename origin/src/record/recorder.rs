@@ -251,7 +251,7 @@ impl<V: Vault> Recorder<V> {
             mode,
             announced: !resumes,
             timeline: Some(timeline),
-            shown: false,
+            shown: None,
         };
         let running = recording.run(&mut keeper, &entry);
         let outcome = if mode == Mode::Record && !resumes {

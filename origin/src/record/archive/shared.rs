@@ -179,6 +179,9 @@ impl Shared {
                 pushed.map_err(|error| ArchiveError::damaged(&path, &error))?;
             }
         }
+        if !self.is_live() {
+            state.drop_what_is_indexed();
+        }
         Ok(())
     }
 
@@ -189,6 +192,7 @@ impl Shared {
         let mut state = self.state.write();
         if !self.is_live() && age(&index) > age(&state.index) {
             state.index = index;
+            state.drop_what_is_indexed();
         }
         Ok(())
     }
@@ -243,6 +247,20 @@ impl State {
             .is_some_and(|number| *number < self.base)
         {
             self.points.pop_front();
+        }
+    }
+
+    /// Drops the frames of the tail that are in the index too: a writer that was replaced has left them, and others have stored them.
+    fn drop_what_is_indexed(&mut self) {
+        let Some(next) = self.index.next() else {
+            return;
+        };
+        let stored = self.tail.partition_point(|it| it.frame.offset < next);
+        self.drop_stored(stored);
+        // What is left of the piece that the index ends with may be where a decoder can start in it.
+        let mut left = self.tail.iter().take_while(|held| held.point.is_none());
+        if let Some(start) = left.find(|held| held.starts).map(|held| held.ms) {
+            self.index.note_start(start);
         }
     }
 

@@ -32,6 +32,8 @@ use crate::record::recordings::marks::Marks;
 use crate::record::recordings::{Begun, Mode, Opening, Parts, Record, Recordings};
 use crate::record::section::RecordingSection;
 
+mod owners;
+
 /// Longer than anything should take.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -62,6 +62,8 @@ pub(super) struct Keeper<'a, V: Vault> {
     /// Set where it is yet to be remembered that the generation goes on behind the file: its shift.
     unmarked: Option<Option<i64>>,
     writer: Option<V::Writer>,
+    /// How often a writer was made: what readers of one before it see does not grow any more.
+    pub(super) opened: u32,
     /// Not durable yet, oldest first.
     held: VecDeque<Frame>,
     /// How many of them the writer has.
@@ -102,6 +104,7 @@ impl<'a, V: Vault> Keeper<'a, V> {
                 Place::New | Place::Generation(_) => None,
             },
             writer: None,
+            opened: 0,
             held: VecDeque::new(),
             written: 0,
             next: skip,
@@ -392,6 +395,7 @@ impl<'a, V: Vault> Keeper<'a, V> {
             }
         }
         self.written = 0;
+        self.opened = self.opened.saturating_add(1);
         self.writer = Some(writer);
         Ok(())
     }

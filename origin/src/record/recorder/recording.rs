@@ -28,8 +28,8 @@ pub(super) struct Recording {
     /// Its publisher is to be told that it began.
     pub(super) announced: bool,
     pub(super) timeline: Option<oneshot::Sender<u64>>,
-    /// Whether others can read it.
-    pub(super) shown: bool,
+    /// By which of the keeper's writers others read it, once they can.
+    pub(super) shown: Option<u32>,
 }
 
 impl Recording {
@@ -103,7 +103,7 @@ impl Recording {
     /// After something was stored.
     fn advance<V: Vault>(&mut self, keeper: &Keeper<'_, V>, entry: &Entry<V>) {
         keeper.shared.note_buffered();
-        if self.shown {
+        if self.shown == Some(keeper.opened) {
             return;
         }
         let (Some(generation), Some(reader)) = (keeper.generation(), keeper.reader()) else {
@@ -112,6 +112,12 @@ impl Recording {
         let Some(next) = reader.kept().next else {
             return;
         };
+        if self.shown.is_some() {
+            // It was taken back from another origin.
+            entry.show(self.found(generation, reader));
+            self.shown = Some(keeper.opened);
+            return;
+        }
         // A publisher that goes on was told by the owner before, if its frames were stored there.
         let has_written = keeper.has_written();
         let known = next.epoch == keeper.session.epoch && !has_written && !self.announced;
@@ -122,7 +128,7 @@ impl Recording {
         }
         keeper.session.started(!known);
         entry.show(self.found(generation, reader));
-        self.shown = true;
+        self.shown = Some(keeper.opened);
         tracing::info!(generation, mode = ?self.mode, "recording");
     }
 

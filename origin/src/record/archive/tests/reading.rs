@@ -256,6 +256,40 @@ async fn a_reader_elsewhere_sees_what_is_added() {
 }
 
 #[tokio::test]
+async fn who_reads_what_a_replaced_writer_held_sees_it_once() {
+    let all = frames(1, 270, 0);
+    // What the next owner stores: the beginning of what was held, with and without the key frame, all of it, and more.
+    for stored in [1, 63, 64, 152, 153, 200, 270] {
+        let store = Store::default();
+        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [here, there] = [0, 1].map(|n: usize| archives(&store, folders[n].path(), false));
+        let mut stale = here.create(&name("a"), "here").await.unwrap();
+        let (reader, generation) = (stale.reader(), stale.generation());
+        stale.append(&all[..200]).unwrap();
+        let mut fresh = there
+            .take_over(&name("a"), generation, "there")
+            .await
+            .unwrap();
+        fresh.append(&all[..stored]).unwrap();
+        fresh.hand_over().await.unwrap();
+        let fenced = stale.finish().await.unwrap_err();
+        assert!(matches!(fenced, ArchiveError::Fenced { .. }), "{fenced:?}");
+        reader.refresh().await.unwrap();
+        let seen = &all[..stored.max(200)];
+        assert!(read_all(&reader).await == seen, "{stored}");
+        check_pieces(&reader, seen).await;
+        check_times(&reader, seen).await;
+        // It holds no more than what nobody has stored.
+        let held = stale.held_bytes();
+        assert_eq!(held == 0, stored >= 200, "{stored}: {held} bytes");
+        assert_eq!(
+            reader.summary().next,
+            seen.last().map(|it| it.offset.next())
+        );
+    }
+}
+
+#[tokio::test]
 async fn damage_is_found_and_named() {
     let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
     let archives = archives(&store, journal.path(), true);

@@ -136,6 +136,28 @@ async fn readers_elsewhere_follow_the_window() {
 }
 
 #[tokio::test]
+async fn what_a_replaced_writer_held_leaves_with_the_window() {
+    let store = Store::default();
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [here, there] = [0, 1].map(|n: usize| archives(&store, folders[n].path(), false));
+    let mut stale = begun(&here).await;
+    stale.append(&frames(1, 100, 0)).unwrap();
+    let (reader, generation) = (stale.reader(), stale.generation());
+    let taken = there.take_over(&name("a"), generation, "there").await;
+    let mut fresh = taken.unwrap();
+    fresh.keep_window(WINDOW_MS);
+    write(&mut fresh, 0..2_000).await;
+    drop(stale);
+    reader.refresh().await.unwrap();
+    let cold = there.open(&name("a"), generation).await.unwrap();
+    let stored = fresh.hand_over().await.unwrap();
+    assert_eq!(reader.summary().first, cold.summary().first);
+    reader.refresh().await.unwrap();
+    assert_eq!(reader.summary(), stored.summary());
+    assert_eq!(read_all(&reader).await, read_all(&stored).await);
+}
+
+#[tokio::test]
 async fn another_owner_goes_on_as_the_one_before_would_have() {
     let store = Store::default();
     let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
