@@ -48,7 +48,7 @@ use settle::{Settled, Unsettled};
 
 use super::files::Placed;
 use super::recordings::{Entry, Mode, Shared};
-use super::vault::{Kept, Ledger, Stored, Vault};
+use super::vault::{Cause, Kept, Ledger, Stored, Vault};
 use crate::log::table::unix_millis;
 
 /// How long the last frames may take when the process stops.
@@ -440,7 +440,7 @@ impl<V: Vault> Recorder<V> {
         }
     }
 
-    /// Deletes what nobody reads any more, unless another origin has gone on with it.
+    /// Deletes what nobody reads any more, unless another origin has gone on with it. What cannot be read is left to the operator.
     async fn let_go(&mut self) {
         let Some((_, placed)) = self.lingering.pop_front() else {
             return;
@@ -450,7 +450,12 @@ impl<V: Vault> Recorder<V> {
         let deleting = async {
             let kept = match vault.open(name, generation).await {
                 Ok(reader) => reader.kept(),
-                Err(error) if error.cause.is_of_what_is_stored() => Kept::default(),
+                Err(error) if error.cause == Cause::NotFound => Kept::default(),
+                // Nobody can tell whether it was gone on with.
+                Err(error) if error.cause == Cause::Corrupt => {
+                    tracing::error!(%error, generation, "the parts of a recording cannot be read, and are left as they are");
+                    return Ok(true);
+                }
                 Err(error) => return Err(error),
             };
             let end = Some(placed.next());
@@ -461,11 +466,11 @@ impl<V: Vault> Recorder<V> {
             vault.delete(name, generation).await?;
             Ok(true)
         };
-        let deleted = tokio::select! {
-            deleted = deleting => deleted,
+        let let_go = tokio::select! {
+            let_go = deleting => let_go,
             () = self.shared.stop.cancelled() => return,
         };
-        match deleted {
+        match let_go {
             Ok(true) => {}
             Ok(false) => {
                 tracing::info!(

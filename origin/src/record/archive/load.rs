@@ -47,10 +47,15 @@ pub(super) enum Newer {
 }
 
 /// Reads the index of a recording as it is stored now.
+///
+/// # Errors
+/// [`ArchiveError`]. [`ArchiveError::Damaged`] for a segment that is missing only where the store has told all that it has: of a
+/// recording with a window, the stored index alone says that it is not missing but gone.
 pub(super) async fn load(shared: &Shared) -> Result<Index, ArchiveError> {
     let mut missing = 0;
     for _ in 0..LISTINGS {
-        let mut index = stored_index(shared).await.unwrap_or_default();
+        let (index, unread) = stored_index(shared).await;
+        let mut index = index.unwrap_or_default();
         match newer(shared, index.next_number()).await? {
             Newer::Segments(segments) => {
                 for (path, info, points) in segments {
@@ -64,7 +69,10 @@ pub(super) async fn load(shared: &Shared) -> Result<Index, ArchiveError> {
             }
             // Being deleted.
             Newer::Missing(0) => return Err(ArchiveError::NotFound),
-            Newer::Missing(number) => missing = number,
+            Newer::Missing(number) => match unread {
+                Some(error) => return Err(error),
+                None => missing = number,
+            },
         }
     }
     Err(ArchiveError::Damaged {
@@ -86,17 +94,19 @@ pub(super) async fn newer(shared: &Shared, next: u64) -> Result<Newer, ArchiveEr
     Ok(Newer::Segments(footers.try_collect().await?))
 }
 
-/// The newest index that can be read. Without one, every footer is read instead.
-async fn stored_index(shared: &Shared) -> Option<Index> {
+/// The newest index that can be read. Without one, every footer is read instead. And why a newer one may be there all the same: the
+/// first error of the store, which may be over when it is asked again.
+async fn stored_index(shared: &Shared) -> (Option<Index>, Option<ArchiveError>) {
     let folder = keys::indexes(&shared.folder);
     let listing = shared.objects.list(Some(&folder)).try_collect::<Vec<_>>();
     let mut found = match limited(shared.timeout, listing).await {
         Ok(found) => found,
         Err(error) => {
             tracing::debug!(%folder, %error, "indexes cannot be listed");
-            return None;
+            return (None, Some(error));
         }
     };
+    let mut unread = None;
     found.retain(|meta| keys::number(&meta.location).is_some() && meta.size <= MAX_INDEX);
     found.sort_by(|a, b| b.location.cmp(&a.location));
     for meta in found {
@@ -109,13 +119,20 @@ async fn stored_index(shared: &Shared) -> Option<Index> {
         };
         match decoded {
             Ok(index) if index.next_number().checked_sub(1) == keys::number(&meta.location) => {
-                return Some(index);
+                return (Some(index), unread);
             }
             Ok(_) => tracing::warn!(index = %meta.location, "an index by a wrong name"),
-            Err(error) => tracing::warn!(index = %meta.location, %error, "an index cannot be read"),
+            Err(error) => {
+                tracing::warn!(index = %meta.location, %error, "an index cannot be read");
+                let is_known =
+                    matches!(error, ArchiveError::NotFound | ArchiveError::Damaged { .. });
+                if !is_known {
+                    unread.get_or_insert(error);
+                }
+            }
         }
     }
-    None
+    (None, unread)
 }
 
 /// Segments after number `after`, by number.

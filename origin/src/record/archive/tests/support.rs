@@ -44,6 +44,8 @@ pub(super) struct Store {
     faults: Arc<Mutex<VecDeque<Fault>>>,
     /// How many objects may still be deleted, before that hangs.
     deletions: Arc<Mutex<Option<usize>>>,
+    /// What is part of the paths that cannot be read or listed now.
+    unreadable: Arc<Mutex<Option<&'static str>>>,
     /// How often it was listed.
     pub(super) listings: Arc<AtomicUsize>,
     /// Objects that were asked for.
@@ -57,6 +59,19 @@ impl Store {
 
     pub(super) fn heal(&self) {
         self.faults.lock().clear();
+    }
+
+    /// Reading or listing what has this in its path fails from now on, as with a store that is busy.
+    pub(super) fn keep_from_reading(&self, what: Option<&'static str>) {
+        *self.unreadable.lock() = what;
+    }
+
+    fn check_readable(&self, path: &Path) -> Result<()> {
+        let unreadable = *self.unreadable.lock();
+        match unreadable.is_some_and(|what| path.as_ref().contains(what)) {
+            true => Err(failure(std::io::ErrorKind::ConnectionReset)),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn allow_deletions(&self, count: Option<usize>) {
@@ -124,6 +139,7 @@ impl ObjectStore for Store {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.reads.lock().push(location.to_string());
+        self.check_readable(location)?;
         self.inner.get_opts(location, options).await
     }
 
@@ -153,7 +169,10 @@ impl ObjectStore for Store {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         self.listings.fetch_add(1, Ordering::Relaxed);
-        self.inner.list(prefix)
+        match prefix.map_or(Ok(()), |prefix| self.check_readable(prefix)) {
+            Ok(()) => self.inner.list(prefix),
+            Err(error) => futures_util::stream::iter([Err(error)]).boxed(),
+        }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

@@ -5,7 +5,7 @@ use headwater_media::frame::{Epoch, FrameFlags, Offset};
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use super::super::{ArchiveConfig, Archives, Follows, Writer};
+use super::super::{ArchiveConfig, ArchiveError, Archives, Follows, Writer};
 use super::disk::TestDisk;
 use super::support::{Store, config, frame, frames, model_pieces, name, read_all};
 
@@ -218,4 +218,25 @@ async fn a_store_that_fails_keeps_what_it_cannot_let_go_of() {
     writer.keep_window(0);
     write(&mut writer, 4_000..6_000).await;
     assert!(count(&store, "/segments/").await > segments + 40);
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_give_the_index_does_not_make_a_recording_a_damaged_one() {
+    let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
+    let archives = archives(&store, journal.path(), true);
+    let mut writer = begun(&archives).await;
+    write(&mut writer, 0..2_000).await;
+    let finished = writer.finish().await.unwrap();
+    let generation = writer.generation();
+    drop(writer);
+    assert!(finished.summary().first.unwrap().sequence > 0);
+    // Neither an object nor the list of them.
+    for what in ["/indexes/", "/indexes"] {
+        store.keep_from_reading(Some(what));
+        let error = archives.open(&name("a"), generation).await.unwrap_err();
+        assert!(matches!(error, ArchiveError::Unavailable(_)), "{error:?}");
+    }
+    store.keep_from_reading(None);
+    let cold = archives.open(&name("a"), generation).await.unwrap();
+    assert_eq!(cold.summary(), finished.summary());
 }

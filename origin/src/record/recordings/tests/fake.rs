@@ -29,6 +29,8 @@ struct State {
     failures: Vec<Cause>,
     /// What the next calls of `kept` fail with.
     kept_failures: Vec<Cause>,
+    /// What all calls of `open` fail with.
+    unopenable: Option<Cause>,
     /// Whether syncs make nothing durable.
     holds: bool,
     syncs: usize,
@@ -73,6 +75,10 @@ impl FakeVault {
     pub(super) fn fail_kept(&self, cause: Cause, times: usize) {
         let failures = std::iter::repeat_n(cause, times);
         self.state.lock().kept_failures.extend(failures);
+    }
+
+    pub(super) fn fail_open(&self, cause: Option<Cause>) {
+        self.state.lock().unopenable = cause;
     }
 
     /// Syncs make nothing durable from now on, or all again.
@@ -185,6 +191,9 @@ impl Vault for FakeVault {
 
     async fn open(&self, name: &StreamName, number: u64) -> Result<FakeReader, VaultError> {
         self.answer().await?;
+        if let Some(cause) = self.state.lock().unopenable {
+            return Err(error(cause));
+        }
         let key = (name.clone(), number);
         match self.state.lock().generations.contains_key(&key) {
             true => Ok(FakeReader {

@@ -6,6 +6,7 @@ use headwater_proto::v1::RecordState;
 
 use super::support::{Publisher, World};
 use super::*;
+use crate::record::vault::Cause;
 
 /// Another node with the same store.
 fn another(bench: &Bench) -> Bench {
@@ -216,4 +217,17 @@ async fn a_recording_taken_over_and_left_without_a_frame_is_let_go_of() {
     bench.settled().await;
     assert_eq!(bench.file("show.flv").await, Some(publisher.sent(0..25, 0)));
     assert_eq!(bench.world.vault.stored(), [0; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_not_taken_for_what_is_in_the_file() {
+    let bench = Bench::new();
+    let mut publisher = bench.publish("show", 1, Mode::Record).await;
+    publisher.send(25);
+    publisher.stop();
+    recorded_behind(&bench, &publisher).await;
+    bench.world.vault.fail_open(Some(Cause::Corrupt));
+    bench.settled().await;
+    assert_eq!(bench.world.vault.stored(), [40], "it is left as it is");
+    assert_eq!(bench.file("show.flv").await, Some(publisher.sent(0..25, 0)));
 }
