@@ -232,10 +232,10 @@ impl Archives {
     }
 
     /// Deletes what is left of recordings whose deletion was cut off, because a process died: what is without its first segment. Those
-    /// that may just be beginning are left alone. Gives their folders.
+    /// that may just be beginning are left alone, and those that cannot be deleted now to the next call. Gives their folders.
     ///
     /// # Errors
-    /// [`ArchiveError`].
+    /// [`ArchiveError`], where it cannot be said which recordings there are.
     pub(crate) async fn finish_deletions(
         &self,
         now: SystemTime,
@@ -251,16 +251,40 @@ impl Archives {
         let before = now.saturating_sub(age).as_millis();
         let mut finished = Vec::new();
         for stream in streams {
-            for generation in self.generations_in(&stream).await? {
+            let generations = match self.generations_in(&stream).await {
+                Ok(generations) => generations,
+                Err(error) => {
+                    tracing::debug!(%stream, %error, "deletions that were cut off are not looked for");
+                    continue;
+                }
+            };
+            for generation in generations {
+                if u128::from(generation) >= before {
+                    continue;
+                }
                 let folder = keys::in_stream(&stream, generation);
-                if u128::from(generation) < before && !self.has_begun(&folder).await? {
-                    self.delete_objects(&folder).await?;
-                    tracing::info!(%folder, "the deletion of a recording is finished");
-                    finished.push(folder);
+                match self.finish_deletion(&folder).await {
+                    Ok(true) => {
+                        tracing::info!(%folder, "the deletion of a recording is finished");
+                        finished.push(folder);
+                    }
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::debug!(%folder, %error, "the deletion of a recording cannot be finished now");
+                    }
                 }
             }
         }
         Ok(finished)
+    }
+
+    /// Deletes what is left of a recording without its first segment. False where that is there.
+    async fn finish_deletion(&self, folder: &Path) -> Result<bool, ArchiveError> {
+        if self.has_begun(folder).await? {
+            return Ok(false);
+        }
+        self.delete_objects(folder).await?;
+        Ok(true)
     }
 
     /// Whether a recording's first segment is there. Asked in two ways: what is not there is deleted.

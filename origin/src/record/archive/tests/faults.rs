@@ -166,6 +166,32 @@ async fn a_deletion_that_was_cut_off_is_finished() {
     assert_eq!(left.len() + of_a(all.clone()), all.len());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_fails_keeps_no_other_from_being_finished() {
+    for (failing, other) in [("-a--", "-b--"), ("-b--", "-a--")] {
+        let (store, journal) = (Store::default(), tempfile::tempdir().unwrap());
+        let archives = archives(&store, journal.path(), true);
+        for stream in ["a", "b"] {
+            let mut writer = archives.create(&name(stream), "one").await.unwrap();
+            writer.append(&frames(1, 100, 0)).unwrap();
+            writer.finish().await.unwrap();
+            store.allow_deletions(Some(1));
+            let deleted = archives.delete(&name(stream), writer.generation()).await;
+            deleted.unwrap_err();
+            store.allow_deletions(None);
+        }
+        store.keep_from_reading(Some(failing));
+        let later = SystemTime::now() + Duration::from_secs(400);
+        let finished = archives.finish_deletions(later).await.unwrap();
+        assert_eq!(finished.len(), 1, "{failing}");
+        assert!(finished[0].as_ref().contains(other), "{failing}");
+        store.keep_from_reading(None);
+        let finished = archives.finish_deletions(later).await.unwrap();
+        assert!(finished[0].as_ref().contains(failing), "{failing}");
+        assert_eq!(store.paths().await, [""; 0]);
+    }
+}
+
 #[tokio::test]
 async fn what_another_origin_writes_is_told_by_its_newest_segment() {
     let store = Store::default();
