@@ -9,6 +9,10 @@
 //! row, and an owner that finds a greater one where it wanted to write knows that it was replaced: [`ArchiveError::Fenced`]. What an
 //! earlier owner committed before that stands; the new one goes on after it.
 //!
+//! A [window](Writer::keep_window) empties places, and who stalled for as long finds one that can be made again. So whoever begins a
+//! term, and whoever writes with a window, looks behind each segment that it has put: if there is one, it was replaced. Its own is then
+//! in no index, nobody was told that it is durable, and the next trimming deletes it.
+//!
 //! A put whose answer is lost may have worked. The same bytes are put again until it is known: what is found there then is ours if the
 //! bytes are the same.
 //!

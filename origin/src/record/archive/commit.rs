@@ -1,4 +1,4 @@
-//! Making a segment: only one caller can, for each number.
+//! Making a segment: only one caller can, for each number, as long as it is there.
 
 use std::time::Duration;
 
@@ -8,7 +8,9 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::error::ArchiveError;
-use super::load::limited;
+use super::keys;
+use super::load::{self, limited};
+use super::shared::Shared;
 
 /// The largest object that is read because it stands where ours was to go, in bytes: far above any segment.
 const MAX_FOREIGN: u64 = 256 << 20;
@@ -20,6 +22,8 @@ pub(super) enum Outcome {
     Committed,
     /// Somebody else's is.
     Foreign(Box<Foreign>),
+    /// Ours is there, and nobody reads it: a window had emptied its place, and others have come further. Whoever wrote last.
+    Behind(Box<SegmentHeader>),
 }
 
 /// Another writer's segment.
@@ -47,6 +51,21 @@ pub(super) async fn commit(
         Ok(Err(error)) => Err(unknown(ArchiveError::store(&error))),
         Err(_) => Err(ArchiveError::timeout(limit)),
     }
+}
+
+/// The same, for a segment that is to be the last one of its recording, also where a window empties places.
+pub(super) async fn commit_last(
+    shared: &Shared,
+    number: u64,
+    data: &Bytes,
+) -> Result<Outcome, ArchiveError> {
+    let path = keys::segment(&shared.folder, number);
+    let outcome = commit(&*shared.objects, &path, data, shared.timeout).await?;
+    if let Outcome::Committed = outcome {
+        let newest = load::newest_after(shared, number).await.map_err(unknown)?;
+        return Ok(newest.map_or(outcome, |newest| Outcome::Behind(Box::new(newest))));
+    }
+    Ok(outcome)
 }
 
 /// Ours after a lost answer, or not ours.

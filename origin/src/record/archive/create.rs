@@ -11,7 +11,7 @@ use headwater_media::segment::{
 };
 use headwater_media::window::{Preface, Slot as PrefaceSlot};
 
-use super::commit::{Outcome, commit};
+use super::commit::{Outcome, commit_last};
 use super::error::ArchiveError;
 use super::journal::{LeftOpen, Slot};
 use super::shared::Shared;
@@ -78,7 +78,7 @@ impl Archives {
                     return Ok(Writer::new(self.clone(), claim, slot, beginning));
                 }
                 // Somebody began one in the same millisecond.
-                Ok(Outcome::Foreign(_)) => generation += 1,
+                Ok(Outcome::Foreign(_) | Outcome::Behind(_)) => generation += 1,
                 Err(error) => {
                     close(slot);
                     return Err(error);
@@ -160,6 +160,13 @@ impl Archives {
                 }
                 // The owner before was quicker once more, or another new one: its frames stand, and we go on after them.
                 Outcome::Foreign(foreign) => (foreign.info, foreign.points),
+                // It has come so far that a window let go of what was there. Ours is in no index, and goes with the next trimming.
+                Outcome::Behind(_) => {
+                    shared.reload().await?;
+                    // Of two that begin at the same time one is to be first.
+                    tokio::time::sleep(PAUSE.mul_f64(rand::random())).await;
+                    continue;
+                }
             };
             shared.push(info, points)?;
         }
@@ -336,11 +343,9 @@ impl Owner {
 }
 
 async fn put_first(shared: &Shared, first: &Sealed) -> Result<Outcome, ArchiveError> {
-    let path = keys::segment(&shared.folder, first.info.number);
     let mut tries = 1;
     loop {
-        let limit = shared.timeout;
-        match commit(&*shared.objects, &path, &first.data, limit).await {
+        match commit_last(shared, first.info.number, &first.data).await {
             Err(ArchiveError::Unavailable(_)) if tries < TRIES => {
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;

@@ -11,11 +11,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::create::Claim;
 use super::error::ArchiveError;
 use super::journal::LeftOpen;
-use super::load::limited;
+use super::load::{HEAD, limited};
 use super::{Archives, keys};
-
-/// Bytes read from the beginning of a segment to see whose it is: the longest header there can be is not much longer than four names.
-const HEAD: u64 = 8 << 10;
 
 /// Streams of which the recordings are looked up at the same time, and that make a page.
 const PAGE: usize = 64;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use headwater_media::segment::{
-    Decoded, Index, Part, Point, SegmentInfo, read_frames, read_summary, read_trailer,
+    Decoded, Index, Part, Point, SegmentHeader, SegmentInfo, read_frames, read_header,
+    read_summary, read_trailer,
 };
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
@@ -15,6 +16,9 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use super::error::ArchiveError;
 use super::keys;
 use super::shared::Shared;
+
+/// Bytes read from the beginning of a segment to see whose it is: the longest header there can be is not much longer than four names.
+pub(super) const HEAD: u64 = 8 << 10;
 
 /// Bytes read from the end of a segment at first: far more than a common footer has.
 const TAIL: u64 = 16 << 10;
@@ -92,6 +96,21 @@ pub(super) async fn newer(shared: &Shared, next: u64) -> Result<Newer, ArchiveEr
         .map(|(_, meta)| footer(shared, meta))
         .buffered(PARALLEL);
     Ok(Newer::Segments(footers.try_collect().await?))
+}
+
+/// Who wrote the newest segment after number `number`, as its header says; `None` if there is none.
+pub(super) async fn newest_after(
+    shared: &Shared,
+    number: u64,
+) -> Result<Option<SegmentHeader>, ArchiveError> {
+    let listed = list(shared, Some(number)).await?;
+    let Some((_, meta)) = listed.into_iter().next_back() else {
+        return Ok(None);
+    };
+    let head = range(shared, &meta.location, 0..meta.size.min(HEAD)).await?;
+    let header = read_header(&head);
+    let header = header.map_err(|error| ArchiveError::damaged(&meta.location, &error))?;
+    Ok(Some(header))
 }
 
 /// The newest index that can be read. Without one, every footer is read instead. And why a newer one may be there all the same: the

@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use headwater_media::frame::{Frame, Offset};
 use headwater_media::segment::{
-    Cutter, MAX_PAYLOAD, Point, SegmentBuilder, SegmentFlags, journal_frame,
+    Cutter, MAX_PAYLOAD, Point, SegmentBuilder, SegmentFlags, SegmentHeader, journal_frame,
 };
 use headwater_media::window::Preface;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::commit::{Outcome, commit};
+use super::commit::{Outcome, commit, commit_last};
 use super::create::{Claim, Owner, Sealed, apply};
 use super::error::ArchiveError;
 use super::indexing::Indexing;
@@ -484,10 +484,16 @@ impl Writer {
         if self.putting.is_some() || waits {
             return;
         }
-        let shared = self.shared();
-        let path = keys::segment(&shared.folder, sealed.info.number);
-        let (objects, limit) = (shared.objects.clone(), shared.timeout);
-        let task = tokio::spawn(async move { commit(&*objects, &path, &sealed.data, limit).await });
+        let shared = self.shared().clone();
+        let has_window = self.indexing.window_ms > 0;
+        let task = tokio::spawn(async move {
+            let (number, data) = (sealed.info.number, &sealed.data);
+            if has_window {
+                return commit_last(&shared, number, data).await;
+            }
+            let path = keys::segment(&shared.folder, number);
+            commit(&*shared.objects, &path, data, shared.timeout).await
+        });
         self.putting = Some(AbortOnDropHandle::new(task));
     }
 
@@ -516,17 +522,8 @@ impl Writer {
                 self.not_before = None;
                 self.committed()
             }
-            Ok(Outcome::Foreign(foreign)) => {
-                // Whoever wrote it had a term of its own, which it got after ours: see the module's head.
-                let error = ArchiveError::Fenced {
-                    owner: foreign.header.owner,
-                    term: foreign.header.term,
-                };
-                if let Some(slot) = self.slot.take() {
-                    slot.close();
-                }
-                Err(self.end(error))
-            }
+            Ok(Outcome::Foreign(foreign)) => Err(self.replaced_by(foreign.header)),
+            Ok(Outcome::Behind(newest)) => Err(self.replaced_by(*newest)),
             Err(error @ ArchiveError::Damaged { .. }) => Err(self.end(error)),
             Err(error) => {
                 self.not_before = Some(Instant::now() + self.pause);
@@ -534,6 +531,17 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+
+    /// Whoever wrote that had a term of its own, which it got after ours: see the module's head.
+    fn replaced_by(&mut self, other: SegmentHeader) -> ArchiveError {
+        if let Some(slot) = self.slot.take() {
+            slot.close();
+        }
+        self.end(ArchiveError::Fenced {
+            owner: other.owner,
+            term: other.term,
+        })
     }
 
     fn end(&mut self, error: ArchiveError) -> ArchiveError {

@@ -18,6 +18,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::super::{ArchiveConfig, Archives, Follows, Reader};
 use super::disk::TestDisk;
@@ -35,6 +36,8 @@ pub(super) enum Fault {
     /// No space.
     Full,
     Denied,
+    /// Does not get to the store before it is [let through](Store::let_through).
+    Waits,
 }
 
 /// An [`InMemory`] with faults for the next puts. Clones share it.
@@ -46,6 +49,8 @@ pub(super) struct Store {
     deletions: Arc<Mutex<Option<usize>>>,
     /// What is part of the paths that cannot be read or listed now.
     unreadable: Arc<Mutex<Option<&'static str>>>,
+    /// What lets puts through that wait.
+    gate: Arc<Notify>,
     /// How often it was listed.
     pub(super) listings: Arc<AtomicUsize>,
     /// Objects that were asked for.
@@ -76,6 +81,18 @@ impl Store {
 
     pub(super) fn allow_deletions(&self, count: Option<usize>) {
         *self.deletions.lock() = count;
+    }
+
+    /// Waits for the put that is to wait.
+    pub(super) async fn put_waits(&self) {
+        while !self.faults.lock().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
+    /// The put that waits goes on.
+    pub(super) fn let_through(&self) {
+        self.gate.notify_one();
     }
 
     /// Paths of all objects.
@@ -119,6 +136,7 @@ impl ObjectStore for Store {
             Fault::FailsBefore => return Err(failure(std::io::ErrorKind::ConnectionReset)),
             Fault::Full => return Err(failure(std::io::ErrorKind::StorageFull)),
             Fault::Denied => return Err(failure(std::io::ErrorKind::PermissionDenied)),
+            Fault::Waits => self.gate.notified().await,
             Fault::Works | Fault::FailsAfter | Fault::Hangs => {}
         }
         let put = self.inner.put_opts(location, payload, options).await;

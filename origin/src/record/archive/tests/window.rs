@@ -4,10 +4,11 @@ use headwater_media::frame::{Epoch, FrameFlags, Offset};
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::{ArchiveConfig, ArchiveError, Archives, Follows, Writer};
 use super::disk::TestDisk;
-use super::support::{Store, config, frame, frames, model_pieces, name, read_all};
+use super::support::{Fault, Store, config, frame, frames, model_pieces, name, read_all};
 
 const WINDOW_MS: u64 = 4_000;
 
@@ -19,6 +20,8 @@ const BEYOND: usize = 8 + 3;
 fn archives(store: &Store, journal: &FilePath, durable_locally: bool) -> Archives {
     let config = ArchiveConfig {
         segment_bytes: 60_000,
+        // Longer than anything takes that a put waits for.
+        store_timeout: Duration::from_secs(60),
         ..config()
     };
     let store = Arc::new(store.clone());
@@ -239,4 +242,61 @@ async fn a_store_that_does_not_give_the_index_does_not_make_a_recording_a_damage
     store.keep_from_reading(None);
     let cold = archives.open(&name("a"), generation).await.unwrap();
     assert_eq!(cold.summary(), finished.summary());
+}
+
+#[tokio::test]
+async fn a_writer_that_was_replaced_finds_no_place_where_a_window_emptied_one() {
+    let store = Store::default();
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [here, there] = [0, 1].map(|n: usize| archives(&store, folders[n].path(), false));
+    let mut stale = begun(&here).await;
+    stale.append(&frames(1, 100, 0)).unwrap();
+    let generation = stale.generation();
+    let taken = there.take_over(&name("a"), generation, "there").await;
+    let mut fresh = taken.unwrap();
+    fresh.keep_window(WINDOW_MS);
+    write(&mut fresh, 0..2_000).await;
+    let before = stale.durable();
+    let fenced = stale.finish().await.unwrap_err();
+    assert!(
+        matches!(&fenced, ArchiveError::Fenced { owner, term: 2 } if owner == "there"),
+        "{fenced:?}"
+    );
+    assert_eq!(stale.durable(), before, "nothing of it is in the recording");
+    // What it put there goes with what is old.
+    write(&mut fresh, 2_000..4_000).await;
+    let kept = WINDOW_MS / config().segment_ms;
+    let segments = count(&store, "/segments/").await;
+    assert!(segments <= kept as usize + BEYOND, "{segments}");
+}
+
+#[tokio::test]
+async fn an_owner_that_stalls_begins_behind_what_a_window_emptied_meanwhile() {
+    let store = Store::default();
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [here, there] = [0, 1].map(|n: usize| archives(&store, folders[n].path(), false));
+    let mut stale = begun(&here).await;
+    write(&mut stale, 0..100).await;
+    let generation = stale.generation();
+    store.fault([Fault::Waits]);
+    let wanted = name("a");
+    let (taken, ()) = tokio::join!(there.take_over(&wanted, generation, "there"), async {
+        store.put_waits().await;
+        write(&mut stale, 100..2_000).await;
+        assert!(stale.reader().summary().first.unwrap().sequence > 100);
+        store.let_through();
+    });
+    let mut fresh = taken.unwrap();
+    let stored = stale.durable().unwrap();
+    assert_eq!(fresh.next_offset(), Some(stored));
+    fresh.append(&frames(1, 2_100, 0)).unwrap();
+    let fenced = stale.finish().await.unwrap_err();
+    assert!(matches!(fenced, ArchiveError::Fenced { .. }), "{fenced:?}");
+    let finished = fresh.finish().await.unwrap();
+    let cold = here.open(&name("a"), generation).await.unwrap();
+    assert_eq!(cold.summary(), finished.summary());
+    let first = finished.summary().first.unwrap().sequence;
+    let all = read_all(&cold).await;
+    let sequences = all.iter().map(|frame| frame.offset.sequence);
+    assert!(sequences.skip(3).eq(first..2_100), "each once, in order");
 }
