@@ -76,17 +76,19 @@ impl Made {
     }
 }
 
-/// Makes the file of a generation, if there is room for it and `keep` bytes stay free.
+/// Makes the file of a generation, if there is room for it and `keep` bytes stay free. Of what goes on behind a file, the last
+/// `window_ms` of both are wanted; 0: all.
 pub(crate) async fn make<R: Stored>(
     files: &Files,
     target: &Target,
     continues: Option<Continues>,
+    window_ms: u64,
     reader: &R,
     keep: u64,
 ) -> Result<Made, ComposeError> {
     // Before it is read for nothing: the file will have the payloads, but for what the container cannot hold.
     drop(files.room(reader.kept().bytes, keep).await?);
-    let first = continues.and_then(|continues| continues.first());
+    let mut first = continues.and_then(|continues| continues.first());
     let begin = signed(begin_of(reader, first).await?);
     let (base, shift_ms) = match continues {
         None => (None, begin.saturating_neg()),
@@ -96,12 +98,17 @@ pub(crate) async fn make<R: Stored>(
             let shift_ms = continues.shift_ms;
             let shift_ms = shift_ms.unwrap_or_else(|| signed(length).saturating_sub(begin));
             let end_ms = signed(reader.kept().end_ms).saturating_add(shift_ms);
-            match Base::of(file, end_ms, continues.window_ms).await? {
+            match Base::of(file, end_ms, window_ms).await? {
                 Some(base) => {
                     let shift_ms = shift_ms.saturating_sub(signed(base.begin_ms));
                     (Some(base), shift_ms)
                 }
-                None => (None, begin.saturating_neg()),
+                // The generation alone makes the file, with what is in force where it begins now.
+                None => {
+                    first = None;
+                    let begin = signed(begin_of(reader, None).await?);
+                    (None, begin.saturating_neg())
+                }
             }
         }
     };

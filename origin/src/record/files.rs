@@ -88,6 +88,17 @@ pub(crate) struct Card {
     pub(crate) placed: Option<Placed>,
     /// The generation that was recorded last, and when its last frame came, in milliseconds since 1970.
     pub(crate) ended: Option<(u64, u64)>,
+    /// A generation of which not all is kept, and how much, together with the file that it goes on behind, in milliseconds.
+    #[serde(default)]
+    pub(crate) window: Option<(u64, u64)>,
+}
+
+impl Card {
+    /// How much is kept of a generation and the file that it goes on behind, in milliseconds. 0: all.
+    pub(crate) fn window_ms(&self, generation: u64) -> u64 {
+        let window = self.window.filter(|(of, _)| *of == generation);
+        window.map_or(0, |(_, window_ms)| window_ms)
+    }
 }
 
 /// A generation that goes on behind the file, as a whole or, where another origin recorded on when it was in the file, from there on.
@@ -96,9 +107,6 @@ pub(crate) struct Continues {
     pub(crate) generation: u64,
     /// What is added to its timestamps to get those of the file, in milliseconds. `None`: so much that it begins where the file ends.
     pub(crate) shift_ms: Option<i64>,
-    /// How much is kept of file and generation together, in milliseconds. 0: all.
-    #[serde(default)]
-    pub(crate) window_ms: u64,
     /// Epoch and sequence of its first frame that is not in the file yet. `None`: nothing of it is.
     #[serde(default)]
     pub(crate) from: Option<(u64, u64)>,

@@ -132,6 +132,7 @@ async fn cards_are_kept_and_only_believed_of_the_file_they_speak_of() {
             unix_ms: 3,
         }),
         ended: Some((7, 8)),
+        window: Some((7, 9)),
     };
     files.write_card(&name(), &card).await.unwrap();
     assert_eq!(files.card(&name()).await.unwrap(), card);

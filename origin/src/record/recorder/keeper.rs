@@ -59,8 +59,10 @@ pub(super) struct Keeper<'a, V: Vault> {
     pub(super) session: &'a Session,
     pub(super) intake: &'a Intake,
     place: Place,
-    /// Set where it is yet to be remembered that the generation goes on behind the file: its shift.
-    unmarked: Option<Option<i64>>,
+    /// Set where the generation is to go on behind the file: its shift.
+    behind: Option<Option<i64>>,
+    /// There is nothing more to [remember](Self::remember).
+    is_remembered: bool,
     writer: Option<V::Writer>,
     /// How often a writer was made: what readers of one before it see does not grow any more.
     pub(super) opened: u32,
@@ -99,10 +101,11 @@ impl<'a, V: Vault> Keeper<'a, V> {
             session,
             intake,
             place,
-            unmarked: match place {
+            behind: match place {
                 Place::Behind { shift_ms } => Some(shift_ms),
                 Place::New | Place::Generation(_) => None,
             },
+            is_remembered: place == Place::New && session.window_ms == 0,
             writer: None,
             opened: 0,
             held: VecDeque::new(),
@@ -371,23 +374,15 @@ impl<'a, V: Vault> Keeper<'a, V> {
         let name = &self.target.name;
         let mut writer = match self.generation() {
             None => self.shared.vault.create(name).await?,
-            Some(generation) => self.shared.vault.take_over(name, generation).await?,
+            Some(generation) => {
+                self.remember(generation).await?;
+                self.shared.vault.take_over(name, generation).await?
+            }
         };
         writer.keep_window(self.session.window_ms);
         let generation = writer.generation();
         self.place = Place::Generation(generation);
-        if let Some(shift_ms) = self.unmarked {
-            // Before its first frame: whoever finds a frame knows where it belongs.
-            let mut card = self.shared.files.card(name).await?;
-            card.continues = Some(Continues {
-                generation,
-                shift_ms,
-                window_ms: self.session.window_ms,
-                from: None,
-            });
-            self.shared.files.write_card(name, &card).await?;
-            self.unmarked = None;
-        }
+        self.remember(generation).await?;
         if let Some(stored) = writer.kept().next {
             self.let_go(Some(stored));
             if self.next.is_none_or(|next| next < stored) {
@@ -397,6 +392,33 @@ impl<'a, V: Vault> Keeper<'a, V> {
         self.written = 0;
         self.opened = self.opened.saturating_add(1);
         self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// Remembers what whoever makes a file of a generation cannot see in it. Before its first frame, and before the first that its
+    /// window lets go of: whoever finds a frame knows where it belongs.
+    async fn remember(&mut self, generation: u64) -> Result<(), VaultError> {
+        if self.is_remembered {
+            return Ok(());
+        }
+        let name = &self.target.name;
+        let before = self.shared.files.card(name).await?;
+        let mut card = before.clone();
+        if let Some(shift_ms) = self.behind {
+            card.continues = Some(Continues {
+                generation,
+                shift_ms,
+                from: None,
+            });
+        }
+        let window_ms = self.session.window_ms;
+        if card.window_ms(generation) != window_ms {
+            card.window = Some((generation, window_ms));
+        }
+        if card != before {
+            self.shared.files.write_card(name, &card).await?;
+        }
+        self.is_remembered = true;
         Ok(())
     }
 

@@ -109,7 +109,7 @@ impl<V: Vault> Work<V> {
                     return Ok(Ready::Placed(placed));
                 }
                 // Before the file is replaced: a crash in between finds what goes behind the one that is there.
-                card.continues = Some(behind(&placed, card.continues));
+                card.continues = Some(behind(&placed));
                 shared.files.write_card(name, &card).await?;
             }
             if let Some(ready) = self.compose(generation, &card).await? {
@@ -205,7 +205,15 @@ impl<V: Vault> Work<V> {
         shared.files.sweep(&entry.target).await;
         let continues = card.continues.filter(|it| it.generation == generation);
         let keep = shared.kept_free();
-        let made = compose::make(&shared.files, &entry.target, continues, &reader, keep).await?;
+        let made = compose::make(
+            &shared.files,
+            &entry.target,
+            continues,
+            card.window_ms(generation),
+            &reader,
+            keep,
+        )
+        .await?;
         drop(permit);
         // Whoever took it over meanwhile makes a file of all of it.
         let now = shared
@@ -283,13 +291,10 @@ impl<V: Vault> Work<V> {
 }
 
 /// What goes behind the file that has the beginning of its generation.
-fn behind(placed: &Placed, continues: Option<Continues>) -> Continues {
-    let generation = placed.generation;
-    let known = continues.filter(|it| it.generation == generation);
+fn behind(placed: &Placed) -> Continues {
     Continues {
-        generation,
+        generation: placed.generation,
         shift_ms: Some(placed.shift_ms),
-        window_ms: known.map_or(0, |it| it.window_ms),
         from: Some((placed.epoch, placed.sequence)),
     }
 }

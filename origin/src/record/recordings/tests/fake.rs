@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use headwater_media::frame::{Frame, Offset};
+use headwater_media::frame::{Frame, FrameFlags, Offset};
 use headwater_media::name::StreamName;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -110,6 +110,16 @@ impl FakeVault {
         generation.is_complete = false;
         generation.frames.extend_from_slice(frames);
         generation.durable = generation.frames.len();
+    }
+
+    /// A window lets go of all frames before `sequence`. What is in force stays, as it does in front of a recording's first segment.
+    pub(super) fn trim(&self, sequence: u64) {
+        for generation in self.state.lock().generations.values_mut() {
+            let stays = |it: &Frame| it.flags.contains(FrameFlags::HEADER);
+            let is_young = |it: &Frame| it.offset.sequence >= sequence;
+            generation.frames.retain(|it| stays(it) || is_young(it));
+            generation.durable = generation.frames.len();
+        }
     }
 
     /// Generations and how many frames each has.

@@ -70,6 +70,34 @@ async fn file_and_recording_together_are_as_long_as_what_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn as_much_is_kept_as_the_last_who_goes_on_asks_for() {
+    let mut bench = Bench::new();
+    let mut first = bench.publish("show", 1, Mode::Append).await;
+    first.send(250);
+    first.stop();
+    bench.settled().await;
+    let mut second = bench.publish("show", 2, Mode::Append).await;
+    second.send(50);
+    let busy = bench.keep_from_composing().await;
+    second.stop();
+    second.over().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bench.window_ms = 8_000;
+    let mut third = bench.publish("show", 3, Mode::Append).await;
+    drop(busy);
+    assert_eq!(third.given, Some(11_920), "it is no file yet");
+    third.send(125);
+    third.stop();
+    bench.settled().await;
+    // The end of all is at 16,880, and the last place before 8,880 where a piece of the file begins at 8,000.
+    let mut kept = first.sent(0..1, 0);
+    kept.extend(first.sent(201..250, 8_000));
+    kept.extend(second.sent(0..50, 8_000));
+    kept.extend(third.sent(0..125, 8_000));
+    assert_eq!(bench.file("show.flv").await, Some(kept));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_publisher_goes_on_behind_what_is_not_a_file_yet() {
     let bench = Bench::new();
     let mut first = bench.publish("show", 1, Mode::Record).await;

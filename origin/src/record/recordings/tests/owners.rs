@@ -231,3 +231,31 @@ async fn what_cannot_be_read_is_not_taken_for_what_is_in_the_file() {
     assert_eq!(bench.world.vault.stored(), [40], "it is left as it is");
     assert_eq!(bench.file("show.flv").await, Some(publisher.sent(0..25, 0)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_another_origin_records_on_with_a_window_takes_the_place_of_what_is_too_old() {
+    for mode in [Mode::Record, Mode::Append] {
+        let mut bench = Bench::new();
+        let mut before = bench.publish("show", 2, Mode::Record).await;
+        before.send(12);
+        before.stop();
+        bench.settled().await;
+        bench.window_ms = 8_000;
+        let mut publisher = bench.publish("show", 1, mode).await;
+        publisher.send(250);
+        publisher.stop();
+        while bench.metric("composed_total") < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Twelve seconds more: what is young enough begins behind the file.
+        let more: Vec<_> = (250..550).map(|it| publisher.frame(it)).collect();
+        bench.world.vault.record_elsewhere(&more);
+        bench.world.vault.trim(341);
+        bench.settled().await;
+        let header = publisher.frame(0).payload;
+        let mut young = vec![(0, header)];
+        young.extend(publisher.sent(341..550, publisher.timeline + 340 * 40));
+        assert_eq!(bench.file("show.flv").await, Some(young), "{mode:?}");
+        assert_eq!(bench.world.vault.stored(), [0; 0]);
+    }
+}
