@@ -100,9 +100,8 @@ impl Vault for NodeArchives {
 
     async fn kept(&self, name: &StreamName, generation: u64) -> Result<Kept, VaultError> {
         if self.is_left_open(name, generation) {
-            // The journal's part comes with the recording.
-            let writer = self.take_over(name, generation).await?;
-            return Ok(writer.kept());
+            let summary = self.archives.left_to_take_over(name, generation).await?;
+            return Ok(kept(&summary));
         }
         Ok(self.open(name, generation).await?.kept())
     }

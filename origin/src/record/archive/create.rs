@@ -10,13 +10,14 @@ use headwater_media::segment::{
     Cutter, Point, SegmentBuilder, SegmentFlags, SegmentHeader, SegmentInfo,
 };
 use headwater_media::window::{Preface, Slot as PrefaceSlot};
+use tokio::time::Instant;
 
 use super::commit::{Outcome, commit_last};
 use super::error::ArchiveError;
 use super::journal::{LeftOpen, Slot};
-use super::shared::Shared;
+use super::shared::{Held, Shared};
 use super::writer::{Beginning, Writer};
-use super::{Archives, keys, load};
+use super::{Archives, Summary, keys, load};
 
 /// Rounds after which an owner gives up to begin: each lost one means that another owner began or wrote.
 const ROUNDS: u32 = 64;
@@ -121,6 +122,34 @@ impl Archives {
             journalled,
         };
         Ok(Writer::new(self.clone(), claim, slot, beginning))
+    }
+
+    /// What [`take_over`](Self::take_over) would find of a recording that was left open. Takes nothing over.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]; [`ArchiveError::Open`] while it is written in this process.
+    pub(crate) async fn left_to_take_over(
+        &self,
+        name: &StreamName,
+        generation: u64,
+    ) -> Result<Summary, ArchiveError> {
+        let recording = LeftOpen {
+            name: name.clone(),
+            generation,
+        };
+        let claim = Claim::new(self, recording.clone()).ok_or(ArchiveError::Open)?;
+        let shared = &claim.shared;
+        shared.refresh().await?;
+        let slot = self.inner.journal.open(recording);
+        let (mut cutter, _) = self.state_at_end(shared).await?;
+        let (_slot, journalled) = self.left_in_journal(slot, shared).await?;
+        let now = Instant::now();
+        let mut state = shared.state.write();
+        for frame in journalled {
+            let step = cutter.step(&frame);
+            state.push(Held::new(frame, step, Vec::new(), now));
+        }
+        Ok(state.summary(generation))
     }
 
     /// A place in the journal, which says so already on the disk. `None` where the journal cannot be written and need not be.

@@ -1,7 +1,8 @@
 //! From what is stored of a name to its file.
 //!
-//! Only the newest generation with frames becomes the file; older ones were replaced by it and go. It is taken over first, unless its
-//! session has finished it a moment ago: then nobody else adds to it without the archive knowing.
+//! Only the newest generation with frames becomes the file; older ones were replaced by it and go. It is taken over and finished first,
+//! unless it is complete: each of these leaves a segment behind, however often no file can be made. Whoever adds to one that is complete
+//! is found out when the file is ready.
 //!
 //! # What a crash may do
 //! It may come at any point. Generations are deleted only after the card says that they are in the file, and the file has the length
@@ -10,7 +11,8 @@
 //!
 //! # What another origin may do
 //! Go on with a generation at any time, also with one that is in the file. So what is in the file goes by offsets: the frames behind
-//! are put behind the file, and nothing is deleted that was gone on with.
+//! are put behind the file, and nothing is deleted that was gone on with. Or make a file of the same generation: who finds that the
+//! card speaks of another file than before begins anew, lest it puts its frames behind a file that has them.
 
 use std::sync::Arc;
 
@@ -65,10 +67,9 @@ impl From<VaultError> for Unsettled {
 
 impl From<ComposeError> for Unsettled {
     fn from(error: ComposeError) -> Self {
-        match error {
-            ComposeError::Vault(error) => error.into(),
-            error => Self::GivenUp(error.to_string()),
-        }
+        // The store gets over it, or an operator sees to it: the file to go on behind comes back, or the recording goes. Until then
+        // it is tried more and more seldom.
+        Self::Failed(error.to_string())
     }
 }
 
@@ -177,19 +178,10 @@ impl<V: Vault> Work<V> {
         let finished = self.finished.take();
         let reader = match finished.filter(|writer| writer.generation() == generation) {
             Some(writer) => writer.reader(),
-            None => {
-                if !shared.files.are_local() {
-                    self.leave_to_its_owner(generation).await?;
-                }
-                let mut writer = shared
-                    .vault
-                    .take_over(&entry.target.name, generation)
-                    .await?;
-                if writer.kept().next.is_some() {
-                    writer.finish().await?;
-                }
-                writer.reader()
-            }
+            None => match self.complete(generation).await? {
+                Some(reader) => reader,
+                None => self.take_over(generation).await?,
+            },
         };
         let kept = reader.kept();
         let Some(next) = kept.next else {
@@ -202,6 +194,7 @@ impl<V: Vault> Work<V> {
         });
         let permit = Arc::clone(&shared.composing).acquire_owned().await;
         let started = Instant::now();
+        self.check_not_made(card.placed).await?;
         shared.files.sweep(&entry.target).await;
         let continues = card.continues.filter(|it| it.generation == generation);
         let keep = shared.kept_free();
@@ -238,8 +231,42 @@ impl<V: Vault> Work<V> {
         Ok(Some(Ready::File(Box::new(File {
             made,
             placed,
+            before: card.placed,
             started,
         }))))
+    }
+
+    /// Reads a generation to which nothing is to be added, neither by whoever wrote it nor from what this machine has of it.
+    async fn complete(&self, generation: u64) -> Result<Option<V::Reader>, VaultError> {
+        let (vault, name) = (&self.shared.vault, self.name());
+        if vault.is_left_open(name, generation) {
+            return Ok(None);
+        }
+        let reader = vault.open(name, generation).await?;
+        let kept = reader.kept();
+        Ok((kept.is_complete && kept.next.is_some()).then_some(reader))
+    }
+
+    /// Finishes a generation, if it has frames.
+    async fn take_over(&self, generation: u64) -> Result<V::Reader, Unsettled> {
+        if !self.shared.files.are_local() {
+            self.leave_to_its_owner(generation).await?;
+        }
+        let mut writer = self.shared.vault.take_over(self.name(), generation).await?;
+        if writer.kept().next.is_some() {
+            writer.finish().await?;
+        }
+        Ok(writer.reader())
+    }
+
+    /// Whether the file in place is the one that the card spoke of `before`.
+    async fn check_not_made(&self, before: Option<Placed>) -> Result<Card, Unsettled> {
+        let card = self.shared.files.card(self.name()).await?;
+        if card.placed != before {
+            let why = "another origin has made a file of it";
+            return Err(Unsettled::Failed(why.to_owned()));
+        }
+        Ok(card)
     }
 
     /// Waits whether another origin writes a generation that this one did not finish: it may have been left open here and gone on with
@@ -260,10 +287,11 @@ impl<V: Vault> Work<V> {
         let File {
             made,
             placed,
+            before,
             started,
         } = file;
         let (files, target) = (&self.shared.files, &self.entry.target);
-        let mut card = files.card(&target.name).await?;
+        let mut card = self.check_not_made(before).await?;
         card.placed = Some(placed);
         files.write_card(&target.name, &card).await?;
         made.place().await?;
@@ -311,5 +339,7 @@ enum Ready {
 struct File {
     made: Made,
     placed: Placed,
+    /// What the card said when it was begun.
+    before: Option<Placed>,
     started: Instant,
 }

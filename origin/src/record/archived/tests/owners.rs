@@ -70,3 +70,30 @@ async fn viewers_go_on_with_a_recording_that_is_taken_back_from_another_origin()
     publisher.stop();
     assert_eq!(played(&flv(node.file("show.flv").await)), media(&frames));
 }
+
+#[tokio::test]
+async fn to_look_what_was_left_open_takes_nothing_over() {
+    for machine in [Machine::local(), Machine::remote()] {
+        let config = RecordingSection::default().archive();
+        let (objects, is_local) = (machine.objects.clone(), machine.is_local);
+        let archives = Archives::new(objects, machine.journal(), is_local, config).unwrap();
+        let vault = NodeArchives::new(archives, "a");
+        let mut writer = vault.create(&name("show")).await.unwrap();
+        let generation = writer.generation();
+        writer.append(&show(2, 0)).await.unwrap();
+        writer.journal().await.unwrap();
+        let written = writer.kept();
+        drop(writer);
+        assert!(vault.is_left_open(&name("show"), generation));
+        let objects = async || machine.objects.list(None).count().await;
+        let before = objects().await;
+        for _ in 0..3 {
+            let kept = vault.kept(&name("show"), generation).await.unwrap();
+            assert_eq!(kept, written);
+        }
+        assert_eq!(objects().await, before);
+        // It is there for whoever takes it over.
+        let writer = vault.take_over(&name("show"), generation).await.unwrap();
+        assert_eq!(writer.kept(), written);
+    }
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use headwater_proto::v1::RecordState;
+use object_store::ObjectStoreExt;
 
 use super::support::{Publisher, World};
 use super::*;
@@ -348,4 +349,38 @@ async fn all_recordings_together_hold_no_more_than_they_may() {
         failed.iter().any(|why| why.contains("together")),
         "{failed:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_become_a_file_is_tried_seldom_and_taken_over_once() {
+    let bench = Bench::new();
+    let mut first = bench.publish("show", 1, Mode::Record).await;
+    first.send(12);
+    first.stop();
+    bench.settled().await;
+    let mut second = bench.publish("show", 2, Mode::Append).await;
+    second.send(10);
+    second.stored().await;
+    // The process ends before there is a file, and somebody takes away the one to go on behind.
+    let epoch = second.epoch;
+    let world = bench.end().await;
+    let path = "applications/live/streams/_definst_/show.flv".into();
+    let before = world.objects.get(&path).await.unwrap();
+    let before = before.bytes().await.unwrap();
+    world.objects.delete(&path).await.unwrap();
+    let bench = Bench::with(world, recording());
+    for _ in 0..120 {
+        let found = bench.recordings.find(&support::name("show")).await;
+        let found = found.unwrap().expect("viewers see it all the same");
+        assert_eq!(found.reader.kept().next.unwrap().epoch, epoch);
+        tokio::time::sleep(Duration::from_secs(15)).await;
+    }
+    assert_eq!(bench.world.vault.takeovers(), 1);
+    let tried = bench.metric("compose_errors_total");
+    assert!((8..15).contains(&tried), "{tried} times in half an hour");
+    bench.world.objects.put(&path, before.into()).await.unwrap();
+    bench.settled().await;
+    let mut both = first.sent(0..12, 0);
+    both.extend(second.sent(0..10, 0));
+    assert_eq!(bench.file("show.flv").await, Some(both));
 }
