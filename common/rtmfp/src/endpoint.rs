@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::CryptoRng;
+use rustc_hash::FxHashMap;
 
 pub use self::types::{Dropped, EndpointConfig, EndpointEvent};
 use crate::crypto::certificate::Fingerprint;
@@ -78,13 +79,13 @@ pub struct Endpoint<R> {
     config: EndpointConfig,
     startup: Startup,
     responder: Responder,
-    /// Each by itself: a map that grows has both the old places and the new.
-    sessions: HashMap<u32, Box<Entry>>,
+    /// Each by itself: a map that grows has both the old places and the new. Who they are is this end's choice, so that a fast hash does.
+    sessions: FxHashMap<u32, Box<Entry>>,
     initiators: HashMap<u32, Initiator>,
     tags: HashMap<Vec<u8>, u32>,
     peers: HashMap<Fingerprint, u32>,
     /// Keyings that are worked at, by the id that their session gets.
-    keyings: HashMap<u32, KeyingId>,
+    keyings: FxHashMap<u32, KeyingId>,
     timers: BTreeSet<(Duration, u32)>,
     /// Sessions that may have something to send.
     ready: VecDeque<u32>,
@@ -106,11 +107,11 @@ impl<R: CryptoRng> Endpoint<R> {
             startup: Startup::new(config.fragments),
             responder: Responder::new(config.responder.clone(), cookies, &mut rng),
             config,
-            sessions: HashMap::new(),
+            sessions: FxHashMap::default(),
             initiators: HashMap::new(),
             tags: HashMap::new(),
             peers: HashMap::new(),
-            keyings: HashMap::new(),
+            keyings: FxHashMap::default(),
             timers: BTreeSet::new(),
             ready: VecDeque::new(),
             sent: 0,
@@ -194,7 +195,7 @@ impl<R: CryptoRng> Endpoint<R> {
             return false;
         };
         if let Some(entry) = self.sessions.get_mut(&id) {
-            let before = entry.session.look().waiting();
+            let before = entry.session.look().under_way();
             if entry.session.handle_datagram(now, from, datagram).is_err() {
                 self.dropped.session += 1;
                 self.look_after(now, id);
@@ -204,7 +205,7 @@ impl<R: CryptoRng> Endpoint<R> {
             let owes = flows.owes_acknowledgement();
             if flows.has_events() {
                 self.events.push_back(EndpointEvent::Flows { session: id });
-            } else if flows.waiting() < before {
+            } else if flows.under_way() < before {
                 self.events.push_back(EndpointEvent::Room { session: id });
             }
             self.look_after(now, id);
@@ -444,8 +445,8 @@ impl<R: CryptoRng> Endpoint<R> {
         self.note(id);
     }
 
+    /// Has a session take its turn, after which its time is noted.
     fn note(&mut self, id: u32) {
-        self.note_time(id);
         if let Some(entry) = self.sessions.get_mut(&id)
             && !entry.is_queued
         {

@@ -6,7 +6,7 @@
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -15,6 +15,9 @@ const LONGEST: usize = 65_535;
 
 /// Bytes that are sent with one call, at most: the most that IP takes.
 const MOST: usize = 60_000;
+
+/// Datagrams, or pieces of several, that are read with one call: each costs something even if there are fewer.
+const MOST_READ: usize = 16;
 
 /// Bytes that the kernel may hold in each direction. What it does not hold is lost.
 const BUFFER: usize = 4 << 20;
@@ -27,14 +30,14 @@ pub(crate) struct Socket {
 /// Where datagrams are put that come.
 pub(crate) struct Inbox {
     buffers: Vec<u8>,
-    metas: [RecvMeta; BATCH_SIZE],
+    metas: [RecvMeta; MOST_READ],
 }
 
 impl Default for Inbox {
     fn default() -> Self {
         Self {
-            buffers: vec![0; LONGEST * BATCH_SIZE],
-            metas: [RecvMeta::default(); BATCH_SIZE],
+            buffers: vec![0; LONGEST * MOST_READ],
+            metas: [RecvMeta::default(); MOST_READ],
         }
     }
 }
@@ -71,7 +74,7 @@ impl Socket {
         let (io, state) = (&self.io, &self.state);
         let metas = &mut inbox.metas;
         let mut chunks = inbox.buffers.chunks_mut(LONGEST);
-        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+        let mut slices: [IoSliceMut<'_>; MOST_READ] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
         let received = io.try_io(Interest::READABLE, || {
             state.recv(UdpSockRef::from(io), &mut slices, metas)

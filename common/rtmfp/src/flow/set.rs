@@ -497,6 +497,12 @@ impl FlowSet {
         &self.round_trip
     }
 
+    /// Bytes that are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.outstanding
+    }
+
     /// Bytes that may be under way, and that are.
     #[must_use]
     pub fn window(&self) -> (usize, usize) {
