@@ -18,7 +18,7 @@
 //! # Bad input
 //! Flows that answer nothing, or name no stream, are rejected. When the far end closes or rejects the control flow the connection is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use headwater_media::frame::{FrameFlags, FrameKind};
 use headwater_media::inspect;
 use headwater_rtmp::message::{Message, MessageType};
 
+use crate::few::Few;
 use crate::flow::{
     FlowSet, MessageId, OpenError, Opening, Order, Outgoing, Priority, ReceiveId, SendError, SendId,
 };
@@ -131,7 +132,7 @@ pub struct NetConnection {
     role: Role,
     inbox: Inbox,
     far_control: Option<ReceiveId>,
-    lanes: BTreeMap<(u32, Lane), Out>,
+    lanes: Few<(u32, Lane), Out>,
     next_sync: u32,
     left_out: u64,
     /// Flows with a gap behind which no key frame has come.
@@ -146,7 +147,7 @@ impl NetConnection {
             role,
             inbox: Inbox::default(),
             far_control: None,
-            lanes: BTreeMap::new(),
+            lanes: Few::default(),
             next_sync: 0,
             left_out: 0,
             gaps: BTreeSet::new(),
@@ -232,7 +233,8 @@ impl NetConnection {
     }
 
     fn rejected(&mut self, flow: SendId) -> Option<Happened> {
-        let found = self.lanes.iter_mut().find(|(_, out)| out.flow == flow);
+        let mut lanes = self.lanes.iter_mut();
+        let found = lanes.find(|(_, out)| out.flow == flow);
         let ((stream_id, _), out) = found?;
         out.is_rejected = true;
         out.is_ahead = false;
@@ -340,46 +342,44 @@ impl NetConnection {
         stream_id: u32,
         lane: Lane,
     ) -> Result<&mut Out, NotSent> {
-        use std::collections::btree_map::Entry;
-
-        match self.lanes.entry((stream_id, lane)) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(place) => {
-                let begins = self.role == Role::Client && stream_id == 0;
-                let association = match self.far_control {
-                    Some(far) => Some(far),
-                    None if begins => None,
-                    None => return Err(NotSent::NotConnected),
-                };
-                let metadata = Metadata {
-                    stream_id,
-                    order: Order::InOrder,
-                };
-                let flow = flows.open(&Opening {
-                    metadata: &metadata.to_bytes(),
-                    association,
-                    priority: match lane {
-                        Lane::Control => Priority::CONTROL,
-                        Lane::Audio => Priority::AUDIO,
-                        Lane::Video => Priority::VIDEO,
-                    },
-                    time_critical: lane != Lane::Control,
-                })?;
-                Ok(place.insert(Out {
-                    flow,
-                    is_ahead: false,
-                    given_up: None,
-                    key: None,
-                    awaits_key: false,
-                    is_rejected: false,
-                }))
-            }
+        let key = (stream_id, lane);
+        if !self.lanes.contains_key(&key) {
+            let begins = self.role == Role::Client && stream_id == 0;
+            let association = match self.far_control {
+                Some(far) => Some(far),
+                None if begins => None,
+                None => return Err(NotSent::NotConnected),
+            };
+            let metadata = Metadata {
+                stream_id,
+                order: Order::InOrder,
+            };
+            let flow = flows.open(&Opening {
+                metadata: &metadata.to_bytes(),
+                association,
+                priority: match lane {
+                    Lane::Control => Priority::CONTROL,
+                    Lane::Audio => Priority::AUDIO,
+                    Lane::Video => Priority::VIDEO,
+                },
+                time_critical: lane != Lane::Control,
+            })?;
+            let out = Out {
+                flow,
+                is_ahead: false,
+                given_up: None,
+                key: None,
+                awaits_key: false,
+                is_rejected: false,
+            };
+            self.lanes.insert(key, out);
         }
+        self.lanes.get_mut(&key).ok_or(NotSent::NotConnected)
     }
 
     /// Closes all that this end sends. What waits is sent before.
     pub fn close(&mut self, flows: &mut FlowSet) {
-        for (_, out) in std::mem::take(&mut self.lanes) {
+        for out in std::mem::take(&mut self.lanes).values() {
             flows.close(out.flow);
         }
     }

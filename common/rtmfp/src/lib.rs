@@ -46,6 +46,7 @@ pub mod congestion;
 pub mod connection;
 pub mod crypto;
 pub mod endpoint;
+mod few;
 pub mod flow;
 pub mod group;
 pub mod handshake;

@@ -33,7 +33,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use self::mobility::Mobility;
-use crate::crypto::certificate::{Certificate, Fingerprint};
+use crate::crypto::certificate::Fingerprint;
 use crate::crypto::packet::{Draft, OpenError, Opener, Sealer};
 use crate::flow::{self, FlowSet};
 use crate::handshake::Opened;
@@ -165,7 +165,7 @@ pub struct Session {
     near_id: u32,
     far_id: u32,
     address: SocketAddr,
-    certificate: Certificate,
+    fingerprint: Fingerprint,
     near_nonce: [u8; 32],
     far_nonce: [u8; 32],
     authenticated_as: Option<Vec<u8>>,
@@ -204,7 +204,7 @@ impl Session {
             near_id: opened.near_id,
             far_id: opened.far_id,
             address: opened.address,
-            certificate: opened.certificate,
+            fingerprint: opened.certificate.fingerprint(),
             near_nonce: opened.keys.near_nonce,
             far_nonce: opened.keys.far_nonce,
             authenticated_as: opened.authenticated_as,
@@ -242,16 +242,10 @@ impl Session {
         self.mode
     }
 
-    /// Who the far end is; to be believed when it is [confirmed](Self::is_confirmed).
-    #[must_use]
-    pub fn certificate(&self) -> &Certificate {
-        &self.certificate
-    }
-
-    /// The far end's peer id.
+    /// Who the far end is, its peer id; to be believed when it is [confirmed](Self::is_confirmed).
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        self.certificate.fingerprint()
+        self.fingerprint
     }
 
     /// Whether the far end has shown that it has the keys.

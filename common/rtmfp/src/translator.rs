@@ -26,9 +26,6 @@ const CHUNK_SIZE: u32 = 0x00ff_ffff;
 /// The chunk stream of what the session reads. One is enough: messages do not interleave.
 const CHUNK_STREAM: u32 = 3;
 
-/// Messages for which room is kept while none waits.
-const KEPT: usize = 16;
-
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Translator {
@@ -119,7 +116,8 @@ impl Translator {
     pub fn take(&mut self) -> Option<Message> {
         let message = self.output.pop_front()?;
         self.output_bytes -= message.payload.len();
-        if self.output.is_empty() && self.output.capacity() > KEPT {
+        if self.output.is_empty() {
+            // Most of the time nothing waits, and whoever is idle keeps nothing.
             self.output = VecDeque::new();
         }
         Some(message)

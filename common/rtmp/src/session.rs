@@ -140,12 +140,10 @@ impl SessionError {
     }
 }
 
-/// Takes the oldest event. A queue that a burst made large is given back when it is empty: most connections idle.
+/// Takes the oldest event. The room of a queue is given back when it is empty: most connections idle.
 pub(crate) fn next_event<T>(events: &mut VecDeque<T>) -> Option<T> {
-    const KEPT_CAPACITY: usize = 16;
-
     let event = events.pop_front();
-    if event.is_none() && events.capacity() > KEPT_CAPACITY {
+    if event.is_none() && events.capacity() > 0 {
         *events = VecDeque::new();
     }
     event

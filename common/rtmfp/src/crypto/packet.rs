@@ -46,7 +46,8 @@ fn scramble(cipher: &[u8]) -> u32 {
 #[derive(Clone, Debug)]
 pub struct Sealer {
     cipher: Encryption,
-    mac: Option<(Mac, usize)>,
+    /// Apart: many have none.
+    mac: Option<Box<(Mac, usize)>>,
     /// The number of the next packet, where packets have one.
     next: Option<u64>,
 }
@@ -65,7 +66,7 @@ impl Sealer {
     pub fn new(key: &[u8; KEY], mac: Option<(Mac, usize)>, numbered: bool) -> Self {
         Self {
             cipher: Encryption::new(key),
-            mac,
+            mac: mac.map(Box::new),
             next: numbered.then_some(0),
         }
     }
@@ -79,7 +80,7 @@ impl Sealer {
     /// The most bytes of a packet that fit into a datagram of so many.
     #[must_use]
     pub fn capacity(&self, datagram: usize) -> usize {
-        let mac = self.mac.as_ref().map_or(0, |(_, length)| *length);
+        let mac = self.mac.as_ref().map_or(0, |mac| mac.1);
         let blocks = datagram.saturating_sub(SESSION_ID + mac) / BLOCK * BLOCK;
         blocks.saturating_sub(self.overhead())
     }
@@ -87,7 +88,7 @@ impl Sealer {
     /// Bytes of the datagram that the next packet becomes, if it has so many.
     #[must_use]
     pub fn length(&self, packet: usize) -> usize {
-        let mac = self.mac.as_ref().map_or(0, |(_, length)| *length);
+        let mac = self.mac.as_ref().map_or(0, |mac| mac.1);
         SESSION_ID + (self.overhead() + packet).next_multiple_of(BLOCK) + mac
     }
 
@@ -140,7 +141,7 @@ impl Sealer {
         };
         self.cipher.apply(cipher);
         let scrambled = (session_id ^ scramble(cipher)).to_be_bytes();
-        if let Some((mac, length)) = &self.mac {
+        if let Some((mac, length)) = self.mac.as_deref() {
             let whole = mac.over(&[cipher]);
             out.extend_from_slice(whole.get(..*length).unwrap_or(&whole));
         }
@@ -187,7 +188,8 @@ pub enum OpenError {
 #[derive(Clone, Debug)]
 pub struct Opener {
     cipher: Decryption,
-    mac: Option<(Mac, usize)>,
+    /// Apart: many have none.
+    mac: Option<Box<(Mac, usize)>>,
     window: Option<Box<ReplayWindow>>,
 }
 
@@ -197,7 +199,7 @@ impl Opener {
     pub fn new(key: &[u8; KEY], mac: Option<(Mac, usize)>, numbered: bool) -> Self {
         Self {
             cipher: Decryption::new(key),
-            mac,
+            mac: mac.map(Box::new),
             window: numbered.then(Box::default),
         }
     }
@@ -227,12 +229,12 @@ impl Opener {
     fn open_in_place(&mut self, datagram: &mut [u8]) -> Result<Range<usize>, OpenError> {
         let body = datagram.get_mut(SESSION_ID..).unwrap_or_default();
         let length = body.len();
-        let tag = self.mac.as_ref().map_or(0, |(_, length)| *length);
+        let tag = self.mac.as_ref().map_or(0, |mac| mac.1);
         let blocks = length.checked_sub(tag);
         let blocks = blocks.filter(|blocks| *blocks > 0 && blocks.is_multiple_of(BLOCK));
         let split = blocks.and_then(|blocks| body.split_at_mut_checked(blocks));
         let (cipher, tag) = split.ok_or(OpenError::Length { length })?;
-        if let Some((mac, _)) = &self.mac
+        if let Some((mac, _)) = self.mac.as_deref()
             && !mac.verifies(&[cipher], tag)
         {
             return Err(OpenError::Mac);

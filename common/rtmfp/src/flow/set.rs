@@ -7,7 +7,7 @@ mod pace;
 mod timing;
 mod types;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::linger::{Lingering, Replies};
@@ -17,6 +17,7 @@ use super::receive::{ReceiveFlow, Room, Told};
 use super::send::SendFlow;
 use super::{MessageId, Order, Outgoing, Priority, ReceiveId, SendId};
 use crate::congestion::{Congestion, Delivery, Mark, Modelled};
+use crate::few::Few;
 use crate::round_trip::RoundTrip;
 use crate::wire::user_data::{MAX_METADATA, Startup};
 
@@ -35,8 +36,7 @@ pub struct FlowSet {
     round_trip: RoundTrip,
     counters: Counters,
 
-    /// Each by itself: a map has room for many, and most sessions have few.
-    sending: BTreeMap<u64, Box<SendFlow>>,
+    sending: Few<u64, Box<SendFlow>>,
     next_flow: u64,
     /// What is under way, by transmission. Some of it may have come since.
     in_flight: VecDeque<Sent>,
@@ -62,7 +62,7 @@ pub struct FlowSet {
     /// When anything came last.
     heard: Duration,
 
-    receiving: BTreeMap<u64, Box<ReceiveFlow>>,
+    receiving: Few<u64, Box<ReceiveFlow>>,
     received_bytes: usize,
     lingering: Lingering,
     replies: Replies,
@@ -121,7 +121,7 @@ impl FlowSet {
             congestion,
             round_trip: RoundTrip::default(),
             counters: Counters::default(),
-            sending: BTreeMap::new(),
+            sending: Few::default(),
             next_flow: 1,
             in_flight: VecDeque::new(),
             delivery: Delivery::default(),
@@ -139,7 +139,7 @@ impl FlowSet {
             was_overdue: false,
             unanswered: None,
             heard: Duration::ZERO,
-            receiving: BTreeMap::new(),
+            receiving: Few::default(),
             received_bytes: 0,
             lingering: Lingering::default(),
             replies: Replies::default(),

@@ -1,12 +1,12 @@
 //! From what flows tell to messages of streams.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use headwater_rtmp::message::{Message, MessageType};
 
 use super::{Arrival, FlowSync, Keepalive, Metadata, MetadataError, Synchronizer, Tree, read};
+use crate::few::Few;
 use crate::flow::{Event, FlowSet, ReceiveId, SendId};
 
 /// How long a flow waits for the others that are to be synchronised with it. Longer than a lost packet takes to come again; a viewer who
@@ -87,7 +87,7 @@ struct Open {
 /// See [`message`](super). Its flows are those of the set that it is given, always the same.
 #[derive(Debug)]
 pub struct Inbox {
-    open: BTreeMap<ReceiveId, Open>,
+    open: Few<ReceiveId, Open>,
     sync: Synchronizer,
     malformed: u64,
 }
@@ -95,7 +95,7 @@ pub struct Inbox {
 impl Default for Inbox {
     fn default() -> Self {
         Self {
-            open: BTreeMap::new(),
+            open: Few::default(),
             sync: Synchronizer::new(PATIENCE),
             malformed: 0,
         }

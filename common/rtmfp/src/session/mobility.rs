@@ -24,7 +24,7 @@ const QUESTION: usize = 1 + 8 + MAC;
 /// What is known of other addresses.
 #[derive(Debug)]
 pub(super) struct Mobility {
-    mac: Mac,
+    secret: [u8; 32],
     asked: Option<Duration>,
     /// When the question was asked whose answer was taken last, in milliseconds: an older one says nothing any more.
     answered: Option<u64>,
@@ -35,7 +35,7 @@ pub(super) struct Mobility {
 impl Mobility {
     pub(super) fn new(secret: [u8; 32]) -> Self {
         Self {
-            mac: Mac::new(&secret),
+            secret,
             asked: None,
             answered: None,
             wanderer: None,
@@ -53,7 +53,7 @@ impl Mobility {
         let (at, mac) = rest.split_at_mut(8);
         mark.fill(MARK);
         at.copy_from_slice(&milliseconds(now).to_be_bytes());
-        let whole = self.mac.over(&[at, &bytes_of(address)]);
+        let whole = Mac::new(&self.secret).over(&[at, &bytes_of(address)]);
         mac.copy_from_slice(whole.get(..MAC)?);
         Some(question)
     }
@@ -69,7 +69,11 @@ impl Mobility {
         let asked = u64::from_be_bytes(*at);
         let is_old = milliseconds(now).saturating_sub(asked) > milliseconds(VALID)
             || self.answered.is_some_and(|answered| asked <= answered);
-        if is_old || mac.len() != MAC || !self.mac.verifies(&[at, &bytes_of(from)], mac) {
+        if is_old || mac.len() != MAC {
+            return false;
+        }
+        // Made anew for each: questions are rare, and each session has a secret of its own.
+        if !Mac::new(&self.secret).verifies(&[at, &bytes_of(from)], mac) {
             return false;
         }
         self.answered = Some(asked);

@@ -249,6 +249,10 @@ impl ChunkReader {
         if MessageHeader::parse(basic, input).is_none() {
             return Ok(None);
         }
+        if self.streams.len() < 4 {
+            // Most clients use two or three, and there are many clients.
+            self.streams.reserve_exact(1);
+        }
         self.ids.push(basic.chunk_stream);
         self.streams.push(ChunkStream::default());
         Ok(Some(self.streams.len() - 1))

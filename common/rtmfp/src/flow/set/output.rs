@@ -198,7 +198,7 @@ impl FlowSet {
     /// Asks flows with a closed window how they are, if it is time.
     fn put_probes(&mut self, now: Duration, end: usize, out: &mut Vec<u8>) {
         let timeout = self.round_trip.timeout();
-        for (id, flow) in &mut self.sending {
+        for (id, flow) in self.sending.iter_mut() {
             let due = flow.probe_at(now).is_some_and(|at| at <= now);
             if !due || end.saturating_sub(out.len()) < CHUNK_HEADER + variable_length(*id) {
                 continue;
