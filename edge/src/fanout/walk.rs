@@ -11,8 +11,9 @@ use super::LocalHub;
 use super::flush::Pace;
 use super::mirror::Portions;
 
-/// Viewers served between two chances for the worker's other tasks: about a millisecond of sends.
-const VIEWERS_PER_TURN: usize = 256;
+/// Viewers served between two chances for the worker's other tasks. Few: what RTMFP viewers get is made into packets by one of these, best
+/// while it is still near the processor.
+const VIEWERS_PER_TURN: usize = 16;
 
 /// What a turn of the walk did, counted once for all its viewers: the counters are shared by all workers.
 #[derive(Clone, Copy, Debug, Default)]

@@ -333,6 +333,8 @@ impl Driver {
             }
             for id in talking {
                 self.talk(now, id);
+                // At once, while all that belongs to it is near the processor.
+                self.outbox.send(now, &mut self.endpoint, &self.socket);
             }
         }
         self.transmit(now);
