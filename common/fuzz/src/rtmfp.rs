@@ -433,6 +433,7 @@ impl Handshake {
                 ResponderEvent::Lookup(lookup) => {
                     self.responder.redirect(self.now, &lookup, &[]);
                 }
+                ResponderEvent::Astray { .. } => panic!("nobody answers as somebody else"),
             }
         }
         while let Some(event) = self.initiator.poll_event() {

@@ -17,9 +17,18 @@
 //! A session is found by its id alone, wherever its packets come from. A peer id is that of the newest session that has shown to have its
 //! keys; the one before is ended then, and not earlier, because certificates can be copied by whoever sees them.
 //!
+//! # Several at one socket
+//! An endpoint may be others beside itself, [aliases](Endpoint::add_alias): peers with identities of their own, at the same address. They
+//! answer to those who ask for their fingerprints, and open sessions in their own names. A session says [as whom](Session::near) it is.
+//! Where several sockets have one address an initiator's packets may come to an endpoint without the alias, and answers to hellos to one that
+//! has sent none. It gives them away with [`Endpoint::poll_astray`]: numbers of aliases, and of sessions that are being opened, leave the
+//! same rest as the other ids of their endpoint.
+//!
 //! # Bounds
 //! [`EndpointConfig`] bounds sessions; those that have not shown to have their keys live 30 s and no longer.
 
+mod aliases;
+mod opening;
 mod types;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -30,17 +39,18 @@ use std::time::Duration;
 use rand_core::CryptoRng;
 use rustc_hash::FxHashMap;
 
+use self::aliases::Alias;
+pub use self::aliases::Astray;
 pub use self::types::{Dropped, EndpointConfig, EndpointEvent};
 use crate::crypto::certificate::Fingerprint;
 use crate::crypto::cookie::Cookies;
 use crate::crypto::packet;
 use crate::flow;
 use crate::handshake::{
-    Accepted, Glare, Initiator, InitiatorConfig, InitiatorEvent, InitiatorFailure, KeyingId,
-    KeyingTask, Lookup, Responder, ResponderEvent, Startup, tag_of,
+    Accepted, Glare, Initiator, InitiatorEvent, InitiatorFailure, KeyingId, KeyingTask, Responder,
+    ResponderEvent, Startup, tag_of,
 };
 use crate::session::{Session, SessionEvent};
-use crate::wire::Address;
 
 /// How long a session may go without a packet that shows that its far end has the keys.
 const UNCONFIRMED: Duration = Duration::from_secs(30);
@@ -83,7 +93,12 @@ pub struct Endpoint<R> {
     sessions: FxHashMap<u32, Box<Entry>>,
     initiators: HashMap<u32, Initiator>,
     tags: HashMap<Vec<u8>, u32>,
-    peers: HashMap<Fingerprint, u32>,
+    /// Sessions by who this end is in them, and the far end.
+    peers: HashMap<(Fingerprint, Fingerprint), u32>,
+    /// What the sessions of aliases are like.
+    aliases: HashMap<u32, Alias>,
+    /// Keyings for aliases of others.
+    astray: VecDeque<Astray>,
     /// Keyings that are worked at, by the id that their session gets.
     keyings: FxHashMap<u32, KeyingId>,
     timers: BTreeSet<(Duration, u32)>,
@@ -111,6 +126,8 @@ impl<R: CryptoRng> Endpoint<R> {
             initiators: HashMap::new(),
             tags: HashMap::new(),
             peers: HashMap::new(),
+            aliases: HashMap::new(),
+            astray: VecDeque::new(),
             keyings: FxHashMap::default(),
             timers: BTreeSet::new(),
             ready: VecDeque::new(),
@@ -158,10 +175,11 @@ impl<R: CryptoRng> Endpoint<R> {
         self.sessions.is_empty()
     }
 
-    /// The session of a peer that has shown to have the keys.
+    /// The session with a peer that has shown to have the keys, in which this end is itself.
     #[must_use]
     pub fn peer(&self, peer: &Fingerprint) -> Option<u32> {
-        self.peers.get(peer).copied()
+        let near = self.config.responder.identity.certificate().fingerprint();
+        self.peers.get(&(near, *peer)).copied()
     }
 
     /// A session, to look at.
@@ -229,7 +247,15 @@ impl<R: CryptoRng> Endpoint<R> {
             }
         };
         let initiator = match id {
-            0 => tag_of(&packet).and_then(|tag| self.tags.get(tag).copied()),
+            0 => {
+                let tag = tag_of(&packet);
+                if let Some(whom) = tag.and_then(|tag| self.initiator_elsewhere(tag)) {
+                    let packet = packet.into_owned();
+                    self.went_astray(Astray { whom, from, packet });
+                    return;
+                }
+                tag.and_then(|tag| self.tags.get(tag).copied())
+            }
             id => Some(id),
         };
         if let Some(initiator) = initiator
@@ -247,38 +273,6 @@ impl<R: CryptoRng> Endpoint<R> {
     pub fn handle_forwarded(&mut self, now: Duration, payload: &[u8]) {
         self.responder.handle_forwarded(now, payload);
         self.look_after_responder();
-    }
-
-    /// Opens a session. Gives the id that it gets; `None` if there is no room for it.
-    pub fn connect(
-        &mut self,
-        now: Duration,
-        config: InitiatorConfig,
-        candidates: &[SocketAddr],
-    ) -> Option<u32> {
-        let id = self.free_id()?;
-        let initiator = Initiator::new(now, config, id, candidates, &mut self.rng);
-        self.tags.insert(initiator.tag().to_vec(), id);
-        self.initiators.insert(id, initiator);
-        self.look_after_initiator(now, id);
-        Some(id)
-    }
-
-    /// Asks at more addresses for a session that is being opened.
-    pub fn add_candidates(&mut self, now: Duration, session: u32, candidates: &[SocketAddr]) {
-        if let Some(initiator) = self.initiators.get_mut(&session) {
-            for address in candidates {
-                initiator.add_candidate(now, *address);
-            }
-            self.look_after_initiator(now, session);
-        }
-    }
-
-    /// Gives up a session that is being opened.
-    pub fn give_up(&mut self, session: u32) {
-        if let Some(initiator) = self.initiators.remove(&session) {
-            self.tags.remove(initiator.tag());
-        }
     }
 
     /// A keying came to its end.
@@ -311,7 +305,9 @@ impl<R: CryptoRng> Endpoint<R> {
         let id = opened.near_id;
         let mut secret = [0; 32];
         self.rng.fill_bytes(&mut secret);
-        let session = Session::new(opened, Arc::clone(&self.config.session), now, secret);
+        let alias = self.aliases.values().find(|it| it.near == opened.near);
+        let config = alias.map_or(&self.config.session, |it| &it.session);
+        let session = Session::new(opened, Arc::clone(config), now, secret);
         let entry = Entry {
             session,
             keying,
@@ -324,28 +320,6 @@ impl<R: CryptoRng> Endpoint<R> {
         self.look_after(now, id);
     }
 
-    /// Introduces who asks to the far end of a session, which has these addresses, the one that it is seen at first (section 3.5.1.4).
-    pub fn introduce(
-        &mut self,
-        now: Duration,
-        lookup: &Lookup,
-        session: u32,
-        addresses: &[Address],
-    ) {
-        if self.sessions.contains_key(&session) {
-            self.with_session(now, session, |session| {
-                session.forward_hello(&lookup.forwarded());
-            });
-            self.redirect(now, lookup, addresses);
-        }
-    }
-
-    /// Tells who asks to ask elsewhere.
-    pub fn redirect(&mut self, now: Duration, lookup: &Lookup, addresses: &[Address]) {
-        self.responder.redirect(now, lookup, addresses);
-        self.look_after_responder();
-    }
-
     fn look_after_responder(&mut self) {
         while let Some(transmit) = self.responder.poll_transmit() {
             self.transmits.push_back(transmit);
@@ -356,13 +330,18 @@ impl<R: CryptoRng> Endpoint<R> {
                     self.events.push_back(EndpointEvent::Lookup(lookup));
                 }
                 ResponderEvent::Keying(task) => self.admit(task),
+                ResponderEvent::Astray { whom, from, packet } => {
+                    self.went_astray(Astray { whom, from, packet });
+                }
             }
         }
     }
 
     fn admit(&mut self, task: Box<KeyingTask>) {
         let mut yields = Vec::new();
-        for (id, initiator) in &self.initiators {
+        let near = task.near();
+        let own = self.initiators.iter().filter(|(_, it)| it.near() == near);
+        for (id, initiator) in own {
             match initiator.glare(task.source(), task.certificate()) {
                 Glare::NearPrevails => {
                     self.responder.abandoned(task.id());
@@ -435,8 +414,8 @@ impl<R: CryptoRng> Endpoint<R> {
             if let Some(keying) = entry.keying.take() {
                 self.responder.confirmed(keying);
             }
-            let fingerprint = entry.session.fingerprint();
-            let before = self.peers.insert(fingerprint, id);
+            let ends = (entry.session.near(), entry.session.fingerprint());
+            let before = self.peers.insert(ends, id);
             if let Some(before) = before.filter(|before| *before != id) {
                 // The same certificate: the far end opened another one and has forgotten this.
                 self.with_session(now, before, Session::abort);
@@ -481,9 +460,9 @@ impl<R: CryptoRng> Endpoint<R> {
         if let Some(keying) = entry.keying {
             self.responder.confirmed(keying);
         }
-        let fingerprint = entry.session.fingerprint();
-        if self.peers.get(&fingerprint) == Some(&id) {
-            self.peers.remove(&fingerprint);
+        let ends = (entry.session.near(), entry.session.fingerprint());
+        if self.peers.get(&ends) == Some(&id) {
+            self.peers.remove(&ends);
         }
         self.events.push_back(EndpointEvent::Gone { session: id });
     }
@@ -576,7 +555,8 @@ impl<R: CryptoRng> Endpoint<R> {
 
     /// An id that nothing has, if there is room for another session.
     fn free_id(&mut self) -> Option<u32> {
-        let used = self.sessions.len() + self.initiators.len() + self.keyings.len();
+        let others = self.keyings.len() + self.aliases.len();
+        let used = self.sessions.len() + self.initiators.len() + others;
         if used >= self.config.sessions {
             return None;
         }
@@ -590,6 +570,7 @@ impl<R: CryptoRng> Endpoint<R> {
                     && !self.sessions.contains_key(id)
                     && !self.initiators.contains_key(id)
                     && !self.keyings.contains_key(id)
+                    && !self.aliases.contains_key(id)
             };
             if let Some(id) = id.filter(is_free) {
                 return Some(id);

@@ -161,6 +161,7 @@ struct Reply {
 #[derive(Debug)]
 pub struct Session {
     config: std::sync::Arc<SessionConfig>,
+    near: Fingerprint,
     mode: Mode,
     near_id: u32,
     far_id: u32,
@@ -200,6 +201,7 @@ impl Session {
         let mut flows = config.flows.clone();
         flows.segment = flows.segment.min(capacity.saturating_sub(HEADER));
         Self {
+            near: opened.near,
             mode: opened.mode,
             near_id: opened.near_id,
             far_id: opened.far_id,
@@ -222,6 +224,12 @@ impl Session {
             events: VecDeque::new(),
             config,
         }
+    }
+
+    /// Who this end is.
+    #[must_use]
+    pub fn near(&self) -> Fingerprint {
+        self.near
     }
 
     /// The id of packets that come in.
@@ -389,25 +397,6 @@ impl Session {
             }
             _ => {}
         }
-    }
-
-    /// A packet came from another address.
-    fn wandered(&mut self, now: Duration, from: SocketAddr) {
-        if let Some(message) = self.mobility.ask(now, from) {
-            self.reply(Some(from), &Ping { message: &message });
-        }
-        let trusted = self.config.trust_packets;
-        let count = self.mobility.count(from);
-        if trusted > 0 && count >= trusted && self.opener.is_authenticated() {
-            self.move_to(from);
-        }
-    }
-
-    fn move_to(&mut self, to: SocketAddr) {
-        let from = std::mem::replace(&mut self.address, to);
-        self.mobility.stayed();
-        self.flows.path_changed();
-        self.events.push_back(SessionEvent::Moved { from });
     }
 
     fn reply(&mut self, to: Option<SocketAddr>, payload: &impl Payload) {

@@ -1,8 +1,10 @@
 //! Cookies, which prove an address without memory: RFC 7016 section 3.5.1.1.2.
 //!
 //! ```text
-//! milliseconds (8) | MAC over them (24) | MAC over both and the address (32)
+//! milliseconds (8) | whom it is for (4) | MAC over both (20) | MAC over all of it and the address (32)
 //! ```
+//!
+//! Whom it is for is a number: whoever answers as several says as whom it did, because an initiator's next packet does not. 0 is itself.
 //!
 //! Librtmfp and MonaServer2 take cookies of 64 bytes alone. The first MAC tells that a cookie is ours where the address is another one: an
 //! initiator that moved between two packets is then told of it.
@@ -28,7 +30,11 @@ pub const LIFETIME: Duration = Duration::from_secs(120);
 const PERIOD: Duration = Duration::from_secs(128);
 
 const TIME: usize = 8;
-const FIRST: usize = 24;
+const WHOM: usize = 4;
+const FIRST: usize = 20;
+
+/// Bytes of what the first MAC is over.
+const STAMP: usize = TIME + WHOM;
 
 /// A cookie.
 pub type Cookie = [u8; LENGTH];
@@ -100,15 +106,17 @@ impl Cookies {
         }
     }
 
-    /// A cookie for an address.
+    /// A cookie for an address, and for whom.
     #[must_use]
-    pub fn make(&mut self, now: Duration, address: SocketAddr) -> Cookie {
+    pub fn make(&mut self, now: Duration, address: SocketAddr, whom: u32) -> Cookie {
         self.advance(now);
         let time = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let mut cookie = [0; LENGTH];
-        let (head, second) = cookie.split_at_mut(TIME + FIRST);
-        let (stamp, first) = head.split_at_mut(TIME);
-        stamp.copy_from_slice(&time.to_be_bytes());
+        let (head, second) = cookie.split_at_mut(STAMP + FIRST);
+        let (stamp, first) = head.split_at_mut(STAMP);
+        let (at, to) = stamp.split_at_mut(TIME);
+        at.copy_from_slice(&time.to_be_bytes());
+        to.copy_from_slice(&whom.to_be_bytes());
         first.copy_from_slice(&self.current.first(stamp));
         second.copy_from_slice(&self.current.second(head, address));
         cookie
@@ -121,9 +129,10 @@ impl Cookies {
         let Ok(cookie) = <&Cookie>::try_from(cookie) else {
             return Proof::Forged;
         };
-        let (head, second) = cookie.split_at(TIME + FIRST);
-        let (stamp, first) = head.split_at(TIME);
-        let made = stamp.try_into().map_or(u64::MAX, u64::from_be_bytes);
+        let (head, second) = cookie.split_at(STAMP + FIRST);
+        let (stamp, first) = head.split_at(STAMP);
+        let made = stamp.first_chunk().copied();
+        let made = made.map_or(u64::MAX, u64::from_be_bytes);
         let made = Duration::from_millis(made);
         let age = now.checked_sub(made);
         // What is from the time to come, or from a period whose secret is gone, cannot be looked at.
@@ -148,6 +157,13 @@ impl Cookies {
             Proof::Elsewhere
         }
     }
+}
+
+/// Whom a cookie is for. To be believed of one that proves something.
+#[must_use]
+pub fn whom(cookie: &[u8]) -> u32 {
+    let whom = cookie.get(TIME..).and_then(<[u8]>::first_chunk).copied();
+    whom.map_or(0, u32::from_be_bytes)
 }
 
 fn period(time: Duration) -> u64 {
@@ -181,10 +197,11 @@ mod tests {
         let here: SocketAddr = "10.0.0.1:1935".parse().unwrap();
         // Within a period, across two, and from the last moment of one on.
         for made in [0, 5, 100, 127, 128, 1_000_000] {
-            let cookie = cookies.make(at(made), here);
+            let cookie = cookies.make(at(made), here, 7);
             for age in [0, 1, 95, 120] {
                 let proof = cookies.clone().verify(at(made + age), here, &cookie);
                 assert_eq!(proof, Proof::Address, "{made} and {age}");
+                assert_eq!(whom(&cookie), 7);
             }
             for age in [121, 127, 255, 256, 5_000] {
                 let proof = cookies.clone().verify(at(made + age), here, &cookie);
@@ -197,11 +214,11 @@ mod tests {
     fn a_cookie_from_another_address_is_known_as_such() {
         let mut cookies = Cookies::new(&mut Seeded::new(1));
         let here: SocketAddr = "10.0.0.1:1935".parse().unwrap();
-        let cookie = cookies.make(at(5), here);
+        let cookie = cookies.make(at(5), here, 7);
         for other in ["10.0.0.1:1936", "10.0.0.2:1935", "[2001:db8::1]:1935"] {
             let other = other.parse().unwrap();
             assert_eq!(cookies.verify(at(6), other, &cookie), Proof::Elsewhere);
-            let change = cookies.make(at(6), other);
+            let change = cookies.make(at(6), other, 7);
             assert_eq!(cookies.verify(at(7), other, &change), Proof::Address);
         }
         // An IPv4 address is the same in the clothes of IPv6, as sockets for both give it.
@@ -213,12 +230,12 @@ mod tests {
     fn forged_cookies_prove_nothing() {
         let mut cookies = Cookies::new(&mut Seeded::new(1));
         let here: SocketAddr = "10.0.0.1:1935".parse().unwrap();
-        let cookie = cookies.make(at(200), here);
+        let cookie = cookies.make(at(200), here, 7);
         for bit in 0..8 * LENGTH {
             let mut changed = cookie;
             changed[bit / 8] ^= 1 << (bit % 8);
             let proof = cookies.verify(at(201), here, &changed);
-            let known = bit >= 8 * (TIME + FIRST);
+            let known = bit >= 8 * (STAMP + FIRST);
             assert_eq!(proof == Proof::Elsewhere, known, "bit {bit}");
             assert_ne!(proof, Proof::Address, "bit {bit}");
         }
@@ -244,7 +261,7 @@ mod tests {
         let mut one = Cookies::new(&mut Seeded::new(1));
         let mut other = one.clone();
         let here: SocketAddr = "[2001:db8::1]:1935".parse().unwrap();
-        let cookie = one.make(at(10_000), here);
+        let cookie = one.make(at(10_000), here, 7);
         assert_eq!(other.verify(at(10_001), here, &cookie), Proof::Address);
         assert_ne!(*one.current.0, *Cookies::new(&mut Seeded::new(1)).current.0);
     }

@@ -2,13 +2,14 @@
 
 mod network;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::network::{CLIENT, Net, SERVER, client, server, uri};
-use super::Endpoint;
+use self::network::{CLIENT, Net, SERVER, client, new_identity, server, uri};
+use super::{Endpoint, EndpointConfig, EndpointEvent};
 use crate::crypto::discriminator;
 use crate::crypto::negotiation::Protection;
 use crate::crypto::packet;
@@ -242,7 +243,7 @@ fn sessions_that_never_show_their_keys_go_and_there_is_a_most() {
     let address = net.ends[SERVER].address;
     let uri = uri();
     for _ in 0..5 {
-        let config = InitiatorConfig::new(network::new_identity(net.next_seed()), uri.clone());
+        let config = InitiatorConfig::new(new_identity(net.next_seed()), uri.clone());
         let now = net.now;
         net.ends[CLIENT]
             .endpoint
@@ -283,7 +284,7 @@ fn who_tries_checksums_does_not_show_that_it_has_the_keys() {
     }
     net.run_for(SECOND);
     assert_eq!(net.closed_at(SERVER), [], "it has shown its keys before");
-    let config = InitiatorConfig::new(network::new_identity(77), uri());
+    let config = InitiatorConfig::new(new_identity(77), uri());
     let (now, address) = (net.now, net.ends[SERVER].address);
     let client = &mut net.ends[CLIENT].endpoint;
     client.connect(now, config, &[address]).expect("room");
@@ -363,10 +364,7 @@ fn two_clients_are_introduced_and_talk_without_the_server() {
     let wanted = net.identity().certificate().fingerprint();
     let third = net.add(client());
     let now = net.now;
-    let config = InitiatorConfig::new(
-        network::new_identity(77),
-        discriminator::for_fingerprint(&wanted),
-    );
+    let config = InitiatorConfig::new(new_identity(77), discriminator::for_fingerprint(&wanted));
     let server = net.ends[SERVER].address;
     let direct = net.ends[third]
         .endpoint
@@ -455,8 +453,139 @@ fn ids_leave_the_rest_that_they_should() {
     config.ids = (3, 4);
     let mut endpoint = Endpoint::new(config, network::cookies(1), Seeded::new(1));
     for _ in 0..64 {
-        let config = InitiatorConfig::new(network::new_identity(5), uri());
+        let config = InitiatorConfig::new(new_identity(5), uri());
         let id = endpoint.connect(Duration::ZERO, config, &[]).unwrap();
         assert_eq!(id % 4, 3);
     }
+}
+
+#[test]
+fn an_endpoint_is_a_peer_beside_itself() {
+    let mut net = Net::new(70, client(), server());
+    let alias = new_identity(71);
+    let name = alias.certificate().fingerprint();
+    let few = Arc::new(SessionConfig {
+        datagram: 600,
+        ..SessionConfig::default()
+    });
+    let number = net.ends[SERVER].endpoint.add_alias(alias, few).unwrap();
+    let server = net.connect(net.identity());
+    net.run_for(SECOND);
+    let config = InitiatorConfig::new(net.identity(), discriminator::for_fingerprint(&name));
+    let (now, to) = (net.now, net.ends[SERVER].address);
+    let client = &mut net.ends[CLIENT].endpoint;
+    let peer = client.connect(now, config, &[to]).unwrap();
+    net.run_for(SECOND);
+    send(&mut net, CLIENT, server, &["to the server"]);
+    send(&mut net, CLIENT, peer, &["to the peer"]);
+    net.run_for(SECOND);
+    assert_eq!(net.messages_at(SERVER), ["to the server", "to the peer"]);
+    // Both sessions are of the same two addresses, and of the same client.
+    let of = |id: u32| net.ends[CLIENT].endpoint.session(id).unwrap();
+    assert!(of(server).is_open() && of(peer).is_open());
+    assert_eq!(of(peer).fingerprint(), name);
+    assert_ne!(of(server).fingerprint(), name);
+    let opened = net.opened_at(SERVER);
+    let near = |id: &u32| net.ends[SERVER].endpoint.session(*id).unwrap().near();
+    assert_eq!(opened.len(), 2);
+    assert_eq!(near(&opened[1]), name);
+    assert_ne!(near(&opened[0]), name);
+    let client = net.identity().certificate().fingerprint();
+    let found = net.ends[SERVER].endpoint.peer(&client);
+    assert_eq!(found, Some(opened[0]), "the one in which it is itself");
+    assert!(!opened.contains(&number));
+}
+
+#[test]
+fn a_keying_for_an_alias_finds_the_endpoint_that_has_it() {
+    let share = |number| EndpointConfig {
+        ids: (number, 2),
+        ..server()
+    };
+    let cookies = network::cookies(80);
+    let endpoint = |number: u32| {
+        let seed = Seeded::new(u64::from(number) + 81);
+        Endpoint::new(share(number), cookies.clone(), seed)
+    };
+    let [mut here, mut there] = [endpoint(0), endpoint(1)];
+    let alias = new_identity(83);
+    let name = alias.certificate().fingerprint();
+    let session = Arc::new(SessionConfig::default());
+    let number = there.add_alias(alias, session).unwrap();
+    assert_eq!(number % 2, 1);
+    let from = SocketAddr::from(([192, 0, 2, 9], 1_000));
+    let to = SocketAddr::from(([192, 0, 2, 1], 1_935));
+    let config = InitiatorConfig::new(new_identity(84), discriminator::for_fingerprint(&name));
+    let mut initiator = Endpoint::new(client(), network::cookies(85), Seeded::new(86));
+    let now = Duration::from_secs(5);
+    initiator.connect(now, config, &[to]);
+    let take = |endpoint: &mut Endpoint<Seeded>| {
+        let mut out = Vec::new();
+        let sent = endpoint.poll_transmit(now, &mut out);
+        sent.map(|_| out)
+    };
+    // The hello comes to the one that has it, the keying to the other.
+    let mut hello = take(&mut initiator).unwrap();
+    there.handle_datagram(now, from, &mut hello);
+    let mut answer = take(&mut there).unwrap();
+    initiator.handle_datagram(now, to, &mut answer);
+    let mut keying = take(&mut initiator).unwrap();
+    here.handle_datagram(now, from, &mut keying);
+    assert!(here.poll_event().is_none());
+    let astray = here.poll_astray().unwrap();
+    assert_eq!((astray.whom, astray.from), (number, from));
+    assert!(here.poll_astray().is_none());
+    here.handle_astray(now, &astray);
+    assert!(here.poll_event().is_none() && here.poll_astray().is_none());
+    there.handle_astray(now, &astray);
+    let event = there.poll_event();
+    assert!(
+        matches!(&event, Some(EndpointEvent::Keying { task, .. }) if task.near() == name),
+        "{event:?}"
+    );
+    there.remove_alias(number);
+    there.handle_astray(now, &astray);
+    assert!(there.poll_event().is_none());
+}
+
+#[test]
+fn an_answer_finds_the_endpoint_that_has_asked() {
+    let endpoint = |number: u32| {
+        let config = EndpointConfig {
+            ids: (number, 2),
+            ..server()
+        };
+        let seed = Seeded::new(u64::from(number) + 91);
+        Endpoint::new(config, network::cookies(90), seed)
+    };
+    let [mut here, mut there] = [endpoint(0), endpoint(1)];
+    let mut net = Net::new(93, client(), server());
+    let whom = net.identity().certificate().fingerprint();
+    let asked = discriminator::for_fingerprint(&whom);
+    let config = InitiatorConfig::new(new_identity(94), asked);
+    let (to, from) = (
+        net.ends[CLIENT].address,
+        SocketAddr::from(([192, 0, 2, 9], 1_000)),
+    );
+    let now = SECOND;
+    let session = there.connect(now, config, &[to]).unwrap();
+    let take = |endpoint: &mut Endpoint<Seeded>| {
+        let mut out = Vec::new();
+        let sent = endpoint.poll_transmit(now, &mut out);
+        sent.map(|_| out)
+    };
+    let mut hello = take(&mut there).unwrap();
+    let far = &mut net.ends[CLIENT].endpoint;
+    far.handle_datagram(now, from, &mut hello);
+    let mut answer = take(far).unwrap();
+    here.handle_datagram(now, to, &mut answer);
+    let astray = here.poll_astray().unwrap();
+    assert_eq!(astray.whom, session);
+    assert!(take(&mut there).is_none());
+    there.handle_astray(now, &astray);
+    assert!(take(&mut there).is_some(), "the keying");
+    // It is not asked any more.
+    there.give_up(session);
+    there.handle_astray(now, &astray);
+    assert!(take(&mut there).is_none());
 }

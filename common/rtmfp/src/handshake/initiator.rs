@@ -46,7 +46,8 @@ const BACKOFF: Duration = Duration::from_millis(1_500);
 /// The most addresses that are asked (REDIRECT_THRESHOLD, the same section).
 const MOST_CANDIDATES: usize = 24;
 
-/// Bytes of a tag: what MonaServer2 takes.
+/// Bytes of a tag: what MonaServer2 takes. The first four are the id that the session gets, so that an answer which comes to another socket of
+/// the same address can be brought to where it belongs; nobody can guess the others.
 const TAG: usize = 16;
 
 /// Bytes of the longest cookie that is taken: known peers have 64 and 65.
@@ -204,6 +205,9 @@ impl Initiator {
         debug_assert!(near_id != 0, "id 0 means no session");
         let mut tag = [0; TAG];
         rng.fill_bytes(&mut tag);
+        for (byte, id) in tag.iter_mut().zip(near_id.to_be_bytes()) {
+            *byte = id;
+        }
         let mut initiator = Self {
             config,
             near_id,
@@ -224,10 +228,16 @@ impl Initiator {
         initiator
     }
 
-    /// What answers to its hellos repeat: 16 bytes that nobody can guess.
+    /// What answers to its hellos repeat: 16 bytes, 12 of which nobody can guess.
     #[must_use]
     pub fn tag(&self) -> &[u8] {
         &self.tag
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn near(&self) -> Fingerprint {
+        self.config.identity.certificate().fingerprint()
     }
 
     /// The id of packets for it.
@@ -417,6 +427,7 @@ impl Initiator {
         let secret = secret.ok_or(Refusal::Group)?;
         let keys = SessionKeys::derive(&secret, &keying.component, answer.component);
         let opened = Opened {
+            near: self.near(),
             mode: Mode::Initiator,
             near_id: self.near_id,
             far_id: answer.session_id,

@@ -24,6 +24,8 @@ use crate::wire::{Malformed, Mode};
 /// A session that was opened, as one end has it.
 #[derive(Debug)]
 pub struct Opened {
+    /// Who this end is.
+    pub near: Fingerprint,
     /// Which end this is: the [`Mode`] of packets that it sends. It heeds those of the [reverse](Mode::reverse) alone.
     pub mode: Mode,
     /// The session id of packets that come in.
@@ -234,6 +236,12 @@ impl KeyingTask {
         self.id
     }
 
+    /// Whom it asks for.
+    #[must_use]
+    pub fn near(&self) -> Fingerprint {
+        self.config.identity.certificate().fingerprint()
+    }
+
     /// Where it came from; proved by the cookie.
     #[must_use]
     pub fn source(&self) -> SocketAddr {
@@ -296,6 +304,7 @@ impl KeyingTask {
             id: self.id,
             reply: reply.collect(),
             opened: Opened {
+                near: identity.certificate().fingerprint(),
                 mode: Mode::Responder,
                 near_id,
                 far_id: self.far_id,

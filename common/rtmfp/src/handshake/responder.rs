@@ -1,5 +1,10 @@
 //! The responder: RFC 7016 sections 3.5.1.1.2, 3.5.1.4 and 3.5.1.5.
 //!
+//! # Several at one address
+//! A responder may answer [as others](Responder::add_alias), each with a certificate and a number of its own: those who ask for their
+//! fingerprints. The cookie says whom a keying is for. One that is for a number which is not known here may be another responder's, where
+//! several sockets have one address: [`ResponderEvent::Astray`].
+//!
 //! # What it holds
 //! Nothing for a hello. For an IIKeying whose cookie proved its address, its hash, and the answer, so that a repetition gets the same bytes;
 //! of these [`ResponderLimits::remembered`], for as long as the cookie is good. Fixed tables for rates, 128 KiB each; where an address has
@@ -11,21 +16,23 @@
 //! [`ResponderLimits::unproved_bytes`]; an IHello that is padded to the length of its answer has no limit. Redirects count the same. A Cookie
 //! Change is never longer than the IIKeying that it answers, or is not sent.
 
-use std::collections::{BTreeMap, VecDeque};
+mod types;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::CryptoRng;
 
+pub use self::types::{Counters, ResponderConfig, ResponderLimits};
 use super::keying::{Accepted, KeyingId, KeyingTask};
-use super::limit::{Rate, SourceLimiter};
+use super::limit::SourceLimiter;
 use super::startup::datagrams;
-use super::{Protections, Transmit, is_reachable};
-use crate::crypto::certificate::Identity;
+use super::{Transmit, is_reachable};
+use crate::crypto::certificate::{Certificate, Fingerprint, Identity};
 use crate::crypto::cookie::{self, Cookies, Proof};
 use crate::crypto::discriminator::Discriminator;
-use crate::crypto::signature::Password;
 use crate::wire::chunk::Payload;
 use crate::wire::startup::{
     CookieChange, ForwardedHello, InitiatorHello, InitiatorKeying, RedirectTo, ResponderHello,
@@ -44,75 +51,6 @@ const REMEMBERED: Duration = cookie::LIFETIME;
 /// Events and datagrams that wait to be taken. A packet cannot cause as many, so that who takes them after each one loses none.
 const WAITING: usize = 1_024;
 
-/// Who a responder is, and what it allows.
-#[derive(Clone, Debug)]
-pub struct ResponderConfig {
-    /// Who it is.
-    pub identity: Arc<Identity>,
-    /// How packets of sessions are protected.
-    pub protections: Protections,
-    /// Passwords that initiators may prove to know.
-    pub passwords: Vec<Password>,
-    /// Whether they have to.
-    pub password_required: bool,
-    /// A password that it proves to know itself.
-    pub password: Option<Password>,
-    /// What it spends.
-    pub limits: ResponderLimits,
-}
-
-impl ResponderConfig {
-    /// A server's without passwords.
-    #[must_use]
-    pub fn new(identity: Arc<Identity>) -> Self {
-        Self {
-            identity,
-            protections: Protections::default(),
-            passwords: Vec::new(),
-            password_required: false,
-            password: None,
-            limits: ResponderLimits::default(),
-        }
-    }
-}
-
-/// What a responder spends. Rates are for each network: an IPv4 /24, an IPv6 /56.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResponderLimits {
-    /// Bytes sent to addresses that nobody proved, beyond those received from them: some 120 for each session that is opened.
-    pub unproved_bytes: Rate,
-    /// Keyings that are worked at.
-    pub keyings: Rate,
-    /// Hellos for others that are asked about.
-    pub lookups: Rate,
-    /// Keyings that are worked at, of all sources together; more than these are dropped, and their initiators try again.
-    pub pending: usize,
-    /// Keyings whose answers are remembered, some 400 bytes each. Those of a few seconds are enough.
-    pub remembered: usize,
-}
-
-impl Default for ResponderLimits {
-    /// For a server whose clients are behind many networks: 140 new sessions a second from one, and 550 at once after a time of rest.
-    fn default() -> Self {
-        Self {
-            unproved_bytes: Rate {
-                per_second: 16_384,
-                burst: 65_536,
-            },
-            keyings: Rate {
-                per_second: 200,
-                burst: 600,
-            },
-            lookups: Rate {
-                per_second: 200,
-                burst: 400,
-            },
-            pending: 1_024,
-            remembered: 16_384,
-        }
-    }
-}
-
 /// What a responder cannot do by itself.
 #[derive(Debug)]
 pub enum ResponderEvent {
@@ -120,6 +58,15 @@ pub enum ResponderEvent {
     Keying(Box<KeyingTask>),
     /// A hello is for somebody else, or for a server that takes no more sessions.
     Lookup(Lookup),
+    /// A keying is for somebody who is not here: give the packet to the responder that answers as this number.
+    Astray {
+        /// Whom the cookie is for.
+        whom: u32,
+        /// Where it came from; proved by the cookie.
+        from: SocketAddr,
+        /// What came.
+        packet: Vec<u8>,
+    },
 }
 
 /// A hello that is for somebody else.
@@ -140,6 +87,17 @@ pub struct Lookup {
 }
 
 impl Lookup {
+    /// What an initiator at the caller's own address asks, as if it had been asked here. A redirect that answers it goes to nobody.
+    #[must_use]
+    pub fn own(from: SocketAddr, discriminator: Vec<u8>, tag: Vec<u8>) -> Self {
+        Self {
+            from,
+            discriminator,
+            tag,
+            credit: 0,
+        }
+    }
+
     /// The hello as it is passed on to whom it asks for, with the address that whoever asks is seen at.
     #[must_use]
     pub fn forwarded(&self) -> ForwardedHello<'_> {
@@ -149,35 +107,6 @@ impl Lookup {
             tag: &self.tag,
         }
     }
-}
-
-/// What a responder has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Hellos answered.
-    pub hellos: u64,
-    /// Hellos and lookups not answered because their network had used up what may be sent to it.
-    pub hellos_limited: u64,
-    /// Hellos for others.
-    pub lookups: u64,
-    /// Hellos for others that their network has too many of.
-    pub lookups_limited: u64,
-    /// Chunks that cannot be read, or that no honest peer sends.
-    pub malformed: u64,
-    /// Cookies that are not ours.
-    pub cookies_forged: u64,
-    /// Cookies that are too old.
-    pub cookies_expired: u64,
-    /// Cookies that were made for another address.
-    pub cookies_moved: u64,
-    /// Keyings handed out.
-    pub keyings: u64,
-    /// Keyings answered as before.
-    pub keyings_repeated: u64,
-    /// Keyings dropped because too many are worked at.
-    pub keyings_limited: u64,
-    /// Keyings without hope: keys, groups, passwords or wishes that do not fit.
-    pub keyings_refused: u64,
 }
 
 /// What became of a keying.
@@ -192,6 +121,9 @@ struct Remembered {
 #[derive(Debug)]
 pub struct Responder {
     config: Arc<ResponderConfig>,
+    /// As whom else it answers, by number.
+    aliases: BTreeMap<u32, Arc<ResponderConfig>>,
+    names: HashMap<Fingerprint, u32>,
     cookies: Cookies,
     accepting: bool,
     unproved: SourceLimiter,
@@ -214,6 +146,8 @@ impl Responder {
         let limits = config.limits;
         Self {
             config: Arc::new(config),
+            aliases: BTreeMap::new(),
+            names: HashMap::new(),
             cookies,
             accepting: true,
             unproved: SourceLimiter::new(limits.unproved_bytes, rng),
@@ -233,6 +167,36 @@ impl Responder {
     /// redirected to a server that is not about to end.
     pub fn set_accepting(&mut self, accepting: bool) {
         self.accepting = accepting;
+    }
+
+    /// Answers as somebody else, too: with all that is its own but the identity. The number is the caller's, and not 0; where several sockets
+    /// have one address no two of them have the same.
+    pub fn add_alias(&mut self, number: u32, identity: Arc<Identity>) {
+        debug_assert!(number != 0, "0 is the responder itself");
+        let name = identity.certificate().fingerprint();
+        let config = ResponderConfig {
+            identity,
+            ..ResponderConfig::clone(&self.config)
+        };
+        self.names.insert(name, number);
+        self.aliases.insert(number, Arc::new(config));
+    }
+
+    /// Does not any more.
+    pub fn remove_alias(&mut self, number: u32) {
+        self.aliases.remove(&number);
+        self.names.retain(|_, known| *known != number);
+    }
+
+    /// Who is asked for, if it is somebody here: a number, and a certificate.
+    fn asked(&self, discriminator: &Discriminator<'_>) -> Option<(u32, Certificate)> {
+        let own = self.config.identity.certificate();
+        if self.accepting && discriminator.selects(own) {
+            return Some((0, own.clone()));
+        }
+        let number = *self.names.get(&discriminator.fingerprint?)?;
+        let config = self.aliases.get(&number)?;
+        Some((number, config.identity.certificate().clone()))
     }
 
     /// Takes a packet outside sessions, as [`Startup`](super::Startup) gives it. Chunks that are not for responders are left alone.
@@ -255,7 +219,9 @@ impl Responder {
                     Err(_) => self.counters.malformed += 1,
                 },
                 ChunkKind::INITIATOR_KEYING => match InitiatorKeying::read(chunk.payload) {
-                    Ok((keying, signed)) => self.keying(now, from, &keying, signed, &mut credit),
+                    Ok((keying, signed)) => {
+                        self.keying(now, from, &keying, signed, packet, &mut credit);
+                    }
                     Err(_) => self.counters.malformed += 1,
                 },
                 _ => {}
@@ -266,9 +232,6 @@ impl Responder {
     /// Takes a hello that an introducer passed on within a session: the payload of its chunk. It is answered if it asks for this end.
     pub fn handle_forwarded(&mut self, now: Duration, payload: &[u8]) {
         self.handle_timeout(now);
-        if !self.accepting {
-            return;
-        }
         let hello = ForwardedHello::read(payload);
         let hello = hello
             .ok()
@@ -277,13 +240,16 @@ impl Responder {
             self.counters.malformed += 1;
             return;
         };
-        let discriminator = Discriminator::read(hello.discriminator);
-        let selected =
-            discriminator.is_ok_and(|asked| asked.selects(self.config.identity.certificate()));
-        if selected && hello.tag.len() <= LONGEST_TAG {
+        let discriminator = Discriminator::read(hello.discriminator).ok();
+        let discriminator = discriminator.filter(|_| hello.tag.len() <= LONGEST_TAG);
+        let Some(discriminator) = discriminator else {
+            self.counters.malformed += 1;
+            return;
+        };
+        if let Some(whom) = self.asked(&discriminator) {
             let mut credit = payload.len();
-            self.answer(now, hello.reply_to.socket, hello.tag, &mut credit);
-        } else {
+            self.answer(now, hello.reply_to.socket, whom, hello.tag, &mut credit);
+        } else if self.accepting {
             self.counters.malformed += 1;
         }
     }
@@ -303,8 +269,8 @@ impl Responder {
             self.counters.malformed += 1;
             return;
         };
-        if self.accepting && asked.selects(self.config.identity.certificate()) {
-            self.answer(now, from, hello.tag, credit);
+        if let Some(whom) = self.asked(&asked) {
+            self.answer(now, from, whom, hello.tag, credit);
         } else if self.events.len() < WAITING && self.lookups.take(now, from.ip(), 1) {
             self.counters.lookups += 1;
             self.events.push_back(ResponderEvent::Lookup(Lookup {
@@ -318,14 +284,20 @@ impl Responder {
         }
     }
 
-    /// Sends an RHello.
-    fn answer(&mut self, now: Duration, to: SocketAddr, tag: &[u8], credit: &mut usize) {
-        let cookie = self.cookies.make(now, to);
-        let config = Arc::clone(&self.config);
+    /// Sends an RHello, as somebody.
+    fn answer(
+        &mut self,
+        now: Duration,
+        to: SocketAddr,
+        (whom, certificate): (u32, Certificate),
+        tag: &[u8],
+        credit: &mut usize,
+    ) {
+        let cookie = self.cookies.make(now, to, whom);
         let hello = ResponderHello {
             tag,
             cookie: &cookie,
-            certificate: config.identity.certificate().as_bytes(),
+            certificate: certificate.as_bytes(),
         };
         if self.send_unproved(now, to, 0, &hello, credit) {
             self.counters.hellos += 1;
@@ -379,6 +351,7 @@ impl Responder {
         from: SocketAddr,
         keying: &InitiatorKeying<'_>,
         signed: &[u8],
+        packet: &[u8],
         credit: &mut usize,
     ) {
         match self.cookies.verify(now, from, keying.cookie) {
@@ -388,8 +361,24 @@ impl Responder {
                 self.counters.cookies_moved += 1;
                 self.change_cookie(now, from, keying, credit);
             }
-            Proof::Address => self.proved(now, from, keying, signed),
+            Proof::Address => match cookie::whom(keying.cookie) {
+                0 => self.proved(now, from, keying, signed, &Arc::clone(&self.config)),
+                whom => match self.aliases.get(&whom).cloned() {
+                    Some(config) => self.proved(now, from, keying, signed, &config),
+                    None => self.astray(now, from, whom, packet),
+                },
+            },
         }
+    }
+
+    fn astray(&mut self, now: Duration, from: SocketAddr, whom: u32, packet: &[u8]) {
+        if self.events.len() >= WAITING || !self.keyings.take(now, from.ip(), 1) {
+            self.counters.keyings_limited += 1;
+            return;
+        }
+        let packet = packet.to_vec();
+        self.events
+            .push_back(ResponderEvent::Astray { whom, from, packet });
     }
 
     fn change_cookie(
@@ -399,7 +388,7 @@ impl Responder {
         keying: &InitiatorKeying<'_>,
         credit: &mut usize,
     ) {
-        let new = self.cookies.make(now, from);
+        let new = self.cookies.make(now, from, cookie::whom(keying.cookie));
         let change = CookieChange {
             old: keying.cookie,
             new: &new,
@@ -420,6 +409,7 @@ impl Responder {
         from: SocketAddr,
         keying: &InitiatorKeying<'_>,
         signed: &[u8],
+        config: &Arc<ResponderConfig>,
     ) {
         let id = KeyingId::new(from, keying);
         if let Some(remembered) = self.remembered.get(&id) {
@@ -439,7 +429,7 @@ impl Responder {
             self.counters.keyings_limited += 1;
             return;
         }
-        match KeyingTask::new(&self.config, now, from, id, keying, signed) {
+        match KeyingTask::new(config, now, from, id, keying, signed) {
             Ok(task) => {
                 self.counters.keyings += 1;
                 self.remember(now, id, None);

@@ -84,6 +84,7 @@ impl Server {
                 ResponderEvent::Keying(task) if self.runs => self.run(now, *task),
                 ResponderEvent::Keying(task) => self.tasks.push(*task),
                 ResponderEvent::Lookup(lookup) => self.lookups.push(lookup),
+                ResponderEvent::Astray { .. } => panic!("nobody answers as somebody else"),
             }
         }
         std::iter::from_fn(|| self.responder.poll_transmit()).collect()

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::{Session, SessionEvent};
 use crate::crypto::mac::Mac;
 use crate::wire::address::bytes_of;
+use crate::wire::session::Ping;
 
 /// The first byte of a ping that asks about an address.
 const MARK: u8 = b'M';
@@ -98,6 +100,27 @@ impl Mobility {
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Session {
+    /// A packet came from another address.
+    pub(super) fn wandered(&mut self, now: Duration, from: SocketAddr) {
+        if let Some(message) = self.mobility.ask(now, from) {
+            self.reply(Some(from), &Ping { message: &message });
+        }
+        let trusted = self.config.trust_packets;
+        let count = self.mobility.count(from);
+        if trusted > 0 && count >= trusted && self.opener.is_authenticated() {
+            self.move_to(from);
+        }
+    }
+
+    pub(super) fn move_to(&mut self, to: SocketAddr) {
+        let from = std::mem::replace(&mut self.address, to);
+        self.mobility.stayed();
+        self.flows.path_changed();
+        self.events.push_back(SessionEvent::Moved { from });
+    }
 }
 
 #[cfg(test)]
