@@ -9,6 +9,7 @@ mod files;
 mod mp4;
 mod rtmfp;
 mod rtmfp_flows;
+mod rtmfp_group;
 mod segment;
 mod wire;
 
@@ -16,6 +17,7 @@ pub use files::{flv_file, mp3};
 pub use mp4::mp4;
 pub use rtmfp::{rtmfp_handshake, rtmfp_identity, rtmfp_packet};
 pub use rtmfp_flows::{rtmfp_chunks, rtmfp_flows};
+pub use rtmfp_group::rtmfp_group;
 pub use segment::segment;
 pub use wire::{chunk, client, command, handshake, inspect};
 
@@ -48,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     ("rtmfp_handshake", rtmfp_handshake),
     ("rtmfp_chunks", rtmfp_chunks),
     ("rtmfp_flows", rtmfp_flows),
+    ("rtmfp_group", rtmfp_group),
 ];
 
 /// AMF0 messages.

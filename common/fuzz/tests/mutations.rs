@@ -180,6 +180,7 @@ fn targets_for_files_have_seeds() {
         "rtmfp_handshake",
         "rtmfp_chunks",
         "rtmfp_flows",
+        "rtmfp_group",
     ] {
         assert!(files(target).len() >= 3, "{target}");
     }
@@ -264,4 +265,5 @@ targets!(
     rtmfp_handshake,
     rtmfp_chunks,
     rtmfp_flows,
+    rtmfp_group,
 );

@@ -1,13 +1,44 @@
-//! What clients and servers say to each other of groups (NetGroup). There is no specification of it; this is what clients do.
+//! Groups of clients (NetGroup): what they and servers say to each other of them, and a member that publishes a stream.
 //!
+//! There is no specification of it; this is what clients do.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`specification`] | the text that members share, and the id that it has |
+//! | [`message`] | what members say to each other |
+//! | `kept` | the fragments of a stream |
+//! | `neighbour` | one session between a publisher and a member |
+//! | [`publisher`] | a member that publishes |
+//! | [`viewer`] | a member that plays |
+//!
+//! # What is known, and what is not
+//! All of it was learnt from librtmfp 787eb39 and tried with its `TestClient` as a member that plays, over the loopback interface: connecting with
+//! a proof from both ends, reports, the description of a stream, maps, pushes and pulls, whole and cut messages, the end. Nothing was tried with
+//! Flash Player. Guessed is: that a neighbour which plays nothing may be refused its own streams, that a command `closeStream` before the end means
+//! to others what it means to librtmfp, and that 300 s in a description is what option `04` says. Not known, and not done: which option of a
+//! specification allows what, how authorisations (passwords for publishing and posting) are shown, posts, replicated objects, IP multicast.
+//!
+//! # Clients and servers
 //! A client that joins a group opens a flow with the metadata [`METADATA`] to its server and says which group it means; closing the flow
 //! leaves the group. In a flow back, with the same metadata and associated to the client's, the server names members that the client may
-//! open sessions to. What members say to each other the server never sees.
+//! open sessions to. What members say to each other the server sees where it is one itself.
 //!
 //! | message | bytes |
 //! |---|---|
 //! | join | `01`, an option `15` with the group's id, or `10` with the specification that the id is the hash of |
 //! | neighbour | `0b`, peer id |
+
+pub mod message;
+pub mod publisher;
+pub mod specification;
+pub mod viewer;
+
+mod kept;
+mod neighbour;
+
+pub use publisher::{Publisher, PublisherConfig, Stream, Talked};
+pub use specification::{BadSpecification, Specification};
+pub use viewer::Viewer;
 
 use std::fmt;
 
