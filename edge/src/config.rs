@@ -1,6 +1,7 @@
 //! The edge's part of the configuration.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use headwater_node::address::ListenAddress;
@@ -61,6 +62,16 @@ section! {
         /// A client whose address changes is asked at the new one, and followed when it answers. Some clients do not answer as they
         /// should: so many packets one after the other from the new address, each with a valid MAC, are taken for an answer. 0: never.
         pub trust_packets: u32 = 0 => 0..=1_000_000,
+        /// Where clients reach this edge over RTMFP, as `ADDRESS:PORT`: for members of groups at other edges, who are told so that they reach
+        /// the member that feeds a stream into their group (see `applications.NAME.multicast`). Empty: the address that is listened on, if
+        /// it is not all addresses of the machine.
+        pub public: Vec<SocketAddr> = Vec::new(),
+        /// Streams that are fed into groups at once.
+        pub max_members: usize = 64 => 0..=10_000,
+        /// Members of its group that a stream is fed to directly; they pass it on to the others.
+        pub member_neighbours: usize = 32 => 1..=1_000,
+        /// Most bytes kept of each stream that is fed into a group, for members that fetch what they lack: ten seconds of it, or less.
+        pub member_bytes: usize = 16_777_216 => 1_048_576..=1_073_741_824,
         /// Threads that agree on keys with new clients, beside the workers.
         pub key_threads: usize = 1 => 1..=256,
     }
@@ -183,6 +194,10 @@ section! {
         /// and may send each other commands through the server (`relay`). With `publish` and `play` off that is all an application
         /// does: a rendezvous, and no media pass through the cluster.
         pub peers: bool = true,
+        /// Whether streams are fed into RTMFP groups, as the `multicast` service of Adobe Media Server does: a stream that is published as
+        /// `NAME?fms.multicast.groupspec=G:...` is called `NAME`, and a member of that group that the edge makes publishes it there. It needs
+        /// RTMFP, and for members to be told of each other `peers`.
+        pub multicast: bool = false,
     }
 }
 
@@ -216,7 +231,8 @@ pub struct EdgeConfig {
 }
 
 /// The applications of a node that configures none, as Adobe Media Server ships them: `live`, that everybody may use; `vod`, where
-/// files are played and nothing is published; `dvrcast`, `live` with the calls of encoders and players that record and rewind.
+/// files are played and nothing is published; `dvrcast`, `live` with the calls of encoders and players that record and rewind; `multicast`,
+/// `live` that feeds streams into groups.
 #[must_use]
 pub fn default_applications() -> BTreeMap<String, ApplicationSection> {
     let live = ApplicationSection::default();
@@ -228,10 +244,17 @@ pub fn default_applications() -> BTreeMap<String, ApplicationSection> {
         dvr: true,
         ..ApplicationSection::default()
     };
-    BTreeMap::from(
-        [("live", live), ("vod", vod), ("dvrcast", dvrcast)]
-            .map(|(name, section)| (name.to_owned(), section)),
-    )
+    let multicast = ApplicationSection {
+        multicast: true,
+        ..ApplicationSection::default()
+    };
+    let all = [
+        ("live", live),
+        ("vod", vod),
+        ("dvrcast", dvrcast),
+        ("multicast", multicast),
+    ];
+    BTreeMap::from(all.map(|(name, section)| (name.to_owned(), section)))
 }
 
 impl Default for EdgeConfig {

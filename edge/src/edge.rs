@@ -14,6 +14,7 @@ use headwater_node::shutdown::Shutdown;
 use headwater_node::tls::TlsError;
 use headwater_rtmp::server::ServerConfig;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -97,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) recorded: Recorded,
     /// RTMFP clients that can be introduced to others.
     pub(crate) peers: Peers,
+    /// Room for streams that are fed into groups.
+    pub(crate) members: Arc<Semaphore>,
     pub(crate) metrics: EdgeMetrics,
     pub(crate) tasks: Tasks,
     pub(crate) shutdown: Shutdown,
@@ -188,6 +191,7 @@ impl Edge {
         }
         let shared = Arc::new(Shared {
             peers,
+            members: Arc::new(Semaphore::new(config.rtmfp.max_members)),
             recorded: Recorded::new(
                 &config.edge.recorded,
                 with_info,

@@ -6,6 +6,7 @@
 //! | `driver` | one worker's endpoint: datagrams in, datagrams out, times |
 //! | `client` | one session's NetConnection, and the tunnel to the session that serves it |
 //! | `groups` | the groups that a client is in, by its flows |
+//! | `multicast` | streams that are fed into groups |
 //! | `relay` | what a client sends to another through the server |
 //! | `tunnel` | a byte stream for a session, messages for flows |
 //! | `keys` | threads that agree on keys |
@@ -23,6 +24,7 @@ pub(crate) mod driver;
 mod groups;
 mod keys;
 mod meters;
+pub(crate) mod multicast;
 pub(crate) mod relay;
 mod socket;
 pub(crate) mod tunnel;

@@ -21,6 +21,7 @@ use crate::fanout::{HubSetup, LocalHubs};
 use crate::listen::Listener;
 use crate::metrics::ConnectionMeters;
 use crate::rtmfp::driver::{self, Share};
+use crate::rtmfp::multicast::Feeds;
 use crate::session;
 use crate::transport::Transport;
 use crate::upstream;
@@ -35,6 +36,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) hubs: LocalHubs,
     pub(crate) meters: Rc<ConnectionMeters>,
+    /// Streams that are fed into groups.
+    pub(crate) feeds: Rc<Feeds>,
     /// A buffer for whoever reads next.
     scratch: RefCell<BytesMut>,
 }
@@ -97,6 +100,7 @@ async fn run(listeners: Vec<Listener>, udp: Vec<(UdpSocket, Share)>, shared: Arc
         shared: Arc::clone(&shared),
         hubs: LocalHubs::default(),
         meters: Rc::new(shared.metrics.connection()),
+        feeds: Rc::default(),
         scratch: RefCell::default(),
     });
     let sessions = TaskTracker::new();

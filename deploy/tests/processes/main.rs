@@ -26,6 +26,7 @@ mod interop_ffmpeg;
 mod interop_gstreamer;
 mod interop_node_client;
 mod interop_rtmpdump;
+mod multicast;
 mod nodes_trust_each_other_by_certificate;
 mod play_controls;
 mod publisher_burst;

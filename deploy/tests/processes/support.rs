@@ -8,6 +8,7 @@
 //! | [`cluster`] | origins and edges that know each other |
 //! | [`client`] | publishers and viewers that record every frame, on our own client |
 //! | [`steered`] | a client that does only what the test tells it |
+//! | [`member`] | a client that plays a stream in an RTMFP group |
 //! | [`judge`] | what was lost, repeated or late |
 //! | [`media`] | a clip made by ffmpeg, and the digests of what is in a file |
 //! | [`recorded`] | what is in a recorded file |
@@ -19,6 +20,7 @@ pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod judge;
 pub(crate) mod media;
+pub(crate) mod member;
 pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod recorded;

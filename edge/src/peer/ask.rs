@@ -94,6 +94,10 @@ impl Peers {
         addresses: &[Address],
     ) -> Result<(), Failure> {
         let from = lookup.from;
+        if addresses.is_empty() {
+            // A member of an edge that does not know where it is reached: it answers itself.
+            return Ok(());
+        }
         let addresses = address::useful(addresses, from);
         if addresses.is_empty() {
             return Err(Failure::NoAddress);
@@ -123,8 +127,8 @@ impl Peers {
             let (holder, addresses) = table.find(&peer)?;
             (holder.clone(), addresses.to_vec())
         };
-        let seen: SocketAddr = addresses.first()?.socket;
-        let initiator = address::for_hellos(initiator, seen);
+        let seen: Option<SocketAddr> = addresses.iter().chain(initiator).map(|it| it.socket).next();
+        let initiator = seen.map_or_else(Vec::new, |seen| address::for_hellos(initiator, seen));
         if initiator.is_empty() {
             debug!(%peer, "who asks for it cannot be reached from there");
         } else {

@@ -1,5 +1,7 @@
 //! What is counted of peers.
 
+use std::sync::Arc;
+
 use headwater_node::metrics::Room;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -17,6 +19,15 @@ pub(crate) struct PeerMeters {
     pub(super) neighbours: Counter,
     pub(super) lost: Counter,
     pub(super) calls_broken: Counter,
+    /// Behind one pointer: clones of all of these are kept for each stream.
+    pub(crate) feeding: Arc<FeedingMeters>,
+}
+
+/// The metrics of streams that are fed into groups.
+#[derive(Debug)]
+pub(crate) struct FeedingMeters {
+    pub(crate) members: Gauge,
+    pub(crate) not_fed: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,6 +69,16 @@ impl PeerMeters {
                 "peer_calls_broken",
                 "Times an origin that knew of this edge's peers was lost",
             ),
+            feeding: Arc::new(FeedingMeters {
+            members: room.gauge(
+                "peer_members",
+                "Members of RTMFP groups that this edge is itself, each for a stream that it feeds in",
+            ),
+            not_fed: room.counter(
+                "peer_media_not_fed",
+                "Media messages that were not fed into an RTMFP group because the worker was behind",
+            ),
+            }),
         }
     }
 

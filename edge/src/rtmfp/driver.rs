@@ -11,7 +11,7 @@ use headwater_rtmfp::crypto::certificate::Identity;
 use headwater_rtmfp::crypto::cookie::Cookies;
 use headwater_rtmfp::crypto::diffie_hellman::Group;
 use headwater_rtmfp::crypto::packet;
-use headwater_rtmfp::endpoint::{Endpoint, EndpointConfig, EndpointEvent};
+use headwater_rtmfp::endpoint::{Astray, Endpoint, EndpointConfig, EndpointEvent};
 use headwater_rtmfp::handshake::ResponderConfig;
 use headwater_rtmfp::session::{SessionConfig, SessionEvent};
 use headwater_rtmfp::wire::fragment;
@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, info, warn};
 
+use self::members::Members;
 use self::peers::Known;
 use super::KeyPool;
 use super::client::{Client, Wanted};
@@ -33,6 +34,7 @@ use crate::session;
 use crate::transport::Transport;
 use crate::worker::Worker;
 
+mod members;
 mod peers;
 
 /// Datagrams that may wait for another worker; those beyond are lost, as they may be on any way.
@@ -44,10 +46,12 @@ const READS: usize = 4;
 /// Messages for clients that are taken before they are sent.
 const TOLD: usize = 256;
 
-/// A datagram that came to the wrong worker.
-pub(crate) struct Strayed {
-    from: SocketAddr,
-    datagram: Vec<u8>,
+/// What came to the wrong worker.
+pub(crate) enum Strayed {
+    /// A datagram of a session.
+    Datagram { from: SocketAddr, datagram: Vec<u8> },
+    /// A packet outside sessions, of a member of another worker.
+    Packet(Astray),
 }
 
 /// What the workers' endpoints for one address have in common. One for each worker, numbered from 0.
@@ -106,6 +110,7 @@ struct Driver {
     socket: Socket,
     endpoint: Endpoint<ThreadRng>,
     clients: HashMap<u32, Client>,
+    members: Members,
     /// Clients that others may know of, and where they are seen.
     known: HashMap<u32, Known>,
     at: HashMap<SocketAddr, u32>,
@@ -136,6 +141,7 @@ impl Outbox {
     /// Sends all that there is to send.
     fn send(&mut self, now: Duration, endpoint: &mut Endpoint<ThreadRng>, socket: &Socket) {
         while let Some(to) = endpoint.poll_transmit(now, self.batch.buffer()) {
+            let to = socket.reachable(to);
             if !self.batch.take(to) {
                 self.flush(socket);
                 self.batch.take(to);
@@ -171,6 +177,7 @@ pub(crate) async fn run(
     let endpoint = Endpoint::new(config, share.cookies.clone(), rand::rng());
     let (answers, keyed) = mpsc::unbounded_channel();
     let (port, told) = worker.shared.peers.port();
+    let members = Members::new(worker.feeds.attach());
     let mut driver = Driver {
         open: 0,
         counted: Counted::default(),
@@ -185,6 +192,7 @@ pub(crate) async fn run(
         socket,
         endpoint,
         clients: HashMap::new(),
+        members,
         known: HashMap::new(),
         at: HashMap::new(),
         port,
@@ -197,6 +205,7 @@ pub(crate) async fn run(
         started: Instant::now(),
     };
     driver.serve().await;
+    driver.end_members(driver.now());
 }
 
 impl Driver {
@@ -220,6 +229,7 @@ impl Driver {
             }
             let due = self.due();
             let notify = Rc::clone(&self.notify);
+            let feeds = Rc::clone(&self.worker.feeds);
             tokio::select! {
                 () = draining.cancelled(), if !is_draining => {
                     is_draining = true;
@@ -234,10 +244,16 @@ impl Driver {
                     let now = self.now();
                     self.endpoint.keyed(now, near_id, accepted);
                 }
-                Some(mut strayed) = self.share.strayed.recv() => {
+                Some(strayed) = self.share.strayed.recv() => {
                     let now = self.now();
-                    self.endpoint.handle_datagram(now, strayed.from, &mut strayed.datagram);
+                    match strayed {
+                        Strayed::Datagram { from, mut datagram } => {
+                            self.endpoint.handle_datagram(now, from, &mut datagram);
+                        }
+                        Strayed::Packet(astray) => self.endpoint.handle_astray(now, &astray),
+                    }
                 }
+                () = feeds.notified(), if self.members.has_feeds => {}
                 Some(told) = self.told.recv() => {
                     let now = self.now();
                     self.told(now, told);
@@ -277,10 +293,14 @@ impl Driver {
             }
             self.talking.borrow_mut().insert(id);
         }
+        self.take_feeds(now);
+        self.elapse_members(now);
     }
 
     fn due(&self) -> Option<Instant> {
         let own = self.deadlines.first().map(|(at, _)| *at);
+        let members = self.members.due();
+        let own = own.into_iter().chain(members);
         let first = self.endpoint.poll_timeout().into_iter().chain(own).min();
         first.map(|at| self.started + at)
     }
@@ -303,7 +323,8 @@ impl Driver {
                     .metrics
                     .bytes_received
                     .inc_by(datagram.len() as u64);
-                match other_worker(share, datagram) {
+                let id = packet::session_id(datagram).filter(|id| *id != 0);
+                match id.and_then(|id| other_worker(share, id)) {
                     None => {
                         if endpoint.handle_datagram(now, from, datagram) {
                             outbox.send(now, endpoint, socket);
@@ -312,7 +333,7 @@ impl Driver {
                     Some(other) => {
                         let datagram = datagram.to_vec();
                         // Full, or ended: lost.
-                        let _ = other.try_send(Strayed { from, datagram });
+                        let _ = other.try_send(Strayed::Datagram { from, datagram });
                     }
                 }
             })?;
@@ -341,6 +362,12 @@ impl Driver {
     }
 
     fn take_events(&mut self, now: Duration) {
+        while let Some(astray) = self.endpoint.poll_astray() {
+            if let Some(other) = other_worker(&self.share, astray.whom) {
+                // Full, or ended: lost.
+                let _ = other.try_send(Strayed::Packet(astray));
+            }
+        }
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 EndpointEvent::Keying { task, near_id } => {
@@ -352,6 +379,9 @@ impl Driver {
                 EndpointEvent::Opened { session } => {
                     self.open += 1;
                     self.worker.shared.metrics.rtmfp.sessions.inc();
+                    if self.opened_as_member(now, session) {
+                        continue;
+                    }
                     self.clients.insert(session, self.client(now));
                     // Its time to connect begins.
                     self.talking.borrow_mut().insert(session);
@@ -370,9 +400,9 @@ impl Driver {
                         self.deadlines.remove(&(at, session));
                     }
                     self.forget(session);
+                    self.member_gone(session);
                 }
-                // This end opens none.
-                EndpointEvent::Failed { .. } => {}
+                EndpointEvent::Failed { session, .. } => self.member_failed(session),
             }
         }
     }
@@ -409,6 +439,9 @@ impl Driver {
 
     /// Moves messages between a client's flows and its session.
     fn talk(&mut self, now: Duration, id: u32) {
+        if self.talk_as_member(now, id) {
+            return;
+        }
         let mut wanted = Vec::new();
         let wake = || wake(id, &self.talking, &self.notify);
         let Some(client) = self.clients.get_mut(&id) else {
@@ -486,6 +519,7 @@ impl Driver {
     /// The process stops: one last word to everybody.
     fn end_all(&mut self) {
         let now = self.now();
+        self.end_members(now);
         let sessions: Vec<u32> = self.clients.keys().copied().collect();
         for id in sessions {
             self.endpoint
@@ -496,9 +530,8 @@ impl Driver {
     }
 }
 
-/// The worker whose session a datagram is of, if it is another than this one.
-fn other_worker<'a>(share: &'a Share, datagram: &[u8]) -> Option<&'a mpsc::Sender<Strayed>> {
-    let id = packet::session_id(datagram).filter(|id| *id != 0)?;
+/// The worker that has given out an id, if it is another than this one.
+fn other_worker(share: &Share, id: u32) -> Option<&mpsc::Sender<Strayed>> {
     let workers = u32::try_from(share.workers.len()).ok()?;
     let number = id.checked_rem(workers)?;
     if number == share.number {

@@ -25,6 +25,7 @@ const BUFFER: usize = 4 << 20;
 pub(crate) struct Socket {
     io: UdpSocket,
     state: UdpSocketState,
+    is_ipv6: bool,
 }
 
 /// Where datagrams are put that come.
@@ -55,9 +56,25 @@ impl Socket {
             }
         }
         Ok(Self {
+            is_ipv6: socket.local_addr()?.is_ipv6(),
             io: UdpSocket::from_std(socket)?,
             state,
         })
+    }
+
+    /// The address that it is bound to.
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
+    /// An address as this socket sends to it: one for both families takes IPv4 in the clothes of IPv6, as peers do not write it.
+    pub(crate) fn reachable(&self, to: SocketAddr) -> SocketAddr {
+        match to {
+            SocketAddr::V4(to) if self.is_ipv6 => {
+                SocketAddr::from((to.ip().to_ipv6_mapped(), to.port()))
+            }
+            to => to,
+        }
     }
 
     /// Waits until there is something to receive.
@@ -189,6 +206,31 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_socket_for_both_families_reaches_ipv4() {
+        let Ok(both) = std::net::UdpSocket::bind("[::]:0") else {
+            // Without IPv6 there is no such socket.
+            return;
+        };
+        let there = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        there
+            .set_read_timeout(Some(std::time::Duration::from_secs(10)))
+            .unwrap();
+        both.set_nonblocking(true).unwrap();
+        let socket = Socket::new(both).unwrap();
+        let mut batch = socket.batch();
+        batch.buffer().extend_from_slice(b"hello");
+        let to = there.local_addr().unwrap();
+        assert!(batch.take(socket.reachable(to)));
+        socket.io.writable().await.unwrap();
+        socket.send(&batch);
+        let mut received = [0; 16];
+        let (count, _) = there.recv_from(&mut received).unwrap();
+        assert_eq!(received[..count], *b"hello");
+        let v6: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
+        assert_eq!(socket.reachable(v6), v6);
+    }
 
     #[tokio::test]
     async fn datagrams_come_as_they_were_sent() {

@@ -5,11 +5,14 @@ use super::*;
 use headwater_media::frame::{FrameFlags, FrameKind};
 use headwater_media::inspect;
 use headwater_proto::v1;
+use headwater_rtmfp::group::Specification;
 use headwater_rtmp::command::{DataKind, PublishMode, PublishRequest};
+use headwater_rtmp::message::{Message, MessageType};
 use headwater_rtmp::server::MediaFrame;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::config::RecordPolicy;
+use crate::rtmfp::multicast::{self, CannotFeed, Feed};
 use crate::upstream::append::{self, Refusal};
 use crate::upstream::publication::MediaMessage;
 
@@ -26,6 +29,9 @@ pub(super) struct Publishing {
     name: String,
     /// Dropped to unpublish. What is recorded is then still here, to tell the client how the recording ended.
     media: Option<mpsc::Sender<MediaMessage>>,
+    /// The group that it is fed into, once it is accepted; and from then on.
+    group: Option<(Specification, OwnedSemaphorePermit)>,
+    feed: Option<Feed>,
     is_recorded: bool,
     pub(super) events: mpsc::UnboundedReceiver<PublishEvent>,
 }
@@ -35,19 +41,32 @@ impl Session {
         let Some(application) = &self.application else {
             return;
         };
-        let refusal = if application.policy.publish {
-            application.stream(&request.name).map_err(|error| {
-                (
-                    StatusCode::PublishBadName,
-                    format!("{}: {error}.", request.name),
-                )
-            })
-        } else {
+        let bad_name = |error: &dyn std::fmt::Display| {
+            (
+                StatusCode::PublishBadName,
+                format!("{}: {error}.", request.name),
+            )
+        };
+        let asked = if !application.policy.publish {
             let description = format!("The application {} takes no publishers.", application.name);
             Err((StatusCode::PublishDenied, description))
+        } else if application.policy.multicast {
+            let group =
+                multicast::read(request.query.as_deref().unwrap_or_default()).and_then(|group| {
+                    let group = group.map(|group| Ok((group, self.room_for_member()?)));
+                    group.transpose()
+                });
+            group.map_err(|error| bad_name(&error))
+        } else {
+            Ok(None)
         };
-        let name = match refusal {
-            Ok(name) => name,
+        let asked = asked.and_then(|group| {
+            let stream = application.stream(&request.name);
+            let stream = stream.map_err(|error| bad_name(&error))?;
+            Ok((stream, group))
+        });
+        let (name, group) = match asked {
+            Ok(asked) => asked,
             Err((code, description)) => {
                 info!(stream = request.name, %code, "publishing was refused");
                 let outcome = self
@@ -66,6 +85,8 @@ impl Session {
             stream_id: request.stream_id,
             name: request.name,
             media: Some(media),
+            group,
+            feed: None,
             is_recorded: mode != v1::PublishMode::Live,
             events,
         });
@@ -89,7 +110,17 @@ impl Session {
             .retain(|publishing| !ended(publishing) || publishing.is_recorded);
         for publishing in self.publishing.iter_mut().filter(|it| ended(it)) {
             publishing.media = None;
+            publishing.feed = None;
         }
+    }
+
+    /// Room for a member that feeds a stream of this client into a group.
+    fn room_for_member(&self) -> Result<OwnedSemaphorePermit, CannotFeed> {
+        if !self.worker.feeds.is_served() {
+            return Err(CannotFeed::NoRtmfp);
+        }
+        let members = std::sync::Arc::clone(&self.worker.shared.members);
+        members.try_acquire_owned().map_err(|_| CannotFeed::TooMany)
     }
 
     pub(super) async fn media(&mut self, stream_id: u32, frame: MediaFrame) {
@@ -97,9 +128,25 @@ impl Session {
             .publishing
             .iter()
             .find(|publishing| publishing.stream_id == stream_id);
-        let Some(media) = publishing.and_then(|publishing| publishing.media.as_ref()) else {
+        let Some((publishing, media)) = publishing.and_then(|it| Some((it, it.media.as_ref()?)))
+        else {
             return;
         };
+        if let Some(feed) = &publishing.feed {
+            let message = Message {
+                kind: match frame.kind {
+                    FrameKind::Audio => MessageType::AUDIO,
+                    FrameKind::Video => MessageType::VIDEO,
+                    FrameKind::Data => MessageType::DATA_AMF0,
+                },
+                timestamp: frame.timestamp,
+                stream_id: 0,
+                payload: frame.payload.clone(),
+            };
+            if !feed.push(message) {
+                self.worker.shared.metrics.peers.feeding.not_fed.inc();
+            }
+        }
         let flags = flags(&frame);
         let message = MediaMessage {
             kind: frame.kind,
@@ -128,6 +175,10 @@ impl Session {
         match event {
             PublishEvent::Accepted => {
                 info!(stream = publishing.name, "publishes");
+                if let Some((group, room)) = publishing.group.take() {
+                    let (feeds, name) = (&self.worker.feeds, publishing.name.clone());
+                    publishing.feed = Some(Feed::begin(feeds, room, group, name));
+                }
                 let outcome = self.core.accept_publish(stream_id);
                 self.note_failure(outcome);
             }

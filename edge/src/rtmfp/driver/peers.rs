@@ -133,19 +133,28 @@ impl Driver {
     pub(super) fn told(&mut self, now: Duration, told: Told) {
         match told {
             Told::Found { lookup, addresses } => {
-                self.endpoint.redirect(now, &lookup, &addresses);
+                if !self.endpoint.introduced(now, &lookup.tag, &addresses) {
+                    self.endpoint.redirect(now, &lookup, &addresses);
+                }
             }
             Told::Hello {
                 session,
                 peer,
                 tag,
                 initiator,
-            } => self.hello(now, session, &peer, &tag, &initiator),
+            } => {
+                if !self.hello_for_member(now, session, &peer, &tag, &initiator) {
+                    self.hello(now, session, &peer, &tag, &initiator);
+                }
+            }
             Told::Neighbours {
                 session,
                 group,
                 neighbours,
             } => {
+                if self.neighbours_of_member(now, session, &neighbours) {
+                    return;
+                }
                 if let Some(client) = self.clients.get_mut(&session) {
                     self.endpoint.with_session(now, session, |session| {
                         client.name_members(now, session.flows(), group, &neighbours);
