@@ -62,6 +62,8 @@ section! {
         /// A client whose address changes is asked at the new one, and followed when it answers. Some clients do not answer as they
         /// should: so many packets one after the other from the new address, each with a valid MAC, are taken for an answer. 0: never.
         pub trust_packets: u32 = 0 => 0..=1_000_000,
+        /// How it is found out how much the way to a client takes.
+        pub congestion: RtmfpCongestion = RtmfpCongestion::Model,
         /// Where clients reach this edge over RTMFP, as `ADDRESS:PORT`: for members of groups at other edges, who are told so that they reach
         /// the member that feeds a stream into their group (see `applications.NAME.multicast`). Empty: the address that is listened on, if
         /// it is not all addresses of the machine.
@@ -141,6 +143,16 @@ section! {
         /// How long the edge goes on asking, the same origin or another, before a viewer is told that nothing can be had, in
         /// milliseconds.
         pub patience_ms: u64 = 8_000 => 0..=120_000,
+    }
+}
+
+choice! {
+    /// A congestion control of RTMFP.
+    pub enum RtmfpCongestion {
+        /// By a model of the way: what it delivers, and how long it takes. Losses that come without a queue cost little.
+        Model = "model",
+        /// As appendix A of RFC 7016 has it: each loss counts as a sign of congestion.
+        Window = "window",
     }
 }
 

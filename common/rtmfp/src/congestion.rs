@@ -1,13 +1,7 @@
 //! How much may be under way, and how fast it is sent: RFC 7016 section 3.5.2.
 //!
 //! The specification leaves the algorithm open, as long as it is no more aggressive over time than TCP, and asks sessions to give way to
-//! what is time-critical in others. Here are three:
-//!
-//! - [`Modelled`], the default, sends as fast as packets were seen to arrive, and keeps as much under way as fits into the way itself.
-//! - [`Windowed`] is that of appendix A.2. It takes each loss for congestion.
-//! - [`Fixed`] is for measurements, and for networks of one's own.
-//!
-//! Another one is another [`Congestion`].
+//! what is time-critical in others. Here are two, see [`Algorithm`]; another one is another [`Congestion`].
 
 mod delivery;
 pub mod modelled;
@@ -71,10 +65,33 @@ pub trait Congestion: fmt::Debug + Send {
     fn path_changed(&mut self);
 }
 
-/// A window that never changes: for measurements, and for networks of one's own.
-#[derive(Clone, Copy, Debug)]
-pub struct Fixed(pub usize);
+/// Which algorithm it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Sends as fast as packets were seen to arrive, and keeps as much under way as fits into the way itself: [`Modelled`].
+    #[default]
+    Model,
+    /// That of appendix A.2, which takes each loss for congestion: [`Windowed`].
+    Window,
+}
 
+impl Algorithm {
+    /// One for packets of so many bytes.
+    #[must_use]
+    pub fn begin(self, segment: usize) -> Box<dyn Congestion> {
+        match self {
+            Self::Model => Box::new(Modelled::new(segment)),
+            Self::Window => Box::new(Windowed::new(segment)),
+        }
+    }
+}
+
+/// A window that never changes.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fixed(pub(crate) usize);
+
+#[cfg(test)]
 impl Congestion for Fixed {
     fn window(&self) -> usize {
         self.0

@@ -95,9 +95,9 @@ pub struct Endpoint<R> {
     tags: HashMap<Vec<u8>, u32>,
     /// Sessions by who this end is in them, and the far end.
     peers: HashMap<(Fingerprint, Fingerprint), u32>,
-    /// What the sessions of aliases are like.
+    /// Who it is beside itself, and what the sessions of these are like.
     aliases: HashMap<u32, Alias>,
-    /// Keyings for aliases of others.
+    /// What came outside sessions, and is for endpoints of other sockets.
     astray: VecDeque<Astray>,
     /// Keyings that are worked at, by the id that their session gets.
     keyings: FxHashMap<u32, KeyingId>,
@@ -213,7 +213,7 @@ impl<R: CryptoRng> Endpoint<R> {
             return false;
         };
         if let Some(entry) = self.sessions.get_mut(&id) {
-            let before = entry.session.look().under_way();
+            let (before, _) = entry.session.look().waiting();
             if entry.session.handle_datagram(now, from, datagram).is_err() {
                 self.dropped.session += 1;
                 self.look_after(now, id);
@@ -223,7 +223,7 @@ impl<R: CryptoRng> Endpoint<R> {
             let owes = flows.owes_acknowledgement();
             if flows.has_events() {
                 self.events.push_back(EndpointEvent::Flows { session: id });
-            } else if flows.under_way() < before {
+            } else if flows.waiting().0 < before {
                 self.events.push_back(EndpointEvent::Room { session: id });
             }
             self.look_after(now, id);
@@ -537,6 +537,8 @@ impl<R: CryptoRng> Endpoint<R> {
             if let Some(entry) = self.sessions.get_mut(&id) {
                 entry.timer = None;
                 if entry.due().is_none_or(|at| at > now) {
+                    // What was due may have been done by the way, and have made room.
+                    self.events.push_back(EndpointEvent::Room { session: id });
                     self.note_time(id);
                     continue;
                 }

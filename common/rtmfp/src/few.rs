@@ -1,7 +1,7 @@
 //! A map for what most sessions have one or two of.
 //!
-//! Its entries stand in one piece of memory, in the order of their keys, and with no room to spare: a tree has room for eleven from the
-//! first on, which thousands of idle sessions would pay for. To insert and remove takes time with the number of entries; all who use it
+//! Its entries stand in one piece of memory, in the order of their keys, and as long as they are four at most with no room to spare: a tree
+//! has room for eleven from the first on, which thousands of idle sessions would pay for. To insert and remove takes time with the number of entries; all who use it
 //! bound that to some dozens or hundreds.
 
 /// See the [module](self).
@@ -60,6 +60,11 @@ impl<K: Ord, V> Few<K, V> {
 
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
         self.0.retain_mut(|(key, value)| keep(key, value));
+    }
+
+    /// Gives back room that is not used.
+    pub(crate) fn shrink(&mut self) {
+        self.0.shrink_to_fit();
     }
 
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {

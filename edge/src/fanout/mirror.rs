@@ -213,14 +213,15 @@ impl Portion {
 /// The portion that was asked for last: nearly all viewers of a walk need the same.
 #[derive(Default)]
 pub(crate) struct Portions {
-    asked: Option<(u64, u64)>,
+    /// From which entry on, and up to which; and the first one that was there, because messages are made later than bytes.
+    asked: Option<(u64, u64, u64)>,
     portion: Option<Portion>,
 }
 
 impl Portions {
     /// What is released from an entry on, see [`Mirror::portion`].
     pub(crate) fn get(&mut self, mirror: &Mirror, first: u64) -> Option<&Portion> {
-        let asked = Some((first, mirror.released));
+        let asked = Some((first, mirror.released, first.max(mirror.base)));
         if self.asked != asked {
             self.asked = asked;
             self.portion = mirror.portion(first);
@@ -344,5 +345,25 @@ mod tests {
         mirror.refresh(&hub);
         mirror.release();
         assert!(portions.get(&mirror, 2).is_none());
+    }
+
+    #[test]
+    fn a_portion_of_which_the_beginning_has_gone_is_none() {
+        let hub = hub();
+        let mut mirror = mirror(0);
+        for sequence in 0..3 {
+            push(&hub, sequence, FrameKind::Video);
+        }
+        mirror.refresh(&hub);
+        mirror.release();
+        let mut portions = Portions::default();
+        let portion = portions.get(&mirror, 0).expect("three frames");
+        assert_eq!(portion.frames(), 3);
+        for sequence in 3..1_500 {
+            push(&hub, sequence, FrameKind::Video);
+        }
+        mirror.refresh(&hub);
+        assert!(mirror.base() > 0);
+        assert!(portions.get(&mirror, 0).is_none());
     }
 }

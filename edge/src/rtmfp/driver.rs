@@ -7,11 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use headwater_rtmfp::congestion::Algorithm;
 use headwater_rtmfp::crypto::certificate::Identity;
 use headwater_rtmfp::crypto::cookie::Cookies;
 use headwater_rtmfp::crypto::diffie_hellman::Group;
 use headwater_rtmfp::crypto::packet;
 use headwater_rtmfp::endpoint::{Astray, Endpoint, EndpointConfig, EndpointEvent};
+use headwater_rtmfp::flow;
 use headwater_rtmfp::handshake::ResponderConfig;
 use headwater_rtmfp::session::{SessionConfig, SessionEvent};
 use headwater_rtmfp::wire::fragment;
@@ -28,7 +30,7 @@ use super::keys::Keyed;
 use super::meters::Counted;
 use super::socket::{Batch, Inbox, Socket};
 use super::tunnel::{TunnelEnd, Wake};
-use crate::config::RtmfpSection;
+use crate::config::{RtmfpCongestion, RtmfpSection};
 use crate::peer::{Port, Told};
 use crate::session;
 use crate::transport::Transport;
@@ -57,6 +59,8 @@ pub(crate) enum Strayed {
 /// What the workers' endpoints for one address have in common. One for each worker, numbered from 0.
 pub(crate) struct Share {
     number: u32,
+    /// The time of all of them begins here: cookies of one are looked at by another.
+    started: Instant,
     identity: Arc<Identity>,
     cookies: Cookies,
     keys: KeyPool,
@@ -74,8 +78,10 @@ impl Share {
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| mpsc::channel(PASSED_ON)).unzip();
         let senders: Arc<[_]> = senders.into();
+        let started = Instant::now();
         let shares = (0..).zip(receivers).map(|(number, strayed)| Self {
             number,
+            started,
             identity: Arc::clone(&identity),
             cookies: cookies.clone(),
             keys: keys.clone(),
@@ -83,6 +89,16 @@ impl Share {
             strayed,
         });
         Ok(shares.collect())
+    }
+}
+
+fn flow_config(section: &RtmfpSection) -> flow::Config {
+    flow::Config {
+        congestion: match section.congestion {
+            RtmfpCongestion::Model => Algorithm::Model,
+            RtmfpCongestion::Window => Algorithm::Window,
+        },
+        ..flow::Config::default()
     }
 }
 
@@ -94,6 +110,7 @@ fn endpoint_config(section: &RtmfpSection, share: &Share) -> EndpointConfig {
             keepalive: Duration::from_millis(section.keepalive_ms),
             dead_after: Duration::from_millis(section.dead_after_ms),
             trust_packets: section.trust_packets,
+            flows: flow_config(section),
             ..SessionConfig::default()
         }),
         sessions: section.max_sessions.div_ceil(workers),
@@ -176,6 +193,7 @@ pub(crate) async fn run(
     let config = endpoint_config(&worker.shared.config.rtmfp, &share);
     let endpoint = Endpoint::new(config, share.cookies.clone(), rand::rng());
     let (answers, keyed) = mpsc::unbounded_channel();
+    let started = share.started;
     let (port, told) = worker.shared.peers.port();
     let members = Members::new(worker.feeds.attach());
     let mut driver = Driver {
@@ -202,10 +220,9 @@ pub(crate) async fn run(
         notify: Rc::default(),
         answers,
         keyed,
-        started: Instant::now(),
+        started,
     };
     driver.serve().await;
-    driver.end_members(driver.now());
 }
 
 impl Driver {
@@ -222,7 +239,7 @@ impl Driver {
             // Not only when nothing else is to be done: then it would wait for a quiet moment.
             self.elapse(now);
             self.settle(now);
-            if is_draining && self.open == 0 {
+            if is_draining && self.open == 0 && self.members.is_empty() {
                 // The others linger, or wait for an answer that they can do without.
                 self.end_all();
                 return;
@@ -380,6 +397,13 @@ impl Driver {
                     self.open += 1;
                     self.worker.shared.metrics.rtmfp.sessions.inc();
                     if self.opened_as_member(now, session) {
+                        continue;
+                    }
+                    let near = self.endpoint.session(session).map(|it| it.near());
+                    if near != Some(self.share.identity.certificate().fingerprint()) {
+                        // It was to be with a member that has gone meanwhile.
+                        self.endpoint
+                            .with_session(now, session, |session| session.close(now));
                         continue;
                     }
                     self.clients.insert(session, self.client(now));

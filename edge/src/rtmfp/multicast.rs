@@ -12,6 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use headwater_media::frame::FrameFlags;
 use headwater_rtmfp::group::{BadSpecification, Specification};
 use headwater_rtmp::message::Message;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -80,8 +81,8 @@ pub(super) enum Fed {
         /// Room for its member, for as long as there is one.
         room: OwnedSemaphorePermit,
     },
-    /// There is more of it.
-    Message(Message),
+    /// There is more of it: a message, and what it is.
+    Message(Message, FrameFlags),
     /// It is over.
     Ended,
 }
@@ -115,7 +116,7 @@ impl Feeds {
     /// The next news, and of which stream.
     pub(super) fn take(&self) -> Option<(u64, Fed)> {
         let next = self.queue.borrow_mut().pop_front();
-        if let Some((_, Fed::Message(message))) = &next {
+        if let Some((_, Fed::Message(message, _))) = &next {
             let left = self.bytes.get().saturating_sub(message.payload.len());
             self.bytes.set(left);
         }
@@ -167,13 +168,17 @@ impl Feed {
     }
 
     /// More of the stream. False: it was left out, because the driver is behind.
-    pub(crate) fn push(&self, message: Message) -> bool {
+    pub(crate) fn push(&self, message: Message, flags: FrameFlags) -> bool {
+        if message.payload.is_empty() {
+            // Nothing is lost, and they would not be counted.
+            return true;
+        }
         let bytes = self.feeds.bytes.get() + message.payload.len();
         if bytes > WAITING || !self.feeds.is_served() {
             return false;
         }
         self.feeds.bytes.set(bytes);
-        self.feeds.tell(self.number, Fed::Message(message));
+        self.feeds.tell(self.number, Fed::Message(message, flags));
         true
     }
 }

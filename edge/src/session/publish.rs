@@ -111,6 +111,7 @@ impl Session {
         for publishing in self.publishing.iter_mut().filter(|it| ended(it)) {
             publishing.media = None;
             publishing.feed = None;
+            publishing.group = None;
         }
     }
 
@@ -132,6 +133,7 @@ impl Session {
         else {
             return;
         };
+        let flags = flags(&frame);
         if let Some(feed) = &publishing.feed {
             let message = Message {
                 kind: match frame.kind {
@@ -143,11 +145,10 @@ impl Session {
                 stream_id: 0,
                 payload: frame.payload.clone(),
             };
-            if !feed.push(message) {
+            if !feed.push(message, flags) {
                 self.worker.shared.metrics.peers.feeding.not_fed.inc();
             }
         }
-        let flags = flags(&frame);
         let message = MediaMessage {
             kind: frame.kind,
             timestamp: frame.timestamp,

@@ -99,7 +99,7 @@ impl Sealer {
         number + checksum
     }
 
-    /// Appends what stands before a packet; the packet follows. A packet that is begun has its number, even if it is never finished.
+    /// Appends what stands before a packet; the packet follows. A packet that is begun has its number, unless it is [taken back](Self::take_back).
     pub fn begin(&mut self, out: &mut Vec<u8>) -> Draft {
         let start = out.len();
         out.extend_from_slice(&[0; SESSION_ID]);

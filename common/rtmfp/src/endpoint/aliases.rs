@@ -74,9 +74,12 @@ impl<R: CryptoRng> Endpoint<R> {
     /// Takes what came to another endpoint for the same address. What is not for this endpoint either is lost.
     pub fn handle_astray(&mut self, now: Duration, astray: &Astray) {
         if self.aliases.contains_key(&astray.whom) {
+            let before = self.astray.len();
             self.responder
                 .handle_packet(now, astray.from, &astray.packet);
             self.look_after_responder();
+            // What else is in it was given away by the endpoint that it came to.
+            self.astray.truncate(before);
         } else if let Some(initiator) = self.initiators.get_mut(&astray.whom) {
             initiator.handle_packet(now, astray.from, 0, &astray.packet, &mut self.rng);
             self.look_after_initiator(now, astray.whom);

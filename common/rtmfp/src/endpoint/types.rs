@@ -51,7 +51,7 @@ pub enum EndpointEvent {
         /// Its id.
         session: u32,
     },
-    /// Something that waited in the flows of a session was acknowledged, and nothing else happened.
+    /// Something that waited in the flows of a session may not wait any more, and nothing else happened.
     Room {
         /// Its id.
         session: u32,

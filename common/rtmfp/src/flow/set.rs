@@ -16,7 +16,7 @@ pub use self::types::{Config, Counters, Event, Header, OpenError, Opening, SendE
 use super::receive::{ReceiveFlow, Room, Told};
 use super::send::SendFlow;
 use super::{MessageId, Order, Outgoing, Priority, ReceiveId, SendId};
-use crate::congestion::{Congestion, Delivery, Mark, Modelled};
+use crate::congestion::{Congestion, Delivery, Mark};
 use crate::few::Few;
 use crate::round_trip::RoundTrip;
 use crate::wire::user_data::{MAX_METADATA, Startup};
@@ -106,10 +106,10 @@ fn is_recent(at: Option<Duration>, now: Duration) -> bool {
 }
 
 impl FlowSet {
-    /// No flows, with the congestion control that follows a [model](Modelled) of the way.
+    /// No flows.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let congestion = Box::new(Modelled::new(config.segment));
+        let congestion = config.congestion.begin(config.segment);
         Self::with_congestion(config, congestion)
     }
 
@@ -457,6 +457,7 @@ impl FlowSet {
         self.round_trip.forget();
         self.congestion.path_changed();
         self.delivery = Delivery::default();
+        self.pace = Pace::default();
         self.lose_all();
         self.timeout_at = None;
         self.overdue_at = None;
@@ -495,12 +496,6 @@ impl FlowSet {
     #[must_use]
     pub fn round_trip(&self) -> &RoundTrip {
         &self.round_trip
-    }
-
-    /// Bytes that are under way.
-    #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.outstanding
     }
 
     /// Bytes that may be under way, and that are.

@@ -130,6 +130,12 @@ impl Neighbour {
         self.deadline.is_none()
     }
 
+    /// Its place is wanted: it is over with the next talk.
+    pub(super) fn give_way(&mut self, now: Duration) {
+        self.is_over = true;
+        self.deadline = Some(now);
+    }
+
     /// Whether it gets the stream.
     pub(super) fn is_fed(&self) -> bool {
         self.wanted_in.is_some()
@@ -182,11 +188,11 @@ impl Neighbour {
                     if let Some(kind) = kind
                         && !self.said(now, flows, flow, kind, &payload, around)
                     {
-                        self.forget(flow);
+                        self.forget(flows, flow);
                         flows.reject(flow, 0);
                     }
                 }
-                Event::Finished { flow } | Event::Broken { flow } => self.forget(flow),
+                Event::Finished { flow } | Event::Broken { flow } => self.forget(flows, flow),
                 Event::Rejected { flow, .. } => self.rejected(flow),
                 Event::Gap { .. } | Event::Closed { .. } => {}
             }
@@ -281,13 +287,17 @@ impl Neighbour {
         is_first && key == around.stream.key
     }
 
-    fn forget(&mut self, flow: ReceiveId) {
+    fn forget(&mut self, flows: &mut FlowSet, flow: ReceiveId) {
         self.flows.remove(&flow);
         if self.reports_in == Some(flow) {
             self.is_over = true;
         }
         if self.wanted_in == Some(flow) {
-            (self.wanted_in, self.media_out, self.mask) = (None, None, 0);
+            if let Some(media) = self.media_out.take() {
+                flows.abandon_all(media);
+                flows.close(media);
+            }
+            (self.wanted_in, self.mask) = (None, 0);
         }
     }
 
@@ -315,11 +325,14 @@ impl Neighbour {
     }
 
     fn report(&mut self, now: Duration, flows: &mut FlowSet, around: &Surroundings<'_>) {
+        self.reported = Some(now);
+        if flows.waiting().0 >= WAITING {
+            return;
+        }
         let others = around.members.iter();
         let others: Vec<Heard> = others.filter(|it| it.peer != self.peer).copied().collect();
         let report = message::report(self.seen, &around.stream.addresses, &others);
         send(now, flows, self.reports_out, report);
-        self.reported = Some(now);
     }
 
     /// Tells it of the stream, once.

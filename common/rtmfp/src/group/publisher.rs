@@ -18,8 +18,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use headwater_media::frame::{FrameFlags, FrameKind};
-use headwater_media::inspect;
+use headwater_media::frame::{Epoch, Frame, FrameFlags, FrameKind, Offset};
+use headwater_media::window::{Preface, Slot};
 use headwater_rtmp::command::{Command, ObjectEncoding};
 use headwater_rtmp::message::{Message, MessageType};
 
@@ -81,47 +81,57 @@ impl Default for PublisherConfig {
 /// What decoders begin with.
 #[derive(Debug, Default)]
 struct Prefaces {
-    metadata: Option<Message>,
-    video: Option<Message>,
-    audio: Option<Message>,
-    /// When pictures had theirs last, and sound.
-    repeated: [Option<Duration>; 2],
+    in_force: Preface<Frame>,
+    has_pictures: bool,
+    /// When it was said last.
+    repeated: Option<Duration>,
 }
 
 impl Prefaces {
     /// What is to be said before a message.
-    fn before(&mut self, now: Duration, message: &Message) -> Vec<Message> {
+    fn before(&mut self, now: Duration, message: &Message, flags: FrameFlags) -> Vec<Message> {
         let Some(kind) = frame_kind(message) else {
             return Vec::new();
         };
-        let flags = inspect::inspect(kind, &message.payload).flags;
-        let [pictures, sound] = &mut self.repeated;
-        let (repeated, prefaces) = match kind {
-            FrameKind::Data => {
-                if flags.contains(FrameFlags::METADATA) {
-                    self.metadata = Some(message.clone());
-                }
-                return Vec::new();
-            }
-            FrameKind::Video if flags.contains(FrameFlags::HEADER) => {
-                (self.video, *pictures) = (Some(message.clone()), Some(now));
-                return Vec::new();
-            }
-            FrameKind::Audio if flags.contains(FrameFlags::HEADER) => {
-                (self.audio, *sound) = (Some(message.clone()), Some(now));
-                return Vec::new();
-            }
-            FrameKind::Video if !flags.contains(FrameFlags::KEY) => return Vec::new(),
-            FrameKind::Video => (pictures, [&self.metadata, &self.video]),
-            FrameKind::Audio => (sound, [&None, &self.audio]),
-        };
-        if repeated.is_some_and(|at| now < at + REPEAT_AFTER) {
+        self.has_pictures |= kind == FrameKind::Video;
+        if flags.intersects(FrameFlags::HEADER | FrameFlags::METADATA | FrameFlags::CLEAR_METADATA)
+        {
+            let frame = Frame {
+                offset: Offset::default(),
+                timestamp: message.timestamp.into(),
+                kind,
+                flags,
+                payload: message.payload.clone(),
+            };
+            let slot = Slot::of(kind, &frame.payload);
+            self.in_force.apply(&slot, &frame);
+            self.repeated = Some(now);
             return Vec::new();
         }
-        *repeated = Some(now);
-        let prefaces = prefaces.into_iter().flatten().cloned();
-        let timestamp = message.timestamp;
-        prefaces.map(|it| Message { timestamp, ..it }).collect()
+        let is_start = match kind {
+            FrameKind::Video => flags.contains(FrameFlags::KEY),
+            FrameKind::Audio => !self.has_pictures,
+            FrameKind::Data => false,
+        };
+        if !is_start || self.repeated.is_some_and(|at| now < at + REPEAT_AFTER) {
+            return Vec::new();
+        }
+        self.repeated = Some(now);
+        let in_force = self.in_force.clone().frames(Epoch::default());
+        let again = |frame: Frame| Message {
+            kind: message_type(frame.kind),
+            payload: frame.payload,
+            ..message.clone()
+        };
+        in_force.into_iter().map(again).collect()
+    }
+}
+
+fn message_type(kind: FrameKind) -> MessageType {
+    match kind {
+        FrameKind::Audio => MessageType::AUDIO,
+        FrameKind::Video => MessageType::VIDEO,
+        FrameKind::Data => MessageType::DATA_AMF0,
     }
 }
 
@@ -202,8 +212,17 @@ impl Publisher {
 
     /// There is a session, as whom it publishes. [`talk`](Self::talk) follows.
     pub fn opened(&mut self, now: Duration, session: &Session) -> Talked {
-        if !self.wants_neighbours() {
+        if self.ended.is_some() {
             return Talked::Over;
+        }
+        if self.neighbours.len() >= self.config.neighbours {
+            // Anybody can open sessions: who has not shown to be a member gives way.
+            let doubtful = self.neighbours.values_mut();
+            let doubtful = doubtful.filter(|it| !it.is_member() && !it.is_over(now));
+            match doubtful.min_by_key(|it| it.heard) {
+                Some(oldest) => oldest.give_way(now),
+                None => return Talked::Over,
+            }
         }
         let neighbour = Neighbour::new(
             now,
@@ -221,16 +240,19 @@ impl Publisher {
         self.neighbours.remove(&session);
     }
 
-    /// A message of the stream.
-    pub fn push(&mut self, now: Duration, message: &Message) {
+    /// A message of the stream, and what it is.
+    pub fn push(&mut self, now: Duration, message: &Message, flags: FrameFlags) {
         if self.ended.is_some() {
             return;
         }
         self.timestamp = message.timestamp;
-        for preface in self.prefaces.before(now, message) {
+        for preface in self.prefaces.before(now, message, flags) {
             self.kept.push(now, &preface);
         }
-        self.kept.push(now, message);
+        if !flags.contains(FrameFlags::CLEAR_METADATA) {
+            // Members have no such command: they would take it for a description with nothing in it.
+            self.kept.push(now, message);
+        }
     }
 
     /// The stream is over; so is the member, some seconds later.
@@ -241,7 +263,7 @@ impl Publisher {
         let close = Command::notice("closeStream", Vec::new());
         if let Ok(close) = close.to_message(ObjectEncoding::Amf3, 0) {
             let timestamp = self.timestamp;
-            self.push(now, &Message { timestamp, ..close });
+            self.kept.push(now, &Message { timestamp, ..close });
         }
         self.ended = Some(now);
     }

@@ -419,7 +419,8 @@ impl Responder {
             self.transmits.extend(reply.take(room).cloned());
             return;
         }
-        if !self.accepting {
+        // Who asks for somebody else here does not add to the clients of this server.
+        if !self.accepting && cookie::whom(keying.cookie) == 0 {
             return;
         }
         if self.pending >= self.config.limits.pending

@@ -42,6 +42,9 @@ const LONGEST_MESSAGE: usize = 64 << 10;
 /// Bytes that a member may have this end keep of what it sends.
 const RECEIVED: usize = 256 << 10;
 
+/// Bytes that may wait for a member.
+const SENT: usize = 2 << 20;
+
 /// Flows of a session with a member, in each direction.
 const FLOWS: usize = 32;
 
@@ -100,6 +103,10 @@ impl Members {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     pub(super) fn due(&self) -> Option<Duration> {
         self.all.values().filter_map(|member| member.due).min()
     }
@@ -129,8 +136,8 @@ impl Driver {
             let mut members = self.members.all.iter_mut();
             let member = members.find(|(_, member)| member.feed == feed);
             let alias = match (fed, member) {
-                (Fed::Message(message), Some((alias, member))) => {
-                    member.publisher.push(now, &message);
+                (Fed::Message(message, flags), Some((alias, member))) => {
+                    member.publisher.push(now, &message, flags);
                     *alias
                 }
                 (Fed::Ended, Some((alias, member))) => {
@@ -143,7 +150,7 @@ impl Driver {
                     self.begin_member(feed, begun);
                     continue;
                 }
-                (Fed::Message(_) | Fed::Ended, None) => continue,
+                (Fed::Message(..) | Fed::Ended, None) => continue,
             };
             self.rouse(alias);
         }
@@ -178,7 +185,8 @@ impl Driver {
                 receive_window: LONGEST_MESSAGE,
                 receive_bytes: RECEIVED,
                 message_bytes: LONGEST_MESSAGE,
-                ..flow::Config::default()
+                send_bytes: SENT,
+                ..super::flow_config(section)
             },
             ..SessionConfig::default()
         });

@@ -60,6 +60,8 @@ impl FlowSet {
         self.told.shrink_to_fit();
         self.events.shrink_to_fit();
         self.acknowledge.shrink_to_fit();
+        self.sending.shrink();
+        self.receiving.shrink();
         for flow in self.sending.values_mut() {
             flow.shrink();
         }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::super::{MessageId, Priority, ReceiveId, SendId};
+use crate::congestion::Algorithm;
 
 /// Bounds of the flows of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Config {
     /// Packets with data that may be sent at once: more of them wait for their time, or for an acknowledgement where congestion control gives
     /// no rate. Default 6 (section 3.5.2.3).
     pub burst: u32,
+    /// How much may be under way.
+    pub congestion: Algorithm,
     /// Say to the far end that time-critical data come from elsewhere, so that it gives way. Default off: to a server they always come.
     pub ask_to_give_way: bool,
 }
@@ -44,6 +47,7 @@ impl Default for Config {
             receive_bytes: 32 << 20,
             message_bytes: 0x00ff_ffff + 5,
             burst: 6,
+            congestion: Algorithm::default(),
             ask_to_give_way: false,
         }
     }

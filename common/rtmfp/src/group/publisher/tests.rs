@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use headwater_media::inspect;
 use rand_core::Rng as _;
 
 use super::super::Viewer;
@@ -131,7 +132,10 @@ impl Net {
     }
 
     fn push(&mut self, message: &Message) {
-        self.publisher.push(self.now, message);
+        let kind = frame_kind(message);
+        let flags = kind.map(|kind| inspect::inspect(kind, &message.payload).flags);
+        self.publisher
+            .push(self.now, message, flags.unwrap_or_default());
         self.talk_with_all();
     }
 
@@ -434,6 +438,71 @@ fn there_are_never_more_neighbours_than_may_be() {
     let who = net.ends.iter().map(|end| end.identity.certificate());
     let who = who.filter(|it| net.publisher.has(&it.fingerprint()));
     assert_eq!(who.count(), 2);
+}
+
+#[test]
+fn who_has_not_shown_to_be_a_member_gives_way() {
+    let mut net = Net::new(PublisherConfig {
+        neighbours: 2,
+        ..PublisherConfig::default()
+    });
+    for _ in 0..2 {
+        net.join(Far::Speaker(Vec::new(), None, 0));
+    }
+    net.run_for(SECOND);
+    assert_eq!(net.publisher.sessions().count(), 2);
+    net.view(TEST);
+    net.run_for(SECOND * 2);
+    assert_eq!(net.publisher.fed(), 1);
+    assert_eq!(net.publisher.sessions().count(), 2);
+}
+
+#[test]
+fn what_decoders_begin_with_is_repeated_once_for_all_that_come_later() {
+    const HEADER: FrameFlags = FrameFlags::HEADER;
+    const METADATA: FrameFlags = FrameFlags::METADATA;
+
+    let on_metadata = b"\x02\0\x0aonMetaData\x03\0\0\x09";
+    let description = message(MessageType::DATA_AMF0, 0, on_metadata);
+    let configuration = message(MessageType::VIDEO, 0, b"\x90hvc1 configuration");
+    let colours = message(MessageType::VIDEO, 0, b"\x94hvc1 colours");
+    let sound = message(MessageType::AUDIO, 0, b"\xaf\0 configuration");
+    let mut prefaces = Prefaces::default();
+    let mut before = |at: u32, message: &Message, flags: FrameFlags| {
+        let now = MILLISECOND * at;
+        let said = prefaces.before(now, message, flags);
+        assert!(said.iter().all(|it| it.timestamp == message.timestamp));
+        said.into_iter().map(|it| it.payload).collect::<Vec<_>>()
+    };
+    let payloads =
+        |all: &[&Message]| -> Vec<Bytes> { all.iter().map(|it| it.payload.clone()).collect() };
+    assert_eq!(before(0, &description, METADATA), payloads(&[]));
+    assert_eq!(before(0, &sound, HEADER), payloads(&[]));
+    let heard = message(MessageType::AUDIO, 1_000, b"\xaf\x01 sound");
+    let nothing = FrameFlags::empty();
+    assert_eq!(
+        before(1_000, &heard, nothing),
+        payloads(&[&description, &sound]),
+        "no pictures yet"
+    );
+    assert_eq!(before(1_500, &heard, nothing), payloads(&[]));
+    assert_eq!(before(1_500, &configuration, HEADER), payloads(&[]));
+    assert_eq!(before(1_500, &colours, HEADER), payloads(&[]));
+    assert_eq!(
+        before(3_000, &heard, nothing),
+        payloads(&[]),
+        "with pictures"
+    );
+    let seen = message(MessageType::VIDEO, 3_000, b"\x91hvc1 a picture");
+    assert_eq!(before(3_000, &seen, nothing), payloads(&[]), "no key frame");
+    let all = [&description, &configuration, &colours, &sound];
+    assert_eq!(before(3_000, &seen, FrameFlags::KEY), payloads(&all));
+    assert_eq!(before(3_500, &seen, FrameFlags::KEY), payloads(&[]));
+    assert_eq!(
+        before(4_000, &description, FrameFlags::CLEAR_METADATA),
+        payloads(&[])
+    );
+    assert_eq!(before(5_000, &seen, FrameFlags::KEY), payloads(&all[1..]));
 }
 
 #[test]
