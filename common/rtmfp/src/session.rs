@@ -173,8 +173,6 @@ pub struct Session {
     sealer: Sealer,
     opener: Opener,
     flows: FlowSet,
-    /// What happened in flows that are forgotten.
-    counted: flow::Counters,
     mobility: Mobility,
     state: State,
     is_confirmed: bool,
@@ -213,7 +211,6 @@ impl Session {
             sealer: opened.sealer,
             opener: opened.opener,
             flows: FlowSet::new(flows),
-            counted: flow::Counters::default(),
             mobility: Mobility::new(secret),
             state: State::Open,
             is_confirmed: false,
@@ -299,9 +296,7 @@ impl Session {
 
     /// What happened in the flows since this was asked, those that are forgotten included.
     pub fn take_counters(&mut self) -> flow::Counters {
-        let mut counted = std::mem::take(&mut self.counted);
-        counted += self.flows.take_counters();
-        counted
+        self.flows.take_counters()
     }
 
     /// The flows, to look at.
@@ -451,9 +446,9 @@ impl Session {
     /// Nothing of the flows of a session that is not open is kept or told any more.
     pub fn forget_flows(&mut self) {
         if !self.is_open() {
-            let counted = self.take_counters();
+            let counters = self.flows.counters();
             self.flows = FlowSet::new(flow::Config::default());
-            self.counted = counted;
+            self.flows.count(counters);
         }
     }
 

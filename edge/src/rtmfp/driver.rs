@@ -126,7 +126,8 @@ struct Driver {
     share: Share,
     socket: Socket,
     endpoint: Endpoint<ThreadRng>,
-    clients: HashMap<u32, Client>,
+    /// Each by itself: a map that grows has both the old places and the new.
+    clients: HashMap<u32, Box<Client>>,
     members: Members,
     /// Clients that others may know of, and where they are seen.
     known: HashMap<u32, Known>,
@@ -406,7 +407,7 @@ impl Driver {
                             .with_session(now, session, |session| session.close(now));
                         continue;
                     }
-                    self.clients.insert(session, self.client(now));
+                    self.clients.insert(session, Box::new(self.client(now)));
                     // Its time to connect begins.
                     self.talking.borrow_mut().insert(session);
                 }
@@ -414,7 +415,7 @@ impl Driver {
                     self.talking.borrow_mut().insert(session);
                 }
                 EndpointEvent::Room { session } => {
-                    if self.clients.get(&session).is_some_and(Client::waits) {
+                    if self.clients.get(&session).is_some_and(|it| it.waits()) {
                         self.talking.borrow_mut().insert(session);
                     }
                 }

@@ -510,6 +510,11 @@ impl FlowSet {
         self.counters
     }
 
+    /// Adds what happened in others.
+    pub(crate) fn count(&mut self, others: Counters) {
+        self.counters += others;
+    }
+
     /// The same, and they begin anew: for who adds up those of many sessions.
     pub fn take_counters(&mut self) -> Counters {
         std::mem::take(&mut self.counters)

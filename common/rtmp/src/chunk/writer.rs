@@ -102,7 +102,13 @@ impl ChunkWriter {
         };
         match place {
             Some(previous) => *previous = now,
-            None => self.previous.push((chunk_stream, now)),
+            None => {
+                if self.previous.len() < 4 {
+                    // Most sessions use two or three, and there are many sessions.
+                    self.previous.reserve_exact(1);
+                }
+                self.previous.push((chunk_stream, now));
+            }
         }
         // Only a type 0 header is written with an extended timestamp.
         let extended = (delta.is_none() && message.timestamp >= EXTENDED_TIMESTAMP)
