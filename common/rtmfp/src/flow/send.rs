@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use self::fragment::Fragment;
 pub(super) use self::fragment::{Acknowledged, Assembling, Negative, Put};
-pub(super) use self::message::Messages;
 pub use self::message::{Body, Head, MessageId, Outgoing};
 use self::message::{GapWhen, Message};
+pub(super) use self::message::{Messages, give_back};
 use super::{Priority, ReceiveId};
 use crate::wire::acknowledgement::{Acknowledgement, BLOCK};
 use crate::wire::user_data::{NEXT_USER_DATA, OPTIONS, Part, USER_DATA, UserData};
@@ -571,6 +571,12 @@ impl SendFlow {
         self.in_flight -= size;
         self.resend_from = self.resend_from.min(sequence);
         Negative::Lost(size)
+    }
+
+    /// Gives back most of what a burst took.
+    pub(super) fn give_back(&mut self) {
+        give_back(&mut self.queue);
+        self.messages.give_back();
     }
 
     /// Gives back memory that is not used.

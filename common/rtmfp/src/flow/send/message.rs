@@ -187,6 +187,17 @@ impl Message {
     }
 }
 
+/// Gives back most of the room of a queue, if most of it is not used: what a viewer gets at first, a group of pictures, is more than ever
+/// waits later.
+pub(in crate::flow) fn give_back<T>(queue: &mut VecDeque<T>) {
+    const KEPT: usize = 32;
+
+    let wanted = (queue.len() * 2).max(KEPT / 2);
+    if queue.capacity() > KEPT && queue.capacity() > wanted * 2 {
+        queue.shrink_to(wanted);
+    }
+}
+
 /// Messages of a flow, in their order.
 #[derive(Debug, Default)]
 pub(in crate::flow) struct Messages {
@@ -356,6 +367,10 @@ impl Messages {
             }
         }
         self.drop_finished();
+    }
+
+    pub(super) fn give_back(&mut self) {
+        give_back(&mut self.list);
     }
 
     pub(super) fn shrink(&mut self) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::receive::{ReceiveFlow, Taken};
-use super::super::send::Negative;
+use super::super::send::{Negative, give_back};
 use super::super::{ReceiveId, SendId};
 use super::linger::{LINGER, Reply};
 use super::{Event, FlowSet, Header, is_recent};
@@ -351,6 +351,10 @@ impl FlowSet {
         if acknowledgements.bytes > 0 {
             self.was_overdue = false;
             self.expect_answer(now);
+        }
+        give_back(&mut self.in_flight);
+        for flow in self.sending.values_mut() {
+            flow.give_back();
         }
     }
 }

@@ -492,3 +492,23 @@ fn what_is_urgent_elsewhere_slows_growth_here() {
     assert!(grown(false) > grown(true));
     assert!(grown(true) > 4_380);
 }
+
+#[test]
+fn what_a_burst_took_is_given_back_when_it_has_come() {
+    let congestion = Box::new(crate::congestion::Fixed(1 << 20));
+    let config = Config {
+        burst: 1_000,
+        ..Config::default()
+    };
+    let mut flows = FlowSet::with_congestion(config, congestion);
+    let flow = flows.open(&opening(Priority::VIDEO)).unwrap();
+    for _ in 0..300 {
+        flows.send(NOW, flow, message(100)).unwrap();
+    }
+    let sent = packets(&mut flows, NOW);
+    let last = *sequence_numbers(&sent).last().unwrap();
+    assert!(flows.in_flight.capacity() >= 300, "{last}");
+    take(&mut flows, NOW, &[ack(flow.0, 64, last, &[])]);
+    assert_eq!(flows.window().1, 0);
+    assert!(flows.in_flight.capacity() <= 32);
+}
