@@ -15,7 +15,7 @@ use self::pace::Pace;
 pub use self::types::{Config, Counters, Event, Header, OpenError, Opening, SendError, SendState};
 use super::receive::{ReceiveFlow, Room, Told};
 use super::send::SendFlow;
-use super::{MessageId, Order, Outgoing, Priority, ReceiveId, SendId};
+use super::{MessageId, Order, Outgoing, ReceiveId, SendId};
 use crate::congestion::{Congestion, Delivery, Mark};
 use crate::few::Few;
 use crate::round_trip::RoundTrip;
@@ -280,13 +280,6 @@ impl FlowSet {
         if self.sending.get(&id).is_some_and(|flow| flow.is_over()) {
             self.sending.remove(&id);
             self.events.push_back(Event::Closed { flow: SendId(id) });
-        }
-    }
-
-    /// Gives a flow another priority.
-    pub fn set_priority(&mut self, flow: SendId, priority: Priority) {
-        if let Some(flow) = self.sending.get_mut(&flow.0) {
-            flow.priority = priority;
         }
     }
 

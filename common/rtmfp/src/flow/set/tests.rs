@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::flow::simulation::chunks;
-use crate::flow::{Body, Head};
+use crate::flow::{Body, Head, Priority};
 use crate::wire::acknowledgement::{Acknowledgement, BITMAP, RANGES};
 use crate::wire::flow_control::{BUFFER_PROBE, FLOW_EXCEPTION_REPORT, FlowException};
 use crate::wire::user_data::{NEXT_USER_DATA, Part, USER_DATA, UserData};
