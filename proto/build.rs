@@ -7,6 +7,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         "headwater/v1/stream_log.proto",
         "headwater/v1/recording.proto",
         "headwater/v1/peers.proto",
+        "headwater/v1/application.proto",
+        "headwater/v1/handler.proto",
         "headwater/v1/node.proto",
     ];
     for file in files {
