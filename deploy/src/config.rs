@@ -9,12 +9,11 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
+use headwater_application::{ApplicationSection, default_applications};
 use headwater_cluster::config::ClusterConfig;
 use headwater_cluster::{Identity, Member, NodeId};
 use headwater_edge::EdgeConfig;
-use headwater_edge::config::{
-    ApplicationSection, EdgeSection, RtmfpSection, RtmpSection, RtmpsSection, default_applications,
-};
+use headwater_edge::config::{EdgeSection, RtmfpSection, RtmpSection, RtmpsSection};
 use headwater_node::address::ListenAddress;
 use headwater_node::admin::AdminSection;
 use headwater_node::config::{ConfigError, Documented, Loader, print_commented};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use headwater_application::{ApplicationSection, default_applications};
 use headwater_node::address::ListenAddress;
 use headwater_node::tls::TlsSection;
 use headwater_node::{choice, section};
@@ -156,20 +157,6 @@ choice! {
     }
 }
 
-choice! {
-    /// What becomes of a published stream.
-    pub enum RecordPolicy {
-        /// What the publisher asks for: encoders mostly ask for a live stream.
-        AsAsked = "as-asked",
-        /// Every stream is recorded anew: a recording of that name is replaced.
-        Record = "record",
-        /// Every stream is recorded, behind what was recorded under that name before.
-        Append = "append",
-        /// Nothing is recorded, whatever the publisher asks for.
-        Never = "never",
-    }
-}
-
 section! {
     /// How recordings and files are sent to viewers.
     pub struct PlaybackSection {
@@ -178,38 +165,6 @@ section! {
         /// How far ahead at most, in milliseconds, however much the viewer buffers. Programs that download ask for hours, and get
         /// the whole as fast as they take it.
         pub max_buffer_ms: u64 = 86_400_000 => 100..=604_800_000,
-    }
-}
-
-section! {
-    /// What an application allows.
-    pub struct ApplicationSection {
-        /// Whether clients may publish.
-        pub publish: bool = true,
-        /// Whether clients may play.
-        pub play: bool = true,
-        /// What is recorded: "as-asked" by the publisher, "record" (everything, anew), "append" (everything, behind what
-        /// there is), "never".
-        pub record: RecordPolicy = RecordPolicy::AsAsked,
-        /// How much of a recording is kept, in milliseconds of media: viewers rewind so far, and the disk does not fill however
-        /// long the stream goes on. What is older is deleted some segments at a time; the file that the recording becomes has the
-        /// rest. 0: everything is kept.
-        pub record_window_ms: u64 = 0 => 0..=31_536_000_000,
-        /// How long frames wait at the edge so that viewers get several with one send, in milliseconds: less processor time
-        /// for more latency. 0: each video frame is sent as it comes, and audio goes with it.
-        pub flush_ms: u64 = 0 => 0..=350,
-        /// Whether the calls of Adobe's DVRCast application are answered: `DVRSubscribe`, `DVRGetStreamInfo` and their like.
-        /// What an encoder says with `DVRSetStreamInfo` is kept and told to players; what is recorded is decided by `record`
-        /// and by how a stream is published.
-        pub dvr: bool = false,
-        /// Whether RTMFP clients may meet: they are introduced to each other on all edges, told of the other members of their groups,
-        /// and may send each other commands through the server (`relay`). With `publish` and `play` off that is all an application
-        /// does: a rendezvous, and no media pass through the cluster.
-        pub peers: bool = true,
-        /// Whether streams are fed into RTMFP groups, as the `multicast` service of Adobe Media Server does: a stream that is published as
-        /// `NAME?fms.multicast.groupspec=G:...` is called `NAME`, and a member of that group that the edge makes publishes it there. It needs
-        /// RTMFP, and for members to be told of each other `peers`.
-        pub multicast: bool = false,
     }
 }
 
@@ -238,35 +193,8 @@ pub struct EdgeConfig {
     pub rtmfp: RtmfpSection,
     /// `[edge]`
     pub edge: EdgeSection,
-    /// `[applications]`, by name.
+    /// `[applications]`, by name: what holds where the store has no `app.toml` of that name.
     pub applications: BTreeMap<String, ApplicationSection>,
-}
-
-/// The applications of a node that configures none, as Adobe Media Server ships them: `live`, that everybody may use; `vod`, where
-/// files are played and nothing is published; `dvrcast`, `live` with the calls of encoders and players that record and rewind; `multicast`,
-/// `live` that feeds streams into groups.
-#[must_use]
-pub fn default_applications() -> BTreeMap<String, ApplicationSection> {
-    let live = ApplicationSection::default();
-    let vod = ApplicationSection {
-        publish: false,
-        ..ApplicationSection::default()
-    };
-    let dvrcast = ApplicationSection {
-        dvr: true,
-        ..ApplicationSection::default()
-    };
-    let multicast = ApplicationSection {
-        multicast: true,
-        ..ApplicationSection::default()
-    };
-    let all = [
-        ("live", live),
-        ("vod", vod),
-        ("dvrcast", dvrcast),
-        ("multicast", multicast),
-    ];
-    BTreeMap::from(all.map(|(name, section)| (name.to_owned(), section)))
 }
 
 impl Default for EdgeConfig {

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::admission::Admission;
-use crate::config::{ApplicationSection, EdgeConfig};
+use crate::config::EdgeConfig;
 use crate::hub::{HubTable, RingLimits};
 use crate::listen::{Listener, bind, bind_rtmfp};
 use crate::metrics::EdgeMetrics;
@@ -31,6 +31,7 @@ use crate::rtmfp::driver::Share;
 use crate::session;
 use crate::upstream::Upstream;
 use crate::worker;
+use headwater_application::ApplicationSection;
 
 /// Most entries of a hub's ring, whatever their size: ten minutes of a stream with 100 messages a second.
 const RING_ENTRIES: usize = 65_536;

@@ -30,13 +30,14 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{debug, info};
 
 use crate::admission::Place;
-use crate::config::{ApplicationSection, RtmpSection};
+use crate::config::RtmpSection;
 use crate::fanout::SharedConnection;
 use crate::fanout::connection::Connection;
 use crate::recorded::{Description, Piece, Recorded, RecordedError};
 use crate::transport::Transport;
 use crate::upstream::append::PublishEvent;
 use crate::worker::Worker;
+use headwater_application::ApplicationSection;
 
 mod calls;
 mod connect;

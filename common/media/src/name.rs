@@ -26,6 +26,48 @@ pub struct StreamName {
     pub stream: String,
 }
 
+/// The full name of an application instance in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceName {
+    /// Virtual host.
+    pub vhost: String,
+    /// Application.
+    pub app: String,
+    /// Instance. May hold `/`.
+    pub instance: String,
+}
+
+impl InstanceName {
+    /// Checks the parts and makes a name of them.
+    ///
+    /// # Errors
+    /// [`NameError`], as [`StreamName::new`].
+    pub fn new(vhost: &str, app: &str, instance: &str) -> Result<Self, NameError> {
+        Ok(Self {
+            vhost: checked("virtual host", vhost)?,
+            app: checked("application", app)?,
+            instance: checked("instance", instance)?,
+        })
+    }
+
+    /// What the ring takes it for: the name of a stream that stands for the instance.
+    #[must_use]
+    pub fn key(&self) -> StreamName {
+        StreamName {
+            vhost: self.vhost.clone(),
+            app: self.app.clone(),
+            instance: self.instance.clone(),
+            stream: "_instance_".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for InstanceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.vhost, self.app, self.instance)
+    }
+}
+
 /// Why a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

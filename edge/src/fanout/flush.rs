@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use headwater_media::frame::FrameKind;
 
-use crate::config::{ApplicationSection, FanoutSection};
+use crate::config::FanoutSection;
 use crate::hub::Entry;
+use headwater_application::ApplicationSection;
 
 /// The rest after a walk is this part of the time that the walk took: walks take four fifths of the time at most.
 const REST: u32 = 4;

@@ -238,8 +238,9 @@ mod tests {
     use headwater_media::name::StreamName;
 
     use super::*;
-    use crate::config::{ApplicationSection, FanoutSection};
+    use crate::config::FanoutSection;
     use crate::hub::RingLimits;
+    use headwater_application::ApplicationSection;
 
     const LIMITS: RingLimits = RingLimits {
         duration_ms: 4_000,

@@ -11,10 +11,10 @@ use headwater_rtmp::message::{Message, MessageType};
 use headwater_rtmp::server::MediaFrame;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::config::RecordPolicy;
 use crate::rtmfp::multicast::{self, CannotFeed, Feed};
 use crate::upstream::append::{self, Refusal};
 use crate::upstream::publication::MediaMessage;
+use headwater_application::RecordPolicy;
 
 #[cfg(test)]
 mod tests;

@@ -13,8 +13,9 @@ use headwater_origin::{Origin, OriginSection};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::client::{Client, pump};
-use crate::config::{ApplicationSection, EdgeConfig};
+use crate::config::EdgeConfig;
 use crate::{Edge, EdgeNode};
+use headwater_application::ApplicationSection;
 
 /// Longer than anything that a test waits for: an origin that dies is noticed within two seconds, and initiators repeat themselves after
 /// one, 2.5, 4 and 5.5 seconds.

@@ -28,10 +28,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::config::{ApplicationSection, EdgeConfig};
+use crate::config::EdgeConfig;
 use crate::edge::{Edge, EdgeNode};
 use crate::player::tests::library::Library;
 use crate::recorded::Place;
+use headwater_application::ApplicationSection;
 
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,20 @@
+//! What an application allows: `app.toml`, what is built in, and where applications are in the store.
+//!
+//! An application is a folder `applications/NAME` in the store, `vhosts/VHOST/applications/NAME` for those of a virtual host, with a file
+//! `app.toml`. Origins read it, edges are told what is in it. An empty file makes an application that is open to everybody. Some
+//! applications are built in ([`default_applications`]) and need no file; a file replaces all of what is built in or configured.
+//!
+//! Pure: text in, policy out.
+
+#![forbid(unsafe_code)]
+
+mod names;
+mod parse;
+mod section;
+
+pub use names::{APP_FILE, app_file, application_of};
+pub use parse::{parse, parse_known};
+pub use section::{
+    ApplicationSection, Confirm, HandlerSection, OnFailure, RecordPolicy, SharedObjectsSection,
+    Unsaid, default_applications,
+};
