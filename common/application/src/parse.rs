@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn what_is_unknown_is_refused_to_operators_and_left_out_between_nodes() {
         let text = "publsh = false\nplay = false\n[handler]\nnew_key = 1\ntimeout_ms = 70\n";
-        let refused = parse("applications/a/app.toml", text)
+        let refused = parse("applications/a/app.toml", "publsh = false")
             .unwrap_err()
             .to_string();
         assert!(
