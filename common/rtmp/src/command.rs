@@ -33,9 +33,10 @@ use crate::message::{Message, MessageType};
 /// Which chunk stream carries what we send.
 ///
 /// A server session writes only to [`CONTROL`](chunk_streams::CONTROL), [`COMMAND`](chunk_streams::COMMAND) and
-/// [`STREAM_STATUS`](chunk_streams::STREAM_STATUS), with headers that build on the one before. The others are for what the caller
-/// writes itself, as wire forms that many players share: these have full headers and need no state, but on a chunk stream of the
-/// session they would leave the client with another header to continue from.
+/// [`STREAM_STATUS`](chunk_streams::STREAM_STATUS). The others are for what the caller writes itself, as wire forms that many clients
+/// share: these have full headers and need no state. On a chunk stream where the session's headers build on the one before, they would
+/// leave the client with another header to continue from; on that of commands they may stand, because there the session writes full
+/// headers, too.
 pub mod chunk_streams {
     /// Protocol and user control messages (section 5.4 says 2).
     pub const CONTROL: u32 = 2;
@@ -51,6 +52,9 @@ pub mod chunk_streams {
     pub const DATA: u32 = 7;
     /// Statuses that the caller writes between media.
     pub const SHARED_STATUS: u32 = 8;
+    /// Shared objects, whoever writes them: the chunk stream of commands, as Adobe Media Server has it. The npm package rtmp-client takes
+    /// them nowhere else.
+    pub const SHARED_OBJECT: u32 = COMMAND;
 }
 
 /// Longest command name, in bytes.
@@ -244,6 +248,22 @@ pub fn data_message(stream_id: u32, arguments: &[Value]) -> Result<Message, Enco
         stream_id,
         payload: amf0::encode_all(arguments)?,
     })
+}
+
+/// A shared object message in the encoding of its receiver, with timestamp 0 on message stream 0: type 19, or type 16, where a
+/// format byte 0 goes before the same body. What AMF0 cannot say stands in the body behind the switch to AMF3, as in commands.
+#[must_use]
+pub fn shared_object_message(encoding: ObjectEncoding, body: Bytes) -> Message {
+    let (kind, payload) = match encoding {
+        ObjectEncoding::Amf0 => (MessageType::SHARED_OBJECT_AMF0, body),
+        ObjectEncoding::Amf3 => (MessageType::SHARED_OBJECT_AMF3, with_format_byte(&body)),
+    };
+    Message {
+        kind,
+        timestamp: 0,
+        stream_id: 0,
+        payload,
+    }
 }
 
 fn with_format_byte(body: &Bytes) -> Bytes {

@@ -24,7 +24,7 @@
 //! # Media to players
 //! does not pass through the session: the caller writes shared wire forms itself, between the blocks of `poll_transmit`, on
 //! the media chunk streams of [`chunk_streams`], with full headers and chunks of
-//! [`ServerSession::chunk_size_out`] bytes.
+//! [`ServerSession::chunk_size_out`] bytes. So do shared objects, as far as many clients get the same.
 
 mod commands;
 mod config;
@@ -365,12 +365,12 @@ impl ServerSession {
     }
 
     fn send_message(&mut self, message: &Message) -> Result<(), SessionError> {
-        let chunk_stream = if message.stream_id == 0 {
-            chunk_streams::COMMAND
+        if message.stream_id == 0 {
+            // With a full header: the caller writes shared objects there.
+            self.link.send_media(chunk_streams::COMMAND, message)
         } else {
-            chunk_streams::STREAM_STATUS
-        };
-        self.link.send(chunk_stream, message)
+            self.link.send(chunk_streams::STREAM_STATUS, message)
+        }
     }
 
     fn send_status(&mut self, stream_id: u32, status: Status) -> Result<(), SessionError> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use headwater_amf::Value;
 use headwater_media::frame::FrameKind;
 
@@ -10,7 +11,7 @@ use super::ClientEvent;
 use super::{ClientSession, ConnectParameters, Pending, Phase};
 use crate::command::{
     Command, ObjectEncoding, Play2Parameters, PlayLength, PlayReset, PlayStart, PublishMode,
-    TransactionId, chunk_streams, wrap_data,
+    TransactionId, chunk_streams, shared_object_message, wrap_data,
 };
 use crate::control::UserControl;
 use crate::message::{Message, MessageType};
@@ -256,7 +257,16 @@ impl ClientSession {
         self.note(outcome)
     }
 
-    /// Sends any message: shared objects, or what a test wants a server to see.
+    /// Sends the body of a shared object message (section 7.1.3), which begins with the name of the object, in the encoding that
+    /// `connect` asked for. Not looked at here.
+    ///
+    /// # Errors
+    /// [`SessionError::TooMuchOutput`].
+    pub fn shared_object(&mut self, body: Bytes) -> Result<(), SessionError> {
+        self.send_message(&shared_object_message(self.encoding, body))
+    }
+
+    /// Sends any message: what a test wants a server to see.
     ///
     /// # Errors
     /// [`SessionError::TooMuchOutput`].

@@ -3,8 +3,10 @@ use headwater_amf::Value;
 use headwater_media::frame::FrameKind;
 
 use super::*;
+use crate::chunk::shared_wire_form;
 use crate::command::{
     CAPS_EX_MULTITRACK, CAPS_EX_RECONNECT, DataKind, EnhancedCapabilities, PublishMode,
+    shared_object_message,
 };
 use crate::handshake::HandshakeError;
 use crate::message::{Message, MessageType};
@@ -114,8 +116,7 @@ fn media_comes_as_it_was_sent() {
             stream_id,
             payload: Bytes::from(payload),
         };
-        let wire =
-            crate::chunk::shared_wire_form(chunk_stream, &message, pair.server.chunk_size_out());
+        let wire = shared_wire_form(chunk_stream, &message, pair.server.chunk_size_out());
         input.extend_from_slice(&wire.bytes);
         pair.server.unpublish_notify(stream_id, "cam").unwrap();
         while let Some(bytes) = pair.server.poll_transmit() {
@@ -273,6 +274,87 @@ fn a_frame_too_many_is_told() {
         pair.client.send_media(1, &frame),
         Err(SessionError::TooMuchOutput(100_000))
     );
+}
+
+#[test]
+fn shared_objects_go_both_ways_in_the_encoding_that_was_asked_for() {
+    let body = bytes(b"\x00\x04chat\0\0\0\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0");
+    for (encoding, kind, first) in [
+        (
+            ObjectEncoding::Amf0,
+            MessageType::SHARED_OBJECT_AMF0,
+            &b""[..],
+        ),
+        (ObjectEncoding::Amf3, MessageType::SHARED_OBJECT_AMF3, &[0]),
+    ] {
+        let asked = ConnectParameters {
+            object_encoding: encoding,
+            ..parameters()
+        };
+        let mut pair = Pair::connected_with(ServerConfig::default(), &asked);
+        let message = Message {
+            kind,
+            timestamp: 0,
+            stream_id: 0,
+            payload: [first, &body].concat().into(),
+        };
+        pair.client.shared_object(body.clone()).unwrap();
+        pair.drive();
+        let came = pair.take_server_events();
+        let expected = message.clone();
+        assert_eq!(came, [ServerEvent::SharedObject { message: expected }]);
+        pair.server.shared_object(body.clone()).unwrap();
+        pair.drive();
+        let came = pair.take_client_events();
+        assert_eq!(came, [ClientEvent::SharedObject { message }]);
+    }
+}
+
+/// Wire forms of the caller stand on the chunk stream of commands: neither is to build on the other's headers.
+#[test]
+fn shared_objects_of_the_caller_come_between_commands_of_the_session() {
+    let mut pair = Pair::connected();
+    let mut expected = Vec::new();
+    for number in 0..12_u8 {
+        let body = Bytes::from(vec![number; 3 + usize::from(number) * 200]);
+        let message = shared_object_message(ObjectEncoding::Amf0, body.clone());
+        let mut event = ClientEvent::SharedObject {
+            message: message.clone(),
+        };
+        match number % 4 {
+            0 => pair.server.shared_object(body).unwrap(),
+            2 => {
+                let chunk_size = pair.server.chunk_size_out();
+                let form = shared_wire_form(chunk_streams::SHARED_OBJECT, &message, chunk_size);
+                pair.deliver_to_client(&form.bytes);
+            }
+            _ => {
+                let arguments = vec![Value::from(f64::from(number))];
+                event = ClientEvent::CallRequest {
+                    stream_id: 0,
+                    name: "count".to_owned(),
+                    transaction: TransactionId::NONE,
+                    arguments: arguments.clone(),
+                };
+                pair.server.notify_client("count", arguments).unwrap();
+            }
+        }
+        pair.drive();
+        expected.push(event);
+    }
+    assert_eq!(pair.take_client_events(), expected);
+}
+
+#[test]
+fn a_closed_connection_takes_no_shared_objects() {
+    let mut pair = Pair::connected();
+    let status = Status::new(StatusCode::ConnectClosed);
+    pair.server.close(&status).unwrap();
+    pair.drive();
+    pair.take_client_events();
+    assert_eq!(pair.server.shared_object(bytes(b"so")), Ok(()));
+    pair.drive();
+    assert_eq!(pair.take_client_events(), []);
 }
 
 #[test]

@@ -6,12 +6,15 @@
 
 mod stream;
 
+use bytes::Bytes;
 use headwater_amf::{Object, Properties, Value};
 
 #[cfg(doc)]
 use super::ServerEvent;
 use super::{Phase, ServerSession};
-use crate::command::{Command, ObjectEncoding, TransactionId, chunk_streams, data_message};
+use crate::command::{
+    Command, ObjectEncoding, TransactionId, chunk_streams, data_message, shared_object_message,
+};
 use crate::control::{BandwidthLimit, Control, UserControl};
 use crate::session::SessionError;
 use crate::status::{Status, StatusCode};
@@ -241,6 +244,22 @@ impl ServerSession {
             return Ok(());
         }
         let outcome = self.send_command(0, &Command::notice(name, arguments));
+        self.note(outcome)
+    }
+
+    /// Sends the body of a shared object message that is for this client alone, in the encoding that it asked for.
+    ///
+    /// What many clients get, the caller writes itself, as a wire form on [`chunk_streams::SHARED_OBJECT`], between the blocks of
+    /// `poll_transmit`.
+    ///
+    /// # Errors
+    /// [`SessionError::TooMuchOutput`].
+    pub fn shared_object(&mut self, body: Bytes) -> Result<(), SessionError> {
+        if !self.is_connected() {
+            return Ok(());
+        }
+        let message = shared_object_message(self.encoding, body);
+        let outcome = self.send_message(&message);
         self.note(outcome)
     }
 

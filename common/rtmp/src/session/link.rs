@@ -158,7 +158,7 @@ impl Link {
         Ok(())
     }
 
-    /// Writes a message with a full header, and a long payload without a copy.
+    /// Writes a message with a full header that builds on none and on which none builds, and a long payload without a copy.
     pub(crate) fn send_media(
         &mut self,
         chunk_stream: u32,

@@ -115,6 +115,16 @@ impl Pair {
         }
     }
 
+    /// Bytes that the owner of the server session writes between those of the session.
+    pub(crate) fn deliver_to_client(&mut self, bytes: &[u8]) {
+        self.to_client.extend_from_slice(bytes);
+        let outcome = self.client.handle_input(self.now, &mut self.to_client);
+        while let Some(event) = self.client.poll_event() {
+            self.client_events.push(event);
+        }
+        outcome.unwrap();
+    }
+
     pub(crate) fn take_server_events(&mut self) -> Vec<ServerEvent> {
         std::mem::take(&mut self.server_events)
     }
