@@ -2,8 +2,9 @@
 # Installs the programs that the tests talk to. What is there already is left alone, so a second run costs nothing.
 #
 #   .test-tools/node    npm package rtmp-client, as pinned in package-lock.json here
-#   .test-tools/python  venv with Py3AMF, moto and imageio-ffmpeg (ffmpeg 7), as pinned in requirements.txt here
-#   Debian packages     ffmpeg, rtmpdump, GStreamer with its RTMP elements, openssl
+#   .test-tools/python  venv with Py3AMF, moto, imageio-ffmpeg (ffmpeg 7) and grpcio, as pinned in requirements.txt here, and with
+#                       python-librtmp, as pinned in requirements-librtmp.txt
+#   Debian packages     ffmpeg, rtmpdump, librtmp with its headers, GStreamer with its RTMP elements, openssl
 #   cargo               cargo-nextest; cargo-deny and cargo-fuzz too when asked for with HEADWATER_TOOLS=all
 #
 # A tool that cannot be installed is named at the end. That is an error where tests must not be skipped (CI=true or
@@ -22,6 +23,7 @@ debian_packages() {
     have ffmpeg && have ffprobe || wanted+=(ffmpeg)
     have rtmpdump || wanted+=(rtmpdump)
     have openssl || wanted+=(openssl)
+    [ -f /usr/include/librtmp/rtmp.h ] || wanted+=(librtmp-dev)
     have npm || wanted+=(nodejs npm)
     if ! have gst-inspect-1.0 || ! gst-inspect-1.0 --exists rtmp2sink; then
         wanted+=(gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
@@ -69,12 +71,25 @@ node_packages() {
 python_packages() {
     local folder=$tools/python
     cmp -s "$here/requirements.txt" "$folder/installed.txt" && return 0
-    echo "installing Py3AMF, moto and imageio-ffmpeg"
+    echo "installing Py3AMF, moto, imageio-ffmpeg and grpcio"
     if python3 -m venv --clear "$folder" &&
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"; then
         cp "$here/requirements.txt" "$folder/installed.txt"
     else
-        missing+=("Py3AMF, moto and imageio-ffmpeg (python3 -m venv or pip failed)")
+        missing+=("Py3AMF, moto, imageio-ffmpeg and grpcio (python3 -m venv or pip failed)")
+    fi
+}
+
+# Into the same venv, which the step before makes anew when it changes.
+python_librtmp() {
+    local folder=$tools/python
+    [ -x "$folder/bin/python" ] || return 0
+    cmp -s "$here/requirements-librtmp.txt" "$folder/installed-librtmp.txt" && return 0
+    echo "installing python-librtmp"
+    if "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements-librtmp.txt"; then
+        cp "$here/requirements-librtmp.txt" "$folder/installed-librtmp.txt"
+    else
+        missing+=("python-librtmp (pip failed: it needs a C compiler and the headers of librtmp)")
     fi
 }
 
@@ -88,6 +103,7 @@ mkdir -p "$tools"
 debian_packages
 node_packages
 python_packages
+python_librtmp
 cargo_tool cargo-nextest 0.9.143
 if [ "${HEADWATER_TOOLS:-}" = all ]; then
     cargo_tool cargo-deny 0.18.9
