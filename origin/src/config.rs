@@ -7,6 +7,7 @@ use headwater_media::window::Retention;
 
 use crate::log::LogConfig;
 use crate::record::RecordingSection;
+use crate::state::StateSection;
 use crate::store::StorageSection;
 use crate::vod::VodSection;
 
@@ -53,6 +54,8 @@ headwater_node::section! {
         pub vod: VodSection = VodSection::default(),
         /// How live streams are recorded.
         pub recording: RecordingSection = RecordingSection::default(),
+        /// How the state of applications is kept.
+        pub state: StateSection = StateSection::default(),
     }
     validate |section, problems| {
         if section.memory_bytes < section.retention_bytes {

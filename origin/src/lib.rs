@@ -10,6 +10,8 @@
 //! | `rpc` | the `StreamLog` service: appending, reading, relaying |
 //! | `vod` | media files as closed logs: names, the files that are open |
 //! | [`OriginSection`] | the `[origin]` section of the configuration |
+//! | `state` | the state store: rows of applications, one database for each partition |
+//! | [`StateSection`] | the `[origin.state]` section |
 //! | `store` | the folder or bucket of recordings and media files |
 //! | [`StorageSection`] | the `[origin.storage]` section |
 //! | [`Origin`] | all of it, for the process that serves it |
@@ -32,6 +34,14 @@ mod origin;
 mod peers;
 mod record;
 mod rpc;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "application instances, which keep their state here, are not there yet"
+    )
+)]
+mod state;
 mod store;
 mod vod;
 
@@ -39,5 +49,6 @@ pub use admin::AdminSlot;
 pub use config::OriginSection;
 pub use origin::{Origin, Remaining};
 pub use record::RecordingSection;
+pub use state::StateSection;
 pub use store::{StorageSection, StoreError};
 pub use vod::{VirtualDirectory, VodSection};

@@ -30,7 +30,7 @@ mod place;
 mod remote;
 mod section;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The store as a whole, in a folder.
 
 mod buckets;
-mod moto;
+pub(crate) mod moto;
 
 use std::os::unix::fs::symlink;
 
@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 use super::*;
 
 /// A store in `data_dir`, with a section that is changed first.
-pub(super) async fn open(
+pub(crate) async fn open(
     data_dir: &Path,
     change: impl FnOnce(&mut StorageSection),
 ) -> Result<Store, StoreError> {

@@ -13,20 +13,20 @@ use rustix::process::{Pid, Signal, kill_process};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server; stopped when this is dropped.
-pub(super) struct Moto {
+pub(crate) struct Moto {
     child: Child,
     /// Host and port.
-    pub(super) address: String,
+    pub(crate) address: String,
 }
 
 impl Moto {
     /// `None` where moto is not installed, which was said; where nothing may be skipped, the test fails.
-    pub(super) fn start(environment: &[(&str, &str)]) -> Option<Self> {
+    pub(crate) fn start(environment: &[(&str, &str)]) -> Option<Self> {
         Self::start_with(environment, &[])
     }
 
     /// As [`Moto::start`], with more arguments.
-    pub(super) fn start_with(environment: &[(&str, &str)], arguments: &[&str]) -> Option<Self> {
+    pub(crate) fn start_with(environment: &[(&str, &str)], arguments: &[&str]) -> Option<Self> {
         let python = std::env::var("HEADWATER_TEST_PYTHON").unwrap_or_else(|_| {
             concat!(
                 env!("CARGO_MANIFEST_DIR"),
@@ -76,7 +76,7 @@ impl Moto {
     }
 
     /// Status and body of the answer to a request without a signature.
-    pub(super) fn request(&self, method: &str, path: &str) -> (u16, String) {
+    pub(crate) fn request(&self, method: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(
             stream,
@@ -91,21 +91,21 @@ impl Moto {
         (status, body)
     }
 
-    pub(super) fn make_bucket(&self) {
+    pub(crate) fn make_bucket(&self) {
         let (status, body) = self.request("PUT", "/bucket");
         assert_eq!(status, 200, "{body}");
     }
 
     /// Stops its threads as they are; the kernel goes on taking connections for it.
-    pub(super) fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    pub(super) fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.child.wait().unwrap();
     }
