@@ -25,6 +25,14 @@ impl Dialect {
         }
     }
 
+    /// The flags of a status that refuses the Use of an object ([`crate::wire::status`]) to a client that sends these flags.
+    pub const fn status_flags(flags: Flags) -> Flags {
+        match Self::of(flags) {
+            Self::Player => Flags(flags.0 & Flags::PERSISTENT),
+            Self::Proxy => Flags(Flags::PROXY | Flags::OTHERS),
+        }
+    }
+
     /// The persistence that such a client means with these flags; `None`: it does not say.
     pub const fn persistence(flags: Flags) -> Option<Persistence> {
         if flags.has(Flags::PERSISTENT) {

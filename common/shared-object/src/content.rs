@@ -98,13 +98,20 @@ impl Content {
         }
     }
 
-    pub(crate) fn apply(&mut self, operation: &Operation, version: Version, mark: u64) {
+    /// Gives the name whose removal is forgotten for it, if any.
+    pub(crate) fn apply(
+        &mut self,
+        operation: &Operation,
+        version: Version,
+        mark: u64,
+    ) -> Option<SlotName> {
         match operation {
             Operation::Set { name, value } => self.set(name.clone(), value.clone(), version, mark),
-            Operation::Remove { name } => self.remove(name, version, mark),
+            Operation::Remove { name } => return self.remove(name, version, mark),
             Operation::Clear => self.clear(version, mark),
             Operation::Send { .. } => {}
         }
+        None
     }
 
     pub(crate) fn set(&mut self, name: SlotName, value: SlotValue, version: Version, mark: u64) {
@@ -120,22 +127,26 @@ impl Content {
         }
     }
 
-    /// Removes a slot and remembers that; also of one that was not there.
-    pub(crate) fn remove(&mut self, name: &SlotName, version: Version, mark: u64) {
+    /// Removes a slot and remembers that; also of one that was not there. Gives the name whose removal is forgotten for it, if any.
+    pub(crate) fn remove(
+        &mut self,
+        name: &SlotName,
+        version: Version,
+        mark: u64,
+    ) -> Option<SlotName> {
         if let Some(old) = self.slots.remove(name) {
             self.bytes -= cost(name, &old.value);
         }
         self.unremember(name);
         self.gone.insert(name.clone(), Gone { version, mark });
         self.order.insert((version, name.clone()));
-        while self.gone.len() > self.memory {
-            let Some((version, name)) = self.order.pop_first() else {
-                break;
-            };
-            if let Some(gone) = self.gone.remove(&name) {
-                self.forget(version, gone.mark);
-            }
+        if self.gone.len() <= self.memory {
+            return None;
         }
+        let (version, oldest) = self.order.pop_first()?;
+        let gone = self.gone.remove(&oldest)?;
+        self.forget(version, gone.mark);
+        Some(oldest)
     }
 
     /// Removes everything. Single removals need not be remembered any more: who is older than this needs everything anyway.

@@ -1,11 +1,46 @@
-//! The owner's object.
-use std::sync::Arc;
+//! The owner's object: what requests do to it, what mirrors and the store are told, and what is taken over from the tenure before.
+//!
+//! # What counts as a change
+//! One request is one version, whatever it does: that is what its number is remembered under. A set to an equal value, a removal of
+//! what is not there and a clearing of nothing change nothing: their author has success all the same, from its own edge, and nobody
+//! else hears of it. Red5 does so, and what is known of Adobe's server does not contradict; a client that wants to be heard sends a
+//! message.
+//!
+//! # Tenures
+//! ```text
+//! temporary, at-once   v0 .... v1 | v1 + 65536 ....      what the new owner inherits ends at v1, its own changes begin after the gap
+//! durable              v0 .... v1 | v1 + 1 ....          no mirror knows more than the store: one line of history
+//! ```
+//!
+//! Where an owner begins with less than a mirror knows, it wants that mirror's state ([`Greeting::Wanted`], [`Master::adopt`]). The first
+//! one is taken as it is. One that comes later and knows more replaces what was inherited, except what was changed since. The gap
+//! keeps versions from going back for anybody, and from meaning two things. Between tenures a request may be lost with the mirrors that
+//! knew it, and one whose mirror comes late may be applied again: nothing else is possible where nothing is stored.
+//!
+//! Not here: who may do what, and when an update is durable. For [`Keeping::Durable`] the shell publishes an update, a state or a
+//! refusal only after everything that was accepted before it has become durable, in that order.
 
+use std::collections::{BTreeSet, HashMap};
+
+use crate::content::{AppliedNumbers, Content, Held, cost};
 use crate::object::{
-    AppliedRequests, EdgeIncarnation, Epoch, Operation, Persistence, Refusal, SlotName, State,
-    Update, Version,
+    AppliedRequests, EdgeIncarnation, Epoch, Operation, Persistence, Refusal, RequestId, SlotName,
+    State, Update, Version,
 };
 use crate::value::SlotValue;
+
+#[cfg(test)]
+mod tests;
+
+/// Versions between what a tenure inherits and its own: more than an owner can have applied without any mirror telling of it, as long
+/// as edges bound their unanswered requests.
+const TENURE_GAP: u64 = 1 << 16;
+
+/// Mark of what was there before this tenure.
+const INHERITED: u64 = 0;
+
+/// Mark of what was changed in it.
+const OWN: u64 = 1;
 
 /// What happens to an object when its owner changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +121,7 @@ pub struct Rows {
 pub struct Applied {
     /// For every mirror, the requesting edge's too: it is the answer.
     pub update: Update,
-    /// For the store of a persistent object.
+    /// For the store of a persistent object; empty for a temporary one.
     pub rows: Rows,
 }
 
@@ -111,23 +146,69 @@ pub enum Greeting {
 /// What taking over a mirror's state has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adopted {
-    /// Mirrors that have been served so far need `state_since` this; `None`: nothing has changed for them.
+    /// Mirrors that have been served so far need [`Master::state_since`] this; `None`: nothing has changed for them.
     pub since: Option<Version>,
-    /// For the store of a persistent object.
-    pub rows: Rows,
+    /// For the store of a persistent object: everything.
+    pub rows: Option<Rows>,
 }
 
 /// The owner's object.
 #[derive(Debug)]
-pub struct Master {}
+pub struct Master {
+    keeping: Keeping,
+    epoch: Epoch,
+    limits: MasterLimits,
+    content: Content,
+    version: Version,
+    applied: AppliedNumbers,
+    /// The end of what was taken over.
+    inherited: Option<Inherited>,
+    /// Own changes have greater versions than this.
+    base: Version,
+    /// Nothing has happened to it: the first mirror that knows anything is right in everything.
+    untouched: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Inherited {
+    /// The tenure that it was of.
+    epoch: Epoch,
+    /// Up to this version, mirrors of that tenure are on the line of what was inherited.
+    line: Version,
+    /// So is a mirror of exactly this version, the newest.
+    newest: Version,
+    /// From the store, and not from a mirror.
+    stored: bool,
+}
 
 impl Master {
-    /// An object that nobody has known before (or that mirrors will tell of).
+    /// An object that this owner has not had before. Mirrors of an earlier tenure may know it.
     pub fn new(keeping: Keeping, epoch: Epoch, limits: MasterLimits) -> Self {
-        todo!()
+        Self {
+            keeping,
+            epoch,
+            limits,
+            content: Content::new(limits.removals),
+            version: Version::NONE,
+            applied: AppliedNumbers::default(),
+            inherited: None,
+            base: Version::NONE,
+            untouched: true,
+        }
     }
 
-    /// An object from the store. Gives the rows to write before anything else, where the new tenure needs any ([`Keeping::AtOnce`]).
+    /// An object in place of one that this owner has had in this tenure and dropped, at the version `had` or before: a mirror that comes
+    /// back late has to see that it is another one.
+    pub fn again(keeping: Keeping, epoch: Epoch, limits: MasterLimits, had: Version) -> Self {
+        let mut master = Self::new(keeping, epoch, limits);
+        master.version = had.plus(1);
+        master.base = master.version;
+        master.content.remembered_since = master.version;
+        master.untouched = false;
+        master
+    }
+
+    /// An object from the store.
     pub fn load(
         keeping: Keeping,
         epoch: Epoch,
@@ -135,60 +216,102 @@ impl Master {
         meta: &Meta,
         rows: impl IntoIterator<Item = Row>,
     ) -> Self {
-        todo!()
+        let mut master = Self::new(keeping, epoch, limits);
+        master.content.remembered_since = meta.remembered_since;
+        for row in rows {
+            match row {
+                Row::Slot {
+                    name,
+                    value,
+                    version,
+                } => master.content.set(name, value, version, INHERITED),
+                Row::Removed { name, version } => {
+                    master.content.remove(&name, version, INHERITED);
+                }
+            }
+        }
+        for applied in &meta.applied {
+            master.applied.note(applied.edge, applied.number);
+        }
+        master.untouched = false;
+        master.inherited = Some(Inherited {
+            epoch: meta.epoch,
+            line: meta.version,
+            newest: meta.version,
+            stored: true,
+        });
+        master.version = meta.version;
+        if keeping != Keeping::Durable {
+            // Somebody may have seen versions that never reached the store. Whoever is of before the gap gets everything.
+            master.version = meta.version.plus(TENURE_GAP);
+            master.content.remembered_since = master.version;
+        }
+        master.base = master.version;
+        master
     }
 
     /// How it is kept.
     pub fn keeping(&self) -> Keeping {
-        todo!()
+        self.keeping
     }
 
     /// Whether it outlives its users.
     pub fn persistence(&self) -> Persistence {
-        todo!()
+        match self.keeping {
+            Keeping::Temporary => Persistence::Temporary,
+            Keeping::Durable | Keeping::AtOnce => Persistence::Persistent,
+        }
     }
 
     /// Its version.
     pub fn version(&self) -> Version {
-        todo!()
+        self.version
     }
 
     /// Number of slots.
     pub fn len(&self) -> usize {
-        todo!()
+        self.content.len()
     }
 
     /// Whether there are no slots.
     pub fn is_empty(&self) -> bool {
-        todo!()
+        self.content.len() == 0
     }
 
     /// Bytes as [`MasterLimits::object_bytes`] counts them.
     pub fn bytes(&self) -> usize {
-        todo!()
+        self.content.bytes()
     }
 
     /// Value of a slot.
     pub fn slot(&self, name: &str) -> Option<&SlotValue> {
-        todo!()
+        self.content.get(name).map(|held| &held.value)
     }
 
     /// All slots, in the order of their names.
-    pub fn slots(&self) -> impl Iterator<Item = (&str, &SlotValue)> {
-        std::iter::empty()
+    pub fn slots(&self) -> impl ExactSizeIterator<Item = (&str, &SlotValue)> {
+        self.content
+            .slots()
+            .map(|(name, held)| (&**name, &held.value))
     }
 
     /// Applies a request: all of it under one version, or nothing.
     ///
     /// # Errors
-    /// [`Refusal`]: nothing has changed; the request's number is not used up.
+    /// [`Refusal`]: nothing has changed, and the request's number is not used up.
     pub fn apply(
         &mut self,
         edge: EdgeIncarnation,
         number: u64,
         operations: &[Operation],
     ) -> Result<Outcome, Refusal> {
-        todo!()
+        if number <= self.applied.number(edge) {
+            return Ok(Outcome::Duplicate);
+        }
+        self.check(operations)?;
+        self.applied.note(edge, number);
+        let request = RequestId { edge, number };
+        Ok(Outcome::Applied(self.change(operations, Some(request))))
     }
 
     /// Applies what the server itself wants.
@@ -196,26 +319,310 @@ impl Master {
     /// # Errors
     /// [`Refusal`]: nothing has changed.
     pub fn apply_own(&mut self, operations: &[Operation]) -> Result<Applied, Refusal> {
-        todo!()
+        self.check(operations)?;
+        Ok(self.change(operations, None))
     }
 
-    /// What an edge gets that uses the object and has this from before.
+    fn change(&mut self, operations: &[Operation], request: Option<RequestId>) -> Applied {
+        self.version = self.version.plus(1);
+        self.untouched = false;
+        let mut effective = Vec::with_capacity(operations.len());
+        let mut cleared = false;
+        let mut touched = BTreeSet::new();
+        for operation in operations {
+            if self.content.is_idle(operation) {
+                continue;
+            }
+            touched.extend(self.content.apply(operation, self.version, OWN));
+            match operation {
+                Operation::Set { name, .. } | Operation::Remove { name } => {
+                    touched.insert(name.clone());
+                }
+                Operation::Clear => {
+                    cleared = true;
+                    touched.clear();
+                }
+                Operation::Send { .. } => {}
+            }
+            effective.push(operation.clone());
+        }
+        let rows = match self.keeping {
+            Keeping::Temporary => Rows::default(),
+            Keeping::Durable | Keeping::AtOnce => self.rows_of(cleared, touched),
+        };
+        Applied {
+            update: Update {
+                version: self.version,
+                request,
+                operations: effective.into(),
+            },
+            rows,
+        }
+    }
+
+    /// Whether the object would still be within its limits. One that is beyond them already, because they were lowered, may not grow.
+    fn check(&self, operations: &[Operation]) -> Result<(), Refusal> {
+        let limits = &self.limits;
+        let (mut count, mut bytes) = (self.content.len(), self.content.bytes());
+        // What slots would cost that were named so far.
+        let mut named: HashMap<&str, Option<usize>> = HashMap::new();
+        let mut cleared = false;
+        for operation in operations {
+            let (name, new) = match operation {
+                Operation::Send { arguments } => {
+                    self.check_value(arguments.as_bytes().len())?;
+                    continue;
+                }
+                Operation::Clear => {
+                    cleared = true;
+                    named.clear();
+                    (count, bytes) = (0, 0);
+                    continue;
+                }
+                Operation::Remove { name } => (name, None),
+                Operation::Set { name, value } => {
+                    if name.len() > limits.name_bytes {
+                        return Err(Refusal::SlotNameTooLong {
+                            length: name.len(),
+                            maximum: limits.name_bytes,
+                        });
+                    }
+                    self.check_value(value.as_bytes().len())?;
+                    (name, Some(cost(name, value)))
+                }
+            };
+            let old = match named.insert(name, new) {
+                Some(old) => old,
+                None if cleared => None,
+                None => self.content.get(name).map(|held| cost(name, &held.value)),
+            };
+            count = count + usize::from(new.is_some()) - usize::from(old.is_some());
+            bytes = bytes + new.unwrap_or(0) - old.unwrap_or(0);
+        }
+        if count > limits.slots.max(self.content.len()) {
+            return Err(Refusal::TooManySlots {
+                maximum: limits.slots,
+            });
+        }
+        if bytes > limits.object_bytes.max(self.content.bytes()) {
+            return Err(Refusal::ObjectTooLarge {
+                length: bytes,
+                maximum: limits.object_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_value(&self, length: usize) -> Result<(), Refusal> {
+        let maximum = self.limits.value_bytes;
+        if length > maximum {
+            return Err(Refusal::ValueTooLarge { length, maximum });
+        }
+        Ok(())
+    }
+
+    /// What an edge gets that uses the object, and whose mirror has this version of that tenure; zeros: nothing.
     pub fn greet(&self, epoch: Epoch, version: Version) -> Greeting {
-        todo!()
+        if self.is_newer(epoch, version) {
+            Greeting::Wanted
+        } else if self.is_on_the_line(epoch, version) {
+            Greeting::State(self.state_since(version))
+        } else {
+            Greeting::State(self.whole())
+        }
     }
 
-    /// What a mirror of this tenure lacks that is at this version: the difference if removals since are remembered, else everything.
+    /// Whether a mirror knows what this owner does not.
+    fn is_newer(&self, epoch: Epoch, version: Version) -> bool {
+        if version == Version::NONE || epoch == self.epoch {
+            return false;
+        }
+        match self.inherited {
+            None => true,
+            Some(end) if self.is_one_line(end) => version > end.newest,
+            Some(end) => (epoch, version) > (end.epoch, end.newest),
+        }
+    }
+
+    /// Whether the history of a mirror is the beginning of this owner's, so that a difference makes them equal.
+    fn is_on_the_line(&self, epoch: Epoch, version: Version) -> bool {
+        if epoch == self.epoch {
+            return version <= self.version;
+        }
+        match self.inherited {
+            None => false,
+            Some(end) if self.is_one_line(end) => version <= end.line,
+            Some(end) => {
+                // Own changes have to have greater versions than the mirror.
+                epoch == end.epoch
+                    && end.newest <= self.base
+                    && (version <= end.line || version == end.newest)
+            }
+        }
+    }
+
+    /// Whether all mirrors of all tenures are on one line.
+    fn is_one_line(&self, end: Inherited) -> bool {
+        self.keeping == Keeping::Durable && end.stored
+    }
+
+    /// What a mirror of this tenure lacks that is at this version: the difference if the removals since are remembered, else everything.
     pub fn state_since(&self, version: Version) -> State {
-        todo!()
+        if version == Version::NONE
+            || version < self.content.remembered_since
+            || version > self.version
+        {
+            return self.whole();
+        }
+        State {
+            since: version,
+            slots: self.content.slots_since(version),
+            removed: self.content.removed_since(version),
+            ..self.frame()
+        }
     }
 
-    /// Takes over what a mirror of an earlier tenure knows.
+    fn whole(&self) -> State {
+        State {
+            slots: self.content.slots_since(Version::NONE),
+            removed: self.content.removed_since(Version::NONE),
+            ..self.frame()
+        }
+    }
+
+    fn frame(&self) -> State {
+        State {
+            epoch: self.epoch,
+            version: self.version,
+            remembered_since: self.content.remembered_since,
+            applied: self.applied.list(),
+            ..State::default()
+        }
+    }
+
+    /// Takes over what a mirror of an earlier tenure knows. `state` is whole ([`crate::mirror::Mirror::snapshot`]).
     pub fn adopt(&mut self, state: State) -> Adopted {
-        todo!()
+        if !state.is_whole() || !self.is_newer(state.epoch, state.version) {
+            return Adopted {
+                since: None,
+                rows: None,
+            };
+        }
+        let before = self.version;
+        for applied in &state.applied {
+            self.applied.note(applied.edge, applied.number);
+        }
+        let end = (state.epoch, state.version);
+        let line = if self.untouched {
+            self.take(state);
+            self.version
+        } else {
+            self.merge(state);
+            // Where the tenure is the same, what was on the line still is.
+            self.inherited
+                .filter(|inherited| inherited.epoch == end.0)
+                .map_or(Version::NONE, |inherited| inherited.line)
+        };
+        let (epoch, newest) = end;
+        self.version = self.version.max(newest).plus(TENURE_GAP);
+        if self.untouched {
+            self.base = self.version;
+        }
+        self.untouched = false;
+        self.inherited = Some(Inherited {
+            epoch,
+            line,
+            newest,
+            stored: false,
+        });
+        Adopted {
+            since: Some(before),
+            rows: (self.keeping != Keeping::Temporary).then(|| self.rows()),
+        }
     }
 
-    /// Everything for a store that has nothing of the object.
+    /// As it is, versions and removals too.
+    fn take(&mut self, state: State) {
+        self.version = state.version;
+        self.content.remembered_since = state.remembered_since;
+        for slot in state.slots {
+            self.content
+                .set(slot.name, slot.value, slot.version, INHERITED);
+        }
+        for slot in state.removed {
+            self.content.remove(&slot.name, slot.version, INHERITED);
+        }
+    }
+
+    /// In place of what was inherited, where nothing was changed since. The versions of what it changes are the one that comes.
+    fn merge(&mut self, state: State) {
+        if self.content.forgotten_mark == OWN {
+            // All was cleared in this tenure, or what was removed is not known any more: nothing of before can come back.
+            return;
+        }
+        let version = self.version.max(state.version).plus(TENURE_GAP);
+        let theirs: HashMap<SlotName, SlotValue> = state
+            .slots
+            .into_iter()
+            .map(|slot| (slot.name, slot.value))
+            .collect();
+        let lost: Vec<SlotName> = self
+            .content
+            .slots()
+            .filter(|(name, held)| held.mark == INHERITED && !theirs.contains_key(*name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in lost {
+            self.content.remove(&name, version, INHERITED);
+        }
+        for (name, value) in theirs {
+            let is_own = self.content.get(&name).is_some_and(|held| held.mark == OWN)
+                || self
+                    .content
+                    .gone(&name)
+                    .is_some_and(|gone| gone.mark == OWN);
+            let is_equal = |held: &Held| held.value == value;
+            if !is_own && !self.content.get(&name).is_some_and(is_equal) {
+                self.content.set(name, value, version, INHERITED);
+            }
+        }
+    }
+
+    /// Everything, for a store that has nothing of the object or something else.
     pub fn rows(&self) -> Rows {
-        todo!()
+        let names = self.content.slots().map(|(name, _)| name.clone());
+        let removed = self.content.removals().map(|(name, _)| name.clone());
+        self.rows_of(true, names.chain(removed).collect())
+    }
+
+    /// How these names stand now.
+    fn rows_of(&self, clear: bool, names: BTreeSet<SlotName>) -> Rows {
+        let mut rows = Rows {
+            clear,
+            meta: Meta {
+                epoch: self.epoch,
+                version: self.version,
+                remembered_since: self.content.remembered_since,
+                applied: self.applied.list(),
+            },
+            ..Rows::default()
+        };
+        for name in names {
+            if let Some(held) = self.content.get(&name) {
+                rows.put.push(Row::Slot {
+                    value: held.value.clone(),
+                    version: held.version,
+                    name,
+                });
+            } else if let Some(gone) = self.content.gone(&name) {
+                rows.put.push(Row::Removed {
+                    version: gone.version,
+                    name,
+                });
+            } else if !clear {
+                rows.delete.push(name);
+            }
+        }
+        rows
     }
 }

@@ -1,16 +1,40 @@
-//! An edge's copy of an object, and what each of its clients gets.
+//! An edge's copy of an object: what its clients read, what they have asked for, and the log that they are served from.
+//!
+//! ```text
+//!            request ──► unanswered ──► owner ──► update ──► slots ──► log ──► serve (each client, from its cursor)
+//! client ──► refuse ─────────────────────────────────────────────────►
+//! ```
+//!
+//! # Drain invariant
+//! After anything that goes in (`handle_*`, [`Mirror::request`], [`Mirror::refuse`]) clients may be behind: call [`Mirror::serve`] for each
+//! one that has room. A client without room is left alone, and gets what it missed in one piece later. Nothing is kept for a client
+//! but its [`Cursor`].
+//!
+//! # Owners come and go
+//! Requests stay in [`Mirror::unanswered`] until an update, a refusal or the applied numbers of a state answer them. After a break:
+//! [`Mirror::handle_disconnect`], use the object again with [`Mirror::known`], feed the state, send what is unanswered. What the state
+//! differs in from what clients have comes to them as changes. A request that was applied before the break, whose update did not come, is
+//! confirmed from here, with what it sent; what other edges' clients sent at that moment is lost.
+
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::client::{Cursor, Dialect, Served};
-use crate::log::LogLimits;
+use self::serve::Cache;
+use crate::client::{Cursor, Dialect};
+use crate::content::{AppliedNumbers, Content};
+use crate::log::{Answer, AnswerKind, Entry, Log, LogLimits};
 use crate::object::{
-    AssemblyError, ClientId, EdgeIncarnation, Epoch, ObjectName, Operation, Persistence, Refusal,
-    State, Update, Version,
+    Assembly, AssemblyError, ClientId, EdgeIncarnation, Epoch, ObjectName, Operation, Persistence,
+    Refusal, SlotName, State, Update, Version,
 };
 use crate::value::SlotValue;
-use crate::wire::{Encoding, Flags};
+use crate::wire::Encoding;
 
 /// What a mirror may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +47,25 @@ pub struct MirrorLimits {
     pub pending_bytes: usize,
     /// Removals that are remembered.
     pub removals: usize,
-    /// Bytes of a whole state, names, values and removals.
+    /// Bytes of a whole state: names, values, removals, and some for each.
     pub state_bytes: usize,
+}
+
+impl MirrorLimits {
+    /// 1,024 requests and 16 MiB of them, 1,024 removals, states of 64 MiB.
+    pub const DEFAULT: Self = Self {
+        log: LogLimits::DEFAULT,
+        pending: 1_024,
+        pending_bytes: 16 << 20,
+        removals: 1_024,
+        state_bytes: 64 << 20,
+    };
+}
+
+impl Default for MirrorLimits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 /// A request for the owner.
@@ -38,7 +79,7 @@ pub struct Request {
     pub operations: Arc<[Operation]>,
 }
 
-/// What the owner sent does not follow what the mirror has: it has to be used again, from [`Mirror::known`].
+/// What the owner sent does not follow what the mirror has: [`Mirror::distrust`] it, and use the object again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutOfStep {
@@ -79,9 +120,39 @@ pub enum OutOfStep {
     Pieces(#[from] AssemblyError),
 }
 
+/// A request without an answer.
+#[derive(Debug)]
+struct Pending {
+    request: Request,
+    /// Before this position of the log the client has seen everything; 0: nothing is known.
+    seen: u64,
+    cost: usize,
+}
+
 /// An edge's copy of an object.
 #[derive(Debug)]
-pub struct Mirror {}
+pub struct Mirror {
+    name: ObjectName,
+    persistence: Persistence,
+    /// This edge.
+    edge: EdgeIncarnation,
+    limits: MirrorLimits,
+    /// Marks are positions in the log.
+    content: Content,
+    epoch: Epoch,
+    version: Version,
+    /// It has had a state.
+    ready: bool,
+    /// `content` is what an owner has had at `version`.
+    trusted: bool,
+    applied: AppliedNumbers,
+    assembly: Assembly,
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    next_number: u64,
+    log: Log,
+    cache: Cache,
+}
 
 impl Mirror {
     /// A mirror that knows nothing yet. `edge` is the edge's own incarnation.
@@ -91,92 +162,344 @@ impl Mirror {
         edge: EdgeIncarnation,
         limits: MirrorLimits,
     ) -> Self {
-        todo!()
+        Self {
+            name,
+            persistence,
+            edge,
+            limits,
+            content: Content::new(limits.removals),
+            epoch: Epoch::default(),
+            version: Version::NONE,
+            ready: false,
+            trusted: false,
+            applied: AppliedNumbers::default(),
+            assembly: Assembly::new(limits.state_bytes),
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            next_number: 1,
+            log: Log::new(limits.log),
+            cache: Cache::default(),
+        }
     }
 
     /// The object's name.
     pub fn name(&self) -> &ObjectName {
-        todo!()
+        &self.name
     }
 
     /// Whether the object is kept.
     pub fn persistence(&self) -> Persistence {
-        todo!()
+        self.persistence
     }
 
-    /// What the edge says when it uses the object (again): both [`Version::NONE`]-like zero where it knows nothing.
+    /// For an edge that did not say it when it used the object: the owner has now.
+    pub fn set_persistence(&mut self, persistence: Persistence) {
+        if self.persistence != persistence {
+            self.persistence = persistence;
+            self.cache.clear();
+        }
+    }
+
+    /// What the edge says when it uses the object, again or for the first time: zeros where it knows nothing.
     pub fn known(&self) -> (Epoch, Version) {
-        todo!()
+        if self.trusted {
+            (self.epoch, self.version)
+        } else {
+            (Epoch::default(), Version::NONE)
+        }
     }
 
     /// Whether it has had a state: clients can be admitted.
     pub fn is_ready(&self) -> bool {
-        todo!()
+        self.ready
     }
 
-    /// Slots.
+    /// Number of slots.
     pub fn len(&self) -> usize {
-        todo!()
+        self.content.len()
     }
 
     /// Whether there are no slots.
     pub fn is_empty(&self) -> bool {
-        todo!()
+        self.content.len() == 0
     }
 
     /// Value of a slot.
     pub fn slot(&self, name: &str) -> Option<&SlotValue> {
-        todo!()
+        self.content.get(name).map(|held| &held.value)
     }
 
     /// All slots, in the order of their names.
-    pub fn slots(&self) -> impl Iterator<Item = (&str, &SlotValue)> {
-        std::iter::empty()
+    pub fn slots(&self) -> impl ExactSizeIterator<Item = (&str, &SlotValue)> {
+        self.content
+            .slots()
+            .map(|(name, held)| (&**name, &held.value))
     }
 
-    /// Takes a state, or a piece of one; `true` when it was the last piece and the mirror has what it says. [`Mirror::unanswered`] is then
-    /// what still has to be sent (again), if the owner is another one or the call is new.
+    /// Takes a state, or a piece of one. `true`: that was the last piece, and the mirror is what it says; if the call or the owner is
+    /// new, what is still [`Mirror::unanswered`] has to be sent now.
     ///
     /// # Errors
-    /// [`OutOfStep`]: the object has to be used again.
+    /// [`OutOfStep`]: [`Mirror::distrust`] it and use the object again.
     pub fn handle_state(&mut self, piece: State) -> Result<bool, OutOfStep> {
-        todo!()
+        let Some(state) = self.assembly.push(piece)? else {
+            return Ok(false);
+        };
+        let fits = state.since <= self.version && self.version <= state.version;
+        if !state.is_whole() && !(self.trusted && fits) {
+            return Err(OutOfStep::Difference {
+                have: self.known().1,
+                since: state.since,
+                version: state.version,
+            });
+        }
+        for applied in &state.applied {
+            self.applied.note(applied.edge, applied.number);
+        }
+        let own = self.applied.number(self.edge);
+        self.next_number = self.next_number.max(own.saturating_add(1));
+        while let Some(pending) = self
+            .pending
+            .pop_front_if(|first| first.request.number <= own)
+        {
+            self.pending_bytes -= pending.cost;
+            self.confirm_late(&pending);
+        }
+        let version = state.version;
+        self.epoch = state.epoch;
+        let operations = self.become_as(state);
+        self.version = version;
+        self.trusted = true;
+        self.cache.clear();
+        if !std::mem::replace(&mut self.ready, true) {
+            self.log.begin(version);
+        } else if !operations.is_empty() {
+            self.append(Entry {
+                version,
+                operations: operations.into(),
+                answer: None,
+            });
+        }
+        Ok(true)
+    }
+
+    /// A request that was applied, whose update will not come.
+    fn confirm_late(&mut self, pending: &Pending) {
+        let requested = &pending.request.operations;
+        let mark = self.log.head();
+        let mut effective = Vec::new();
+        for operation in requested.iter() {
+            if !self.content.is_idle(operation) {
+                self.content.apply(operation, self.version, mark);
+                effective.push(operation.clone());
+            }
+        }
+        self.append(Entry {
+            version: self.version,
+            operations: effective.into(),
+            answer: Some(self.confirmation(pending)),
+        });
+    }
+
+    /// Gives what has changed by it.
+    fn become_as(&mut self, state: State) -> Vec<Operation> {
+        let mark = self.log.head();
+        let mut operations = Vec::new();
+        if state.is_whole() {
+            let kept: HashSet<&SlotName> = state.slots.iter().map(|slot| &slot.name).collect();
+            let gone: Vec<SlotName> = self
+                .content
+                .slots()
+                .map(|(name, _)| name)
+                .filter(|name| !kept.contains(*name))
+                .cloned()
+                .collect();
+            let removed: HashMap<&SlotName, Version> = state
+                .removed
+                .iter()
+                .map(|slot| (&slot.name, slot.version))
+                .collect();
+            for name in gone {
+                let version = removed.get(&name).copied().unwrap_or(state.version);
+                self.content.remove(&name, version, mark);
+                operations.push(Operation::Remove { name });
+            }
+            self.content.remembered_since = state.remembered_since;
+        }
+        for slot in state.removed {
+            let present = self.content.get(&slot.name).is_some();
+            // What was not there was removed for nobody: the mark of the removal stays.
+            let mark = match self.content.gone(&slot.name) {
+                _ if present => mark,
+                Some(gone) => gone.mark,
+                None => 0,
+            };
+            self.content.remove(&slot.name, slot.version, mark);
+            if present {
+                operations.push(Operation::Remove { name: slot.name });
+            }
+        }
+        for slot in state.slots {
+            let mark = match self.content.get(&slot.name) {
+                Some(held) if held.value == slot.value => held.mark,
+                _ => {
+                    operations.push(Operation::Set {
+                        name: slot.name.clone(),
+                        value: slot.value.clone(),
+                    });
+                    mark
+                }
+            };
+            self.content.set(slot.name, slot.value, slot.version, mark);
+        }
+        operations
     }
 
     /// Takes an update.
     ///
     /// # Errors
-    /// [`OutOfStep`]: the object has to be used again.
+    /// [`OutOfStep`]: [`Mirror::distrust`] it and use the object again.
     pub fn handle_update(&mut self, update: Update) -> Result<(), OutOfStep> {
-        todo!()
+        let Update {
+            version,
+            request,
+            operations,
+        } = update;
+        if !self.trusted || self.assembly.is_partial() {
+            return Err(OutOfStep::NoState { found: version });
+        }
+        if version != self.version.plus(1) {
+            return Err(OutOfStep::Version {
+                have: self.version,
+                found: version,
+            });
+        }
+        let own = request.filter(|request| request.edge == self.edge);
+        let mut answer = None;
+        if let Some(own) = own {
+            let first = self.pending.front().map(|first| first.request.number);
+            if let Some(expected) = first.filter(|first| *first < own.number) {
+                return Err(OutOfStep::Answer {
+                    expected,
+                    found: own.number,
+                });
+            }
+            // Without one, this edge had asked before it forgot the object.
+            answer = self
+                .pending
+                .pop_front_if(|first| first.request.number == own.number);
+            self.next_number = self.next_number.max(own.number.saturating_add(1));
+        }
+        let mark = self.log.head();
+        for operation in operations.iter() {
+            self.content.apply(operation, version, mark);
+        }
+        if let Some(request) = request {
+            self.applied.note(request.edge, request.number);
+        }
+        self.version = version;
+        let answer = answer.map(|pending| {
+            self.pending_bytes -= pending.cost;
+            self.confirmation(&pending)
+        });
+        self.append(Entry {
+            version,
+            operations,
+            answer,
+        });
+        Ok(())
     }
 
-    /// Takes the owner's refusal of a request.
+    /// To be made before its entry is appended.
+    fn confirmation(&self, pending: &Pending) -> Answer {
+        let Request {
+            client, operations, ..
+        } = &pending.request;
+        Answer {
+            client: *client,
+            kind: AnswerKind::Confirmed {
+                restated: self.log.restated(*client, operations, pending.seen),
+                requested: operations.clone(),
+            },
+        }
+    }
+
+    /// Takes the owner's refusal of a request. One that is not waiting for an answer changes nothing.
     pub fn handle_refusal(&mut self, number: u64, refusal: &Refusal) {
-        todo!()
+        let is_it = |pending: &Pending| pending.request.number == number;
+        let Some(at) = self.pending.iter().position(is_it) else {
+            return;
+        };
+        if let Some(pending) = self.pending.remove(at) {
+            self.pending_bytes -= pending.cost;
+            self.refused(pending.request.client, &pending.request.operations, refusal);
+        }
+    }
+
+    fn refused(&mut self, client: ClientId, operations: &[Operation], refusal: &Refusal) {
+        let mut slots: Option<Vec<SlotName>> = Some(Vec::new());
+        for operation in operations {
+            match operation {
+                Operation::Set { name, .. } | Operation::Remove { name } => {
+                    if let Some(slots) = slots.as_mut().filter(|slots| !slots.contains(name)) {
+                        slots.push(name.clone());
+                    }
+                }
+                Operation::Clear => slots = None,
+                Operation::Send { .. } => {}
+            }
+        }
+        self.append(Entry {
+            version: self.version,
+            operations: Arc::new([]),
+            answer: Some(Answer {
+                client,
+                kind: AnswerKind::Refused {
+                    refusal: refusal.clone(),
+                    slots,
+                },
+            }),
+        });
+    }
+
+    fn append(&mut self, entry: Entry) {
+        self.log.append(entry);
+        self.cache.clear();
     }
 
     /// The call to the owner has ended: pieces of a state are dropped. What is known stays.
     pub fn handle_disconnect(&mut self) {
-        todo!()
+        self.assembly.reset();
     }
 
-    /// Forgets that anything is known, so that the next use asks for everything. What clients have stays; they get the difference.
+    /// What is known may be wrong: the next use asks for everything. Clients get what that differs in.
     pub fn distrust(&mut self) {
-        todo!()
+        self.assembly.reset();
+        self.trusted = false;
     }
 
-    /// The whole object for an owner that wants it.
+    /// The whole object, for an owner that wants it.
     pub fn snapshot(&self) -> State {
-        todo!()
+        let (epoch, version) = self.known();
+        State {
+            epoch,
+            version,
+            since: Version::NONE,
+            slots: self.content.slots_since(Version::NONE),
+            removed: self.content.removed_since(Version::NONE),
+            remembered_since: self.content.remembered_since,
+            applied: self.applied.list(),
+            more: false,
+        }
     }
 
     /// Requests without an answer, in order.
-    pub fn unanswered(&self) -> impl Iterator<Item = &Request> {
-        std::iter::empty()
+    pub fn unanswered(&self) -> impl ExactSizeIterator<Item = &Request> {
+        self.pending.iter().map(|pending| &pending.request)
     }
 
-    /// Admits a client. Gives its cursor and the answer to its Use. `version` is what the client has, as it says in its message; 0: nothing.
+    /// Admits a client, once the mirror [is ready](Self::is_ready). Gives its cursor and the answer to its Use: the whole object, or what
+    /// was changed since `version`, which the client's message says that it has; 0: nothing.
     pub fn admit(
         &mut self,
         client: ClientId,
@@ -184,41 +507,58 @@ impl Mirror {
         encoding: Encoding,
         version: u32,
     ) -> (Cursor, Vec<Bytes>) {
-        todo!()
+        let cursor = Cursor {
+            client,
+            position: self.log.head(),
+            owed: 0,
+            dialect,
+            encoding,
+        };
+        let since = self.version.reaching_back_to(version);
+        let knows = self.persistence == Persistence::Persistent
+            && version != 0
+            && since >= self.content.remembered_since;
+        let since = if knows { since } else { Version::NONE };
+        (cursor, self.welcome(&cursor, since))
     }
 
-    /// A client's request: gives what the owner has to be sent. `version` is what the client's message says.
-    /// An empty list of operations is none: do not ask.
+    /// Takes a client's request; gives what the owner has to be sent. `version` is what the client's message says.
     ///
     /// # Errors
-    /// [`Refusal::Busy`]: pass it to [`Mirror::refuse`].
+    /// [`Refusal::Busy`]: nothing has changed. [`Mirror::refuse`] tells the client.
     pub fn request(
         &mut self,
         cursor: &mut Cursor,
         version: u32,
         operations: Vec<Operation>,
     ) -> Result<Request, Refusal> {
-        todo!()
+        let cost = operations.iter().map(Operation::cost).sum::<usize>();
+        if self.pending.len() >= self.limits.pending
+            || self.pending_bytes.saturating_add(cost) > self.limits.pending_bytes
+        {
+            return Err(Refusal::Busy);
+        }
+        let request = Request {
+            number: self.next_number,
+            client: cursor.client,
+            operations: operations.into(),
+        };
+        self.next_number += 1;
+        self.pending_bytes += cost;
+        cursor.owed = cursor.owed.saturating_add(1);
+        let version = self.version.reaching_back_to(version);
+        self.pending.push_back(Pending {
+            request: request.clone(),
+            seen: self.log.seen(version, cursor.position),
+            cost,
+        });
+        Ok(request)
     }
 
-    /// Refuses a client's request without asking the owner: it is told, and gets the values of the slots that it wanted to change, in order
-    /// with everything else ([`Mirror::serve`]).
+    /// Refuses a client's request without asking the owner: with the next [`Mirror::serve`] it is told, and gets the values of the
+    /// slots that it wanted to change.
     pub fn refuse(&mut self, cursor: &mut Cursor, operations: &[Operation], refusal: &Refusal) {
-        todo!()
-    }
-
-    /// What a client has not got yet. When to call: after anything that this mirror was told, for each client whose connection has room.
-    pub fn serve(&mut self, cursor: &mut Cursor) -> Served {
-        todo!()
-    }
-
-    /// Whether there is anything that a client has not got: cheap.
-    pub fn is_behind(&self, cursor: &Cursor) -> bool {
-        todo!()
-    }
-
-    /// Flags of a message that is not about a change: with [`crate::wire::status`].
-    pub fn answer_flags(&self, dialect: Dialect) -> Flags {
-        todo!()
+        cursor.owed = cursor.owed.saturating_add(1);
+        self.refused(cursor.client, operations, refusal);
     }
 }

@@ -20,6 +20,7 @@ mod tests;
 use headwater_amf::DecodeError;
 
 pub use decode::{DecodeLimits, decode, decode_amf3};
+pub(crate) use encode::EVENT_BYTES;
 pub use encode::{Writer, encode, status};
 
 use crate::object::{NameError, ObjectName, Operation, SlotName};

@@ -1,0 +1,3 @@
+//! Tables for the owner's object.
+
+use super::*;

@@ -1,0 +1,3 @@
+//! Tables for the mirror.
+
+use super::*;
