@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::object::{ClientId, Persistence};
+use crate::object::{ClientId, Persistence, Version};
 use crate::wire::{Encoding, Flags};
 
 /// How a client's own changes are confirmed.
@@ -51,6 +51,8 @@ pub struct Cursor {
     pub(crate) client: ClientId,
     /// The entry that it gets next.
     pub(crate) position: u64,
+    /// The object's version when it was admitted.
+    pub(crate) admitted: Version,
     /// Its requests whose confirmation or refusal it has not got.
     pub(crate) owed: u32,
     pub(crate) dialect: Dialect,

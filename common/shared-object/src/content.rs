@@ -212,6 +212,8 @@ pub(crate) struct AppliedNumbers {
 struct Last {
     number: u64,
     noted: u64,
+    /// Applied here, and not heard of.
+    own: bool,
 }
 
 impl AppliedNumbers {
@@ -220,13 +222,27 @@ impl AppliedNumbers {
         self.edges.get(&edge).map_or(0, |last| last.number)
     }
 
-    /// Notes a number; numbers never go back.
+    /// Notes a number that was applied here.
     pub(crate) fn note(&mut self, edge: EdgeIncarnation, number: u64) {
+        self.take(edge, number, true);
+    }
+
+    /// Notes a number that was applied elsewhere, unless one of that edge was applied here.
+    pub(crate) fn hear(&mut self, edge: EdgeIncarnation, number: u64) {
+        if !self.edges.get(&edge).is_some_and(|last| last.own) {
+            self.take(edge, number, false);
+        }
+    }
+
+    /// Numbers never go back.
+    fn take(&mut self, edge: EdgeIncarnation, number: u64, own: bool) {
         self.clock += 1;
         let noted = self.clock;
-        let last = self.edges.entry(edge).or_insert(Last { number, noted });
+        let new = Last { number, noted, own };
+        let last = self.edges.entry(edge).or_insert(new);
         last.number = last.number.max(number);
         last.noted = noted;
+        last.own |= own;
         if self.edges.len() > APPLIED_EDGES {
             let oldest = self.edges.iter().min_by_key(|(_, last)| last.noted);
             if let Some(oldest) = oldest.map(|(edge, _)| *edge) {

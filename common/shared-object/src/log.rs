@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::object::{ClientId, Operation, Refusal, SlotName, Version};
+use crate::value::SlotValue;
 
 /// How much a log holds. Whatever the numbers, the newest entry is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +58,33 @@ pub(crate) enum AnswerKind {
         /// Slots that others had changed before, unknown to the client: its copy may have their value.
         restated: Restated,
     },
+    /// It was done, unless it was refused: the answer did not come, and the object is what it is.
+    Late {
+        requested: Arc<[Operation]>,
+        standing: Standing,
+    },
     /// Nothing was.
     Refused {
         refusal: Refusal,
-        /// The slots that it wanted to change; `None`: all of them.
-        slots: Option<Vec<SlotName>>,
+        standing: Standing,
     },
+}
+
+/// How the slots are that a request wanted to change.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) slots: Vec<(SlotName, Option<SlotValue>)>,
+    /// It wanted to change all of them.
+    pub(crate) all: bool,
+}
+
+impl Standing {
+    fn cost(&self) -> usize {
+        let each = |(name, value): &(SlotName, Option<SlotValue>)| {
+            64 + name.len() + value.as_ref().map_or(0, |value| value.as_bytes().len())
+        };
+        self.slots.iter().map(each).sum()
+    }
 }
 
 /// Which slots a confirmation has to give with their values, to a client that is told only names otherwise.
@@ -114,7 +136,11 @@ impl Entry {
                         Restated::All => 0,
                     }
             }
-            Some(AnswerKind::Refused { slots, .. }) => slots.as_deref().map_or(0, names),
+            Some(AnswerKind::Late {
+                requested,
+                standing,
+            }) => operations(requested) + standing.cost(),
+            Some(AnswerKind::Refused { standing, .. }) => standing.cost(),
             None => 0,
         };
         EACH + operations(&self.operations) + answer
@@ -214,7 +240,8 @@ impl Log {
         position.min(seen)
     }
 
-    /// Of the slots that a client sets, those that others have changed since `seen`.
+    /// Of the slots that a client sets, those whose value in its copy may be another than it was when the client asked: something
+    /// has come since `seen`, or will come, that gives them one or removes them.
     pub(crate) fn restated(
         &self,
         client: ClientId,
@@ -224,26 +251,62 @@ impl Log {
         if seen < self.first {
             return Restated::All;
         }
-        let mut others = self
-            .since(seen)
-            .filter(|(_, entry)| entry.answer_to(client).is_none())
-            .flat_map(|(_, entry)| entry.operations.iter())
-            .peekable();
-        if others.peek().is_none() {
-            return Restated::These(Vec::new());
+        let mut touched = Touched::default();
+        for (_, entry) in self.since(seen) {
+            touched.by_entry(entry, client);
         }
-        let mut touched: Vec<&str> = Vec::new();
-        for operation in others {
+        let mut restated = Vec::new();
+        for operation in requested {
             match operation {
-                Operation::Set { name, .. } | Operation::Remove { name } => touched.push(name),
-                Operation::Clear => return Restated::All,
-                Operation::Send { .. } => {}
+                Operation::Set { name, .. } if touched.has(name) => restated.push(name.clone()),
+                Operation::Set { .. } | Operation::Send { .. } => {}
+                Operation::Remove { .. } | Operation::Clear => touched.by(operation),
             }
         }
-        let restated = requested.iter().filter_map(|operation| match operation {
-            Operation::Set { name, .. } if touched.contains(&&**name) => Some(name.clone()),
-            _ => None,
-        });
-        Restated::These(restated.collect())
+        Restated::These(restated)
+    }
+}
+
+/// Slots that a client was told something of.
+#[derive(Default)]
+struct Touched<'a> {
+    names: Vec<&'a str>,
+    all: bool,
+}
+
+impl<'a> Touched<'a> {
+    fn has(&self, name: &str) -> bool {
+        self.all || self.names.contains(&name)
+    }
+
+    fn by(&mut self, operation: &'a Operation) {
+        match operation {
+            Operation::Set { name, .. } | Operation::Remove { name } => self.names.push(name),
+            Operation::Clear => self.all = true,
+            Operation::Send { .. } => {}
+        }
+    }
+
+    fn by_entry(&mut self, entry: &'a Entry, client: ClientId) {
+        match entry.answer_to(client).map(|answer| &answer.kind) {
+            None => entry.operations.iter().for_each(|told| self.by(told)),
+            Some(AnswerKind::Confirmed {
+                requested,
+                restated,
+            }) => {
+                for operation in requested.iter() {
+                    match operation {
+                        // Its own value is there already, unless it comes once more.
+                        Operation::Set { name, .. } if !restated.has(name) => {}
+                        _ => self.by(operation),
+                    }
+                }
+            }
+            Some(AnswerKind::Late { standing, .. } | AnswerKind::Refused { standing, .. }) => {
+                self.all |= standing.all;
+                self.names
+                    .extend(standing.slots.iter().map(|(name, _)| &**name));
+            }
+        }
     }
 }

@@ -231,7 +231,7 @@ impl Master {
             }
         }
         for applied in &meta.applied {
-            master.applied.note(applied.edge, applied.number);
+            master.applied.hear(applied.edge, applied.number);
         }
         master.untouched = false;
         master.inherited = Some(Inherited {
@@ -510,7 +510,8 @@ impl Master {
         }
         let before = self.version;
         for applied in &state.applied {
-            self.applied.note(applied.edge, applied.number);
+            // An edge that has begun to ask again goes on with that: what came before it would be done without what comes after.
+            self.applied.hear(applied.edge, applied.number);
         }
         let end = (state.epoch, state.version);
         let line = if self.untouched {

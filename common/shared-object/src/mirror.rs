@@ -28,7 +28,7 @@ use bytes::Bytes;
 use self::serve::Cache;
 use crate::client::{Cursor, Dialect};
 use crate::content::{AppliedNumbers, Content};
-use crate::log::{Answer, AnswerKind, Entry, Log, LogLimits};
+use crate::log::{Answer, AnswerKind, Entry, Log, LogLimits, Standing};
 use crate::object::{
     Assembly, AssemblyError, ClientId, EdgeIncarnation, Epoch, ObjectName, Operation, Persistence,
     Refusal, SlotName, State, Update, Version,
@@ -258,13 +258,6 @@ impl Mirror {
         }
         let own = self.applied.number(self.edge);
         self.next_number = self.next_number.max(own.saturating_add(1));
-        while let Some(pending) = self
-            .pending
-            .pop_front_if(|first| first.request.number <= own)
-        {
-            self.pending_bytes -= pending.cost;
-            self.confirm_late(&pending);
-        }
         let version = state.version;
         self.epoch = state.epoch;
         let operations = self.become_as(state);
@@ -280,24 +273,33 @@ impl Mirror {
                 answer: None,
             });
         }
+        while let Some(pending) = self
+            .pending
+            .pop_front_if(|first| first.request.number <= own)
+        {
+            self.confirm_late(pending);
+        }
         Ok(true)
     }
 
-    /// A request that was applied, whose update will not come.
-    fn confirm_late(&mut self, pending: &Pending) {
-        let requested = &pending.request.operations;
-        let mark = self.log.head();
-        let mut effective = Vec::new();
-        for operation in requested.iter() {
-            if !self.content.is_idle(operation) {
-                self.content.apply(operation, self.version, mark);
-                effective.push(operation.clone());
-            }
-        }
+    /// A request that was dealt with, and whose update or refusal will not come. What it has changed came with the state; what it
+    /// has sent comes from here.
+    fn confirm_late(&mut self, pending: Pending) {
+        self.pending_bytes -= pending.cost;
+        let Request {
+            client, operations, ..
+        } = pending.request;
+        let is_send = |operation: &&Operation| matches!(operation, Operation::Send { .. });
         self.append(Entry {
             version: self.version,
-            operations: effective.into(),
-            answer: Some(self.confirmation(pending)),
+            operations: operations.iter().filter(is_send).cloned().collect(),
+            answer: Some(Answer {
+                client,
+                kind: AnswerKind::Late {
+                    standing: self.standing(&operations),
+                    requested: operations,
+                },
+            }),
         });
     }
 
@@ -398,7 +400,7 @@ impl Mirror {
             self.applied.note(request.edge, request.number);
         }
         self.version = version;
-        let answer = answer.map(|pending| {
+        let answer = answer.map(|pending: Pending| {
             self.pending_bytes -= pending.cost;
             self.confirmation(&pending)
         });
@@ -437,18 +439,6 @@ impl Mirror {
     }
 
     fn refused(&mut self, client: ClientId, operations: &[Operation], refusal: &Refusal) {
-        let mut slots: Option<Vec<SlotName>> = Some(Vec::new());
-        for operation in operations {
-            match operation {
-                Operation::Set { name, .. } | Operation::Remove { name } => {
-                    if let Some(slots) = slots.as_mut().filter(|slots| !slots.contains(name)) {
-                        slots.push(name.clone());
-                    }
-                }
-                Operation::Clear => slots = None,
-                Operation::Send { .. } => {}
-            }
-        }
         self.append(Entry {
             version: self.version,
             operations: Arc::new([]),
@@ -456,10 +446,31 @@ impl Mirror {
                 client,
                 kind: AnswerKind::Refused {
                     refusal: refusal.clone(),
-                    slots,
+                    standing: self.standing(operations),
                 },
             }),
         });
+    }
+
+    fn standing(&self, operations: &[Operation]) -> Standing {
+        let mut standing = Standing {
+            slots: Vec::new(),
+            all: false,
+        };
+        let mut named = HashSet::new();
+        for operation in operations {
+            match operation {
+                Operation::Set { name, .. } | Operation::Remove { name } => {
+                    if named.insert(name) {
+                        let value = self.slot(name).cloned();
+                        standing.slots.push((name.clone(), value));
+                    }
+                }
+                Operation::Clear => standing.all = true,
+                Operation::Send { .. } => {}
+            }
+        }
+        standing
     }
 
     fn append(&mut self, entry: Entry) {
@@ -510,6 +521,7 @@ impl Mirror {
         let cursor = Cursor {
             client,
             position: self.log.head(),
+            admitted: self.version,
             owed: 0,
             dialect,
             encoding,
@@ -546,10 +558,16 @@ impl Mirror {
         self.next_number += 1;
         self.pending_bytes += cost;
         cursor.owed = cursor.owed.saturating_add(1);
-        let version = self.version.reaching_back_to(version);
+        let said = self.version.reaching_back_to(version);
+        // Who asks before it has read the answer to its Use will have its copy cleared by that.
+        let seen = if version == 0 || said < cursor.admitted {
+            0
+        } else {
+            self.log.seen(said, cursor.position)
+        };
         self.pending.push_back(Pending {
             request: request.clone(),
-            seen: self.log.seen(version, cursor.position),
+            seen,
             cost,
         });
         Ok(request)

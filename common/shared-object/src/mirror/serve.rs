@@ -194,56 +194,40 @@ impl Mirror {
         restate: bool,
         out: &mut Vec<Out<'a>>,
     ) {
-        match &answer.kind {
+        let standing = match &answer.kind {
             AnswerKind::Confirmed {
                 requested,
                 restated,
             } => {
-                for operation in requested.iter() {
-                    match (operation, dialect) {
-                        (Operation::Set { name, value }, Dialect::Proxy) => {
-                            out.push(Out::own(What::Echo(name, value)));
-                        }
-                        (Operation::Set { name, value }, Dialect::Player) => {
-                            out.push(Out::own(What::Success(name)));
-                            if restate || restated.has(name) {
-                                out.push(Out::others(What::Change(name, value)));
-                            }
-                        }
-                        (Operation::Remove { .. } | Operation::Clear, _) => {
-                            out.push(Out::own(told(operation)));
-                        }
-                        (Operation::Send { .. }, _) => out.push(Out::others(told(operation))),
-                    }
-                }
+                let is_restated = |name: &str| restate || restated.has(name);
+                confirm(requested, is_restated, dialect, out);
+                return;
             }
-            AnswerKind::Refused { refusal, slots } => {
+            AnswerKind::Late {
+                requested,
+                standing,
+            } => {
+                confirm(requested, |_| false, dialect, out);
+                standing
+            }
+            AnswerKind::Refused { refusal, standing } => {
                 out.push(Out::own(What::Status(refusal)));
-                match slots {
-                    Some(names) => {
-                        for name in names {
-                            self.restore(position, name, out);
-                        }
-                    }
-                    None => {
-                        for (name, _) in self.content.slots() {
-                            self.restore(position, name, out);
-                        }
-                    }
+                standing
+            }
+        };
+        for (name, value) in &standing.slots {
+            out.push(Out::own(match value {
+                Some(value) => What::Change(name, value),
+                None => What::Remove(name),
+            }));
+        }
+        if standing.all {
+            // What was changed later comes with the entries that follow.
+            for (name, held) in self.content.slots() {
+                if held.mark < position {
+                    out.push(Out::own(What::Change(name, &held.value)));
                 }
             }
-        }
-    }
-
-    /// The value that a slot had at this position. What was changed later comes with the entries that follow.
-    fn restore<'a>(&'a self, position: u64, name: &'a SlotName, out: &mut Vec<Out<'a>>) {
-        match (self.content.get(name), self.content.gone(name)) {
-            (Some(held), _) if held.mark < position => {
-                out.push(Out::own(What::Change(name, &held.value)));
-            }
-            (Some(_), _) => {}
-            (None, Some(gone)) if gone.mark >= position => {}
-            (None, _) => out.push(Out::own(What::Remove(name))),
         }
     }
 
@@ -330,6 +314,32 @@ impl Mirror {
                 let bit = |set: bool, bit: u32| if set { bit } else { 0 };
                 Flags(bit(own, Flags::PROXY) | bit(others, Flags::OTHERS))
             }
+        }
+    }
+}
+
+/// A request that was done, operation by operation.
+fn confirm<'a>(
+    requested: &'a [Operation],
+    is_restated: impl Fn(&str) -> bool,
+    dialect: Dialect,
+    out: &mut Vec<Out<'a>>,
+) {
+    for operation in requested {
+        match (operation, dialect) {
+            (Operation::Set { name, value }, Dialect::Proxy) => {
+                out.push(Out::own(What::Echo(name, value)));
+            }
+            (Operation::Set { name, value }, Dialect::Player) => {
+                out.push(Out::own(What::Success(name)));
+                if is_restated(name) {
+                    out.push(Out::others(What::Change(name, value)));
+                }
+            }
+            (Operation::Remove { .. } | Operation::Clear, _) => {
+                out.push(Out::own(told(operation)));
+            }
+            (Operation::Send { .. }, _) => out.push(Out::others(told(operation))),
         }
     }
 }

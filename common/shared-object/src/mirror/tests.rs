@@ -1,3 +1,3 @@
-//! Tables for the mirror.
+//! Tables for the mirror, and the model.
 
-use super::*;
+mod model;
