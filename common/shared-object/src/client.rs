@@ -51,7 +51,7 @@ pub struct Cursor {
     pub(crate) client: ClientId,
     /// The entry that it gets next.
     pub(crate) position: u64,
-    /// The object's version when it was admitted.
+    /// Who says an older version has not read the answer to its Use.
     pub(crate) admitted: Version,
     /// Its requests whose confirmation or refusal it has not got.
     pub(crate) owed: u32,

@@ -423,13 +423,19 @@ impl Master {
 
     /// What an edge gets that uses the object, and whose mirror has this version of that tenure; zeros: nothing.
     pub fn greet(&self, epoch: Epoch, version: Version) -> Greeting {
-        if self.is_newer(epoch, version) {
+        if self.is_less(epoch, version) {
             Greeting::Wanted
         } else if self.is_on_the_line(epoch, version) {
             Greeting::State(self.state_since(version))
         } else {
             Greeting::State(self.whole())
         }
+    }
+
+    /// Whether a mirror has something that this owner has to have.
+    fn is_less(&self, epoch: Epoch, version: Version) -> bool {
+        let is_ahead = epoch != self.epoch && version > self.version;
+        is_ahead || self.is_newer(epoch, version)
     }
 
     /// Whether a mirror knows what this owner does not.
@@ -502,44 +508,51 @@ impl Master {
 
     /// Takes over what a mirror of an earlier tenure knows. `state` is whole ([`crate::mirror::Mirror::snapshot`]).
     pub fn adopt(&mut self, state: State) -> Adopted {
-        if !state.is_whole() || !self.is_newer(state.epoch, state.version) {
+        let end = (state.epoch, state.version);
+        let (epoch, newest) = end;
+        if !state.is_whole() || !self.is_less(epoch, newest) {
             return Adopted {
                 since: None,
                 rows: None,
             };
         }
         let before = self.version;
+        if self.is_newer(epoch, newest) {
+            self.inherit(state);
+        }
+        // Of a line that was left behind: only its version counts, for those who have seen it.
+        self.version = self.version.max(newest).plus(TENURE_GAP);
+        if std::mem::take(&mut self.untouched) {
+            self.base = self.version;
+        }
+        Adopted {
+            since: Some(before),
+            rows: (self.keeping != Keeping::Temporary).then(|| self.rows()),
+        }
+    }
+
+    fn inherit(&mut self, state: State) {
         for applied in &state.applied {
             // An edge that has begun to ask again goes on with that: what came before it would be done without what comes after.
             self.applied.hear(applied.edge, applied.number);
         }
-        let end = (state.epoch, state.version);
+        let (epoch, newest) = (state.epoch, state.version);
         let line = if self.untouched {
             self.take(state);
-            self.version
+            newest
         } else {
             self.merge(state);
             // Where the tenure is the same, what was on the line still is.
             self.inherited
-                .filter(|inherited| inherited.epoch == end.0)
+                .filter(|inherited| inherited.epoch == epoch)
                 .map_or(Version::NONE, |inherited| inherited.line)
         };
-        let (epoch, newest) = end;
-        self.version = self.version.max(newest).plus(TENURE_GAP);
-        if self.untouched {
-            self.base = self.version;
-        }
-        self.untouched = false;
         self.inherited = Some(Inherited {
             epoch,
             line,
             newest,
             stored: false,
         });
-        Adopted {
-            since: Some(before),
-            rows: (self.keeping != Keeping::Temporary).then(|| self.rows()),
-        }
     }
 
     /// As it is, versions and removals too.

@@ -518,18 +518,20 @@ impl Mirror {
         encoding: Encoding,
         version: u32,
     ) -> (Cursor, Vec<Bytes>) {
-        let cursor = Cursor {
-            client,
-            position: self.log.head(),
-            admitted: self.version,
-            owed: 0,
-            dialect,
-            encoding,
-        };
         let since = self.version.reaching_back_to(version);
         let knows = self.persistence == Persistence::Persistent
             && version != 0
             && since >= self.content.remembered_since;
+        // Who says this very version later on, and has had it before, may not have read the answer yet.
+        let had_before = !knows && version == self.version.low();
+        let cursor = Cursor {
+            client,
+            position: self.log.head(),
+            admitted: self.version.plus(u64::from(had_before)),
+            owed: 0,
+            dialect,
+            encoding,
+        };
         let since = if knows { since } else { Version::NONE };
         (cursor, self.welcome(&cursor, since))
     }

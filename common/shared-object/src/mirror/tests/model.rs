@@ -26,7 +26,7 @@ fn is_calm(step: &Step) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn without_breaks_everybody_gets_everything(steps in steps(), persistent: bool) {
