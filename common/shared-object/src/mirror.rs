@@ -246,7 +246,8 @@ impl Mirror {
             return Ok(false);
         };
         let fits = state.since <= self.version && self.version <= state.version;
-        if !state.is_whole() && !(self.trusted && fits) {
+        let is_usable = state.is_whole() || (self.trusted && fits);
+        if !is_usable {
             return Err(OutOfStep::Difference {
                 have: self.known().1,
                 since: state.since,

@@ -1,3 +1,4 @@
 //! Tables for the mirror, and the model.
 
 mod model;
+mod serve;
