@@ -11,6 +11,7 @@ mod rtmfp;
 mod rtmfp_flows;
 mod rtmfp_group;
 mod segment;
+mod shared_object;
 mod wire;
 
 pub use files::{flv_file, mp3};
@@ -19,6 +20,7 @@ pub use rtmfp::{rtmfp_handshake, rtmfp_identity, rtmfp_packet};
 pub use rtmfp_flows::{rtmfp_chunks, rtmfp_flows};
 pub use rtmfp_group::rtmfp_group;
 pub use segment::segment;
+pub use shared_object::{shared_object, shared_object_wire};
 pub use wire::{chunk, client, command, handshake, inspect};
 
 use bytes::Bytes;
@@ -51,6 +53,8 @@ pub const TARGETS: &[Target] = &[
     ("rtmfp_chunks", rtmfp_chunks),
     ("rtmfp_flows", rtmfp_flows),
     ("rtmfp_group", rtmfp_group),
+    ("shared_object_wire", shared_object_wire),
+    ("shared_object", shared_object),
 ];
 
 /// AMF0 messages.

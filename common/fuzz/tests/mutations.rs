@@ -181,6 +181,8 @@ fn targets_for_files_have_seeds() {
         "rtmfp_chunks",
         "rtmfp_flows",
         "rtmfp_group",
+        "shared_object_wire",
+        "shared_object",
     ] {
         assert!(files(target).len() >= 3, "{target}");
     }
@@ -266,4 +268,6 @@ targets!(
     rtmfp_chunks,
     rtmfp_flows,
     rtmfp_group,
+    shared_object_wire,
+    shared_object,
 );

@@ -102,7 +102,7 @@ impl Client {
         *self = next;
     }
 
-    /// Does something locally, and gives the message that asks for it, in the form that an edge makes of its bytes.
+    /// Sets slots locally, if it is of that kind, and gives the message that asks for it, in the form that an edge makes of its bytes.
     pub(super) fn ask(&mut self, name: &ObjectName, operations: &[Operation]) -> Message {
         let flags = match self.dialect {
             Dialect::Player => Flags(0),
@@ -112,16 +112,12 @@ impl Client {
         let mut writer = Writer::new(Encoding::Amf3, name, self.version, flags);
         for operation in operations {
             writer.request(operation);
-            match operation {
-                Operation::Set { name, value } => {
-                    self.asked += 1;
-                    self.open.push(name.to_string());
-                    if self.dialect == Dialect::Player {
-                        self.map.insert(name.to_string(), value.clone());
-                    }
+            if let Operation::Set { name, value } = operation {
+                self.asked += 1;
+                self.open.push(name.to_string());
+                if self.dialect == Dialect::Player {
+                    self.map.insert(name.to_string(), value.clone());
                 }
-                // It may remove the slot at once as well: it is told to do so in any case.
-                _ => {}
             }
         }
         let message = wire::decode_amf3(&writer.finish(), DecodeLimits::default());

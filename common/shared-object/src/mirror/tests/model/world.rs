@@ -198,8 +198,8 @@ impl World {
         let client = usize::from(a) / EDGES % CLIENTS;
         match Self::kind(&step) {
             0..=5 => self.ask(edge, client, b),
-            6..=9 => self.to_owner(edge),
-            10..=13 => self.to_edge(edge),
+            6..=9 => self.arrive_at_owner(edge),
+            10..=13 => self.arrive_at_edge(edge),
             14..=16 => self.serve(edge, client),
             17..=18 => self.read(edge, client),
             19 => self.flush(),
@@ -394,7 +394,7 @@ impl World {
         }
     }
 
-    fn to_edge(&mut self, edge: usize) {
+    fn arrive_at_edge(&mut self, edge: usize) {
         let edge = &mut self.edges[edge];
         let Some(message) = edge.down.pop_front() else {
             return;
@@ -441,7 +441,7 @@ impl World {
 
     // ---- the owner ----
 
-    fn to_owner(&mut self, edge: usize) {
+    fn arrive_at_owner(&mut self, edge: usize) {
         let Some(message) = self.edges[edge].up.pop_front() else {
             return;
         };
@@ -637,8 +637,8 @@ impl World {
         }
         for _ in 0..10_000 {
             for edge in 0..EDGES {
-                self.to_owner(edge);
-                self.to_edge(edge);
+                self.arrive_at_owner(edge);
+                self.arrive_at_edge(edge);
             }
             self.flush();
             let is_still =
