@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`AdminSlot`] | what operators do with what is stored, over HTTP |
+//! | `app` | application instances: their shared objects |
 //! | `log` | the live log of one stream, a pure state machine, and the table of all logs |
 //! | `peers` | which edge holds an RTMFP peer, and who is in a group |
 //! | `record` | recordings: from a live log into the archive, and then a file |
@@ -27,6 +28,14 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the Attach service that drives it is not there yet"
+    )
+)]
+mod app;
 mod config;
 mod log;
 mod metrics;

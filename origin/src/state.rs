@@ -310,7 +310,24 @@ impl Held {
     /// [`StateError::Busy`] where too much is not durable yet: nothing was taken. [`StateError::TooLarge`] for a key or value that no
     /// database takes. What made it end where it has.
     pub(crate) fn write(&self, batch: Batch) -> Result<Ticket, StateError> {
-        self.database.write(batch)
+        self.database.write(batch, false)
+    }
+
+    /// As [`write`](Self::write), however much is not durable yet: for what follows from something that was done when there
+    /// was [`room`](Self::room).
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), but for [`StateError::Busy`].
+    pub(crate) fn write_anyhow(&self, batch: Batch) -> Result<Ticket, StateError> {
+        self.database.write(batch, true)
+    }
+
+    /// Whether something may be done that is to be written then.
+    ///
+    /// # Errors
+    /// [`StateError::Busy`] where too much is not durable yet; what made the database end where it has.
+    pub(crate) fn room(&self) -> Result<(), StateError> {
+        self.database.room()
     }
 
     /// Completes when this process is the writer no longer, and says why: fenced, failed for good, or closed because the origin stops.

@@ -17,7 +17,7 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// The longest key, bytes.
-    pub(crate) const MAX_KEY: usize = 4096;
+    pub(crate) const MAX_KEY: usize = 16_384;
 
     /// The longest value, bytes: the database counts in 32 bits.
     const MAX_VALUE: usize = 1 << 30;

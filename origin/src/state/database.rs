@@ -222,14 +222,23 @@ impl Database {
             .unwrap_or_else(|_| Err(self.leash.silence()))
     }
 
-    pub(super) fn write(&self, batch: Batch) -> Result<Ticket, StateError> {
+    pub(super) fn room(&self) -> Result<(), StateError> {
+        self.check()?;
+        if self.unflushed.load(Ordering::Acquire) >= self.unflushed_limit {
+            return Err(StateError::Busy);
+        }
+        Ok(())
+    }
+
+    pub(super) fn write(&self, batch: Batch, anyhow: bool) -> Result<Ticket, StateError> {
         batch.check()?;
         self.check()?;
         let cost = batch.cost();
         let mut queue = self.queue.lock();
         let unflushed = self.unflushed.load(Ordering::Acquire);
         // One that is too large by itself goes alone, rather than never.
-        if unflushed > 0 && unflushed.saturating_add(cost) > self.unflushed_limit {
+        let is_full = unflushed > 0 && unflushed.saturating_add(cost) > self.unflushed_limit;
+        if is_full && !anyhow {
             self.metrics.busy.inc();
             return Err(StateError::Busy);
         }

@@ -41,13 +41,13 @@ pub(crate) enum StateError {
 }
 
 impl StateError {
-    pub(super) fn unavailable(reason: impl fmt::Display) -> Self {
+    pub(crate) fn unavailable(reason: impl fmt::Display) -> Self {
         Self::Unavailable {
             reason: reason.to_string(),
         }
     }
 
-    pub(super) fn corrupt(reason: impl fmt::Display) -> Self {
+    pub(crate) fn corrupt(reason: impl fmt::Display) -> Self {
         Self::Corrupt {
             reason: reason.to_string(),
         }

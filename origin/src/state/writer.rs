@@ -59,6 +59,15 @@ impl Ticket {
         Self { number, progress }
     }
 
+    /// What [`durable`](Self::durable) would give, if it were known.
+    pub(crate) fn outcome(&self) -> Option<Result<(), StateError>> {
+        let progress = self.progress.borrow();
+        if progress.durable >= self.number {
+            return Some(Ok(()));
+        }
+        progress.lost.clone().map(Err)
+    }
+
     /// Waits until the batch is durable, and so are those that were taken before it.
     ///
     /// # Errors
