@@ -3,6 +3,7 @@
 //! A command runs until its time is over, every client has ended, or it is interrupted; then it prints what was done, whatever it was.
 //! The exit code is 0, or 1 if `--expect-no-loss` was missed or not one client could do its work, or 2 if nothing could be started.
 
+mod callers;
 mod compare;
 mod connect;
 mod cost;
@@ -12,6 +13,7 @@ mod impair;
 mod introduce;
 mod latency;
 mod limits;
+mod objects;
 mod options;
 mod play;
 mod publish;
@@ -27,6 +29,7 @@ use crate::client::TrustError;
 use crate::compare::ScenarioError;
 use crate::cost::CostError;
 use crate::floor::FloorError;
+use crate::members::MemberError;
 use crate::report::{Table, write_json};
 use crate::source::file::FileError;
 use crate::swarm::SwarmError;
@@ -48,6 +51,10 @@ enum Command {
     Play(play::PlayArgs),
     /// Connect many clients that leave when they may play, and tell how fast they were let in.
     Connect(connect::ConnectArgs),
+    /// Call methods of an application, and tell how long results take.
+    Callers(callers::CallersArgs),
+    /// Write and read shared objects, and tell who sees changes when, and whether all have the same in the end.
+    Objects(objects::ObjectsArgs),
     /// Publish one stream, play it with one viewer, and tell the end-to-end latency.
     Latency(latency::LatencyArgs),
     /// Send a stream to sockets at the least cost there can be: what servers are compared with.
@@ -98,6 +105,9 @@ pub enum CliError {
     /// The clients to start.
     #[error(transparent)]
     Swarm(#[from] SwarmError),
+    /// The clients of an application.
+    #[error(transparent)]
+    Member(#[from] MemberError),
     /// A bare sender's address.
     #[error(
         "{url}: a bare sender is floor://ADDRESS:PORT or floor+rtmfp://ADDRESS:PORT, with a numeric address"
@@ -156,6 +166,8 @@ pub fn run(cli: Cli, out: &mut impl Write) -> Result<Outcome, CliError> {
         Command::Publish(args) => publish::run(&args, out),
         Command::Play(args) => play::run(&args, out),
         Command::Connect(args) => connect::run(&args, out),
+        Command::Callers(args) => callers::run(&args, out),
+        Command::Objects(args) => objects::run(&args, out),
         Command::Latency(args) => latency::run(&args, out),
         Command::Floor(args) => floor::run(&args, out),
         Command::FloorDh(args) => floor_dh::run(&args, out),

@@ -12,6 +12,7 @@
 //! | [`publisher`], [`viewer`] | one publishing and one playing client; tests use them as they are |
 //! | [`swarm`] | playing clients that cost little: thousands on one thread |
 //! | [`introduce`] | RTMFP clients that ask for others |
+//! | [`members`] | clients of applications: calls, and shared objects |
 //! | [`measure`] | accounts: frame numbers, gaps, latency |
 //! | [`floor`] | the same frames through a bare socket: what a server's figures are compared with |
 //! | [`impair`] | a bad network for everything over UDP |
@@ -39,6 +40,7 @@ pub mod impair;
 pub mod introduce;
 pub mod lane;
 pub mod measure;
+pub mod members;
 pub mod pacing;
 pub mod publisher;
 pub mod report;

@@ -2,10 +2,12 @@
 //!
 //! Numbers in JSON name their unit in their name. The shapes here are what other programs read: fields may be added, none changes its meaning.
 
+mod calls;
 mod connect;
 pub mod html;
 mod introduce;
 mod machine;
+mod objects;
 mod pages;
 mod summary;
 mod table;
@@ -16,9 +18,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use calls::CallSummary;
 pub use connect::ConnectSummary;
 pub use introduce::IntroduceSummary;
 pub use machine::{Machine, utc};
+pub use objects::{ObjectSummary, VerifySummary};
 pub use pages::{cost_page, play_page};
 pub use summary::{LatencySummary, PlaySummary, PublishSummary, StoppedSummary};
 pub use table::{Table, bytes, count, micros, millis};

@@ -11,6 +11,7 @@ use headwater_rtmfp::crypto::negotiation::Protection;
 
 use super::CliError;
 use crate::client::{ConnectOptions, Trust};
+use crate::members::{Encodings, MemberOptions};
 use crate::source::SourceOptions;
 use crate::source::file::FlvFile;
 use crate::swarm::{RtmfpManner, SwarmTarget};
@@ -142,6 +143,62 @@ pub(super) fn frame_rate(source: &SourceOptions) -> u32 {
     match source {
         SourceOptions::Synthetic(settings) => settings.fps,
         SourceOptions::File(file) => file.fps(),
+    }
+}
+
+/// Clients of applications.
+#[derive(Debug, Args)]
+pub(super) struct MemberArgs {
+    /// Addresses of applications, as in rtmp://host/chat/room, which are taken in turn.
+    #[arg(required = true, value_name = "URL")]
+    urls: Vec<String>,
+    /// How many clients.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=MAX_CLIENTS))]
+    count: u64,
+    /// Clients that are connected each second; 0: all at once.
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 500)]
+    ramp: u32,
+    /// In which encoding they speak.
+    #[arg(long, value_name = "0|3|both", default_value = "0", value_parser = encodings)]
+    amf: Encodings,
+    /// Text that is an argument of connect, with the client's number for {n}: may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    argument: Vec<String>,
+    /// Threads for the clients.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_THREADS))]
+    threads: u64,
+    /// Run on these processors only, separated by commas.
+    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    cpus: Vec<usize>,
+    /// Time for connecting, and for what is under way in the end.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    timeout: Duration,
+}
+
+impl MemberArgs {
+    pub(super) fn options(&self) -> Result<MemberOptions, CliError> {
+        let targets = self.urls.iter().map(|url| Target::with_name(url, ""));
+        let targets: Result<Vec<_>, _> = targets.collect();
+        Ok(MemberOptions {
+            count: usize::try_from(self.count).unwrap_or(usize::MAX),
+            ramp: self.ramp,
+            threads: usize::try_from(self.threads).unwrap_or(1),
+            cpus: self.cpus.clone(),
+            encodings: self.amf,
+            arguments: self.argument.clone(),
+            timeout: self.timeout,
+            ..MemberOptions::new(targets?)
+        })
+    }
+}
+
+/// Parses the encoding of clients.
+fn encodings(text: &str) -> Result<Encodings, String> {
+    match text {
+        "0" => Ok(Encodings::Amf0),
+        "3" => Ok(Encodings::Amf3),
+        "both" => Ok(Encodings::Both),
+        _ => Err(format!("{text} is not 0, 3 or both")),
     }
 }
 

@@ -6,6 +6,8 @@ mod commands;
 mod compare;
 mod floor;
 mod front;
+mod members;
+mod room;
 mod rtmfp;
 mod server;
 mod swarm;

@@ -28,7 +28,7 @@ fn at_once(url: &str, viewers: usize) -> SwarmOptions {
     }
 }
 
-async fn until(what: &str, mut is_reached: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_reached: impl FnMut() -> bool) {
     let reached = async {
         let mut looks = tokio::time::interval(Duration::from_millis(20));
         while !is_reached() {
