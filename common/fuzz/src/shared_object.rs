@@ -8,7 +8,7 @@ use headwater_shared_object::log::LogLimits;
 use headwater_shared_object::master::{Greeting, Keeping, Master, MasterLimits, Outcome};
 use headwater_shared_object::mirror::{Mirror, MirrorLimits};
 use headwater_shared_object::object::{
-    ClientId, EdgeIncarnation, Epoch, ObjectName, Persistence, Refusal, State, Update,
+    ClientId, EdgeIncarnation, Epoch, ObjectName, Operation, Persistence, Refusal, State, Update,
 };
 use headwater_shared_object::wire::{
     self, DecodeLimits, Encoding, Event, Flags, Message, WireError,
@@ -209,7 +209,7 @@ impl Session {
         }
     }
 
-    fn apply(&mut self, number: u64, operations: &[headwater_shared_object::object::Operation]) {
+    fn apply(&mut self, number: u64, operations: &[Operation]) {
         match self.master.apply(EDGES[0], number, operations) {
             Ok(Outcome::Applied(applied)) => self.down.push_back(Told::Update(applied.update)),
             Ok(Outcome::Duplicate) => {}
@@ -237,13 +237,18 @@ impl Session {
                 self.mirror.handle_update(update).expect("follows");
             }
             Some(Told::State(piece)) => {
-                if self.mirror.handle_state(piece).expect("fits") {
-                    self.awaiting = false;
-                    let waiting: Vec<_> = self.mirror.unanswered().cloned().collect();
-                    for request in waiting {
-                        self.apply(request.number, &request.operations);
-                    }
-                }
+                let is_whole = self.mirror.handle_state(piece).expect("fits");
+                self.ask_again(is_whole);
+            }
+        }
+    }
+
+    fn ask_again(&mut self, is_whole: bool) {
+        if is_whole {
+            self.awaiting = false;
+            let waiting: Vec<_> = self.mirror.unanswered().cloned().collect();
+            for request in waiting {
+                self.apply(request.number, &request.operations);
             }
         }
     }
