@@ -439,3 +439,45 @@ fn an_object_in_place_of_one_that_was_dropped_is_another() {
         assert_eq!(state.version, Version(2));
     }
 }
+
+#[test]
+fn what_never_reached_the_store_has_no_versions_in_common_with_what_follows() {
+    let mut master = object(Keeping::AtOnce);
+    let rows = applied(master.apply(EDGE, 1, &[set("a", 1.0)])).rows;
+    // Mirrors and clients see this one; the store does not.
+    applied(master.apply(EDGE, 2, &[set("b", 1.0)]));
+    let load = |rows: &Rows| {
+        let put = rows.put.clone();
+        Master::load(Keeping::AtOnce, Epoch(2), limits(), &rows.meta, put)
+    };
+    let mut next = load(&rows);
+    let base = Version(1 + 65_536);
+    assert_eq!(next.version(), base);
+    assert_eq!(next.greet(Epoch(1), Version(2)), Greeting::Wanted);
+    let Greeting::State(state) = next.greet(Epoch(1), Version(1)) else {
+        panic!("nothing is missing");
+    };
+    // A client of before is not to be given differences either.
+    assert_eq!((state.is_whole(), state.remembered_since), (true, base));
+    next.adopt(master.state_since(Version::NONE));
+    assert_eq!(names(&next), ["a", "b"]);
+}
+
+#[test]
+fn versions_do_not_go_back_for_a_mirror_of_a_line_that_was_left() {
+    let mut master = Master::new(Keeping::Temporary, Epoch(3), limits());
+    let mut newer = known(5, &[("a", 1.0)]);
+    newer.epoch = Epoch(2);
+    master.adopt(newer);
+    let ahead = Version(200_000);
+    assert_eq!(master.greet(Epoch(1), ahead), Greeting::Wanted);
+    let before = master.version();
+    let adopted = master.adopt(known(ahead.0, &[("b", 1.0)]));
+    assert_eq!(adopted.since, Some(before));
+    // What it knows is of an owner before the last.
+    assert_eq!(names(&master), ["a"]);
+    let Greeting::State(state) = master.greet(Epoch(1), ahead) else {
+        panic!("nothing is missing");
+    };
+    assert!(state.is_whole() && state.version > ahead);
+}

@@ -505,6 +505,45 @@ fn what_does_not_follow_is_refused_and_mended() {
 }
 
 #[test]
+fn a_snapshot_tells_the_next_owner_of_all_edges_requests() {
+    use crate::object::AppliedRequests;
+    let mut mirror = mirror(MirrorLimits::DEFAULT);
+    let third = EdgeIncarnation(9);
+    let state = State {
+        epoch: Epoch(1),
+        version: Version(12),
+        since: Version(10),
+        applied: vec![
+            AppliedRequests {
+                edge: third,
+                number: 4,
+            },
+            AppliedRequests {
+                edge: OTHER,
+                number: 2,
+            },
+        ],
+        ..State::default()
+    };
+    mirror.handle_state(state.clone()).unwrap();
+    let applied = Update {
+        version: Version(13),
+        request: Some(RequestId {
+            edge: third,
+            number: 5,
+        }),
+        operations: vec![remove("a")].into(),
+    };
+    mirror.handle_update(applied).unwrap();
+    let snapshot = mirror.snapshot();
+    assert_eq!(snapshot.applied.len(), 2);
+    assert_eq!(snapshot.applied[0], state.applied[1]);
+    assert_eq!(snapshot.applied[1].number, 5);
+    assert_eq!(snapshot.removed.len(), 1);
+    assert!(snapshot.slots.is_empty() && snapshot.is_whole());
+}
+
+#[test]
 fn requests_that_wait_are_bounded() {
     let limits = MirrorLimits {
         pending: 2,
