@@ -46,6 +46,12 @@ impl Batch {
         self.cost
     }
 
+    /// Keys and values; none: the key is removed.
+    #[cfg(test)]
+    pub(crate) fn rows(&self) -> &[(Bytes, Option<Bytes>)] {
+        &self.rows
+    }
+
     /// Whether a database takes it.
     pub(super) fn check(&self) -> Result<(), StateError> {
         let fits = self.rows.iter().all(|(key, value)| {

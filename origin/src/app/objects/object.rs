@@ -21,6 +21,8 @@ pub(super) struct Object {
     pub(super) is_watched: bool,
     /// The handler has changed it.
     pub(super) is_touched: bool,
+    /// Those who have waited for it are still being answered.
+    pub(super) is_new: bool,
     /// Entries of it in the line.
     pub(super) lined: usize,
     /// The number of the last write with rows of it.
@@ -49,6 +51,7 @@ impl Object {
             users: HashMap::new(),
             is_watched: false,
             is_touched: false,
+            is_new: false,
             lined: 0,
             written: 0,
             is_durable: true,
@@ -70,6 +73,7 @@ impl Object {
         let keeps_for_handler = self.is_touched && !self.is_persistent() && !self.master.is_empty();
         self.users.is_empty()
             && !self.is_watched
+            && !self.is_new
             && !keeps_for_handler
             && self.lined == 0
             && self.is_durable

@@ -200,10 +200,21 @@ impl Objects {
             None => self.would_be(first),
         };
         self.make(&name, persistence, stored);
-        for ask in asks {
-            self.answer(now, &name, ask);
+        self.answer_all(now, &name, asks);
+    }
+
+    /// Those who have waited for an object that is there now.
+    fn answer_all(&mut self, now: Instant, name: &ObjectName, asks: Vec<Ask>) {
+        if let Some(object) = self.open_object(name) {
+            object.is_new = true;
         }
-        self.settle(now, &name, LINGER);
+        for ask in asks {
+            self.answer(now, name, ask);
+        }
+        if let Some(object) = self.open_object(name) {
+            object.is_new = false;
+        }
+        self.settle(now, name, Duration::ZERO);
     }
 
     pub(super) fn load_failed(&mut self, now: Instant, name: &ObjectName, error: &StateError) {
@@ -222,10 +233,7 @@ impl Objects {
             return;
         }
         self.make(name, Persistence::Temporary, None);
-        for ask in temporary {
-            self.answer(now, name, ask);
-        }
-        self.settle(now, name, LINGER);
+        self.answer_all(now, name, temporary);
     }
 
     /// Who waits for it; nobody does any more.
