@@ -32,6 +32,7 @@ mod admin;
     not(test),
     expect(
         dead_code,
+        unused_imports,
         reason = "the Attach service that drives it is not there yet"
     )
 )]

@@ -35,7 +35,7 @@ mod metrics;
 mod owner;
 mod section;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 use std::collections::HashMap;

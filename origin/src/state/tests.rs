@@ -3,7 +3,7 @@
 mod bucket;
 mod crashes;
 mod faults;
-mod faulty;
+pub(crate) mod faulty;
 mod fencing;
 mod folder;
 mod rows;
@@ -20,19 +20,19 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An origin's databases.
-struct Origin {
-    states: States,
+pub(crate) struct Origin {
+    pub(crate) states: States,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Origin {
-    fn new(node: &str, objects: &Arc<dyn ObjectStore>) -> Self {
+    pub(crate) fn new(node: &str, objects: &Arc<dyn ObjectStore>) -> Self {
         Self::with(node, objects, |_| {})
     }
 
-    fn with(
+    pub(crate) fn with(
         node: &str,
         objects: &Arc<dyn ObjectStore>,
         change: impl FnOnce(&mut StateSection),
@@ -76,7 +76,7 @@ impl Origin {
         line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
     }
 
-    async fn hold(&self) -> Held {
+    pub(crate) async fn hold(&self) -> Held {
         self.states.hold(3).await.unwrap()
     }
 
@@ -89,18 +89,18 @@ impl Origin {
         .await;
     }
 
-    async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         self.stop.cancel();
         self.tasks.close();
         soon(self.tasks.wait()).await;
     }
 }
 
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(PATIENCE, what).await.expect("in time")
 }
 
-fn memory() -> Arc<dyn ObjectStore> {
+pub(crate) fn memory() -> Arc<dyn ObjectStore> {
     Arc::new(InMemory::new())
 }
 

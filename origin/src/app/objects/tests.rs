@@ -3,6 +3,7 @@
 mod bench;
 mod changes;
 mod handler;
+mod hosted;
 mod limits;
 mod owners;
 mod random;

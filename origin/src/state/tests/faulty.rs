@@ -15,7 +15,7 @@ use super::*;
 
 /// What it does with requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     Works,
     /// Answers nothing, until it does something else.
     Hangs,
@@ -26,13 +26,13 @@ pub(super) enum Mode {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Faulty {
+pub(crate) struct Faulty {
     objects: Arc<InMemory>,
     mode: watch::Sender<Mode>,
 }
 
 impl Faulty {
-    pub(super) fn new() -> (Self, Arc<dyn ObjectStore>) {
+    pub(crate) fn new() -> (Self, Arc<dyn ObjectStore>) {
         let faulty = Self {
             objects: Arc::default(),
             mode: watch::Sender::new(Mode::Works),
@@ -40,7 +40,7 @@ impl Faulty {
         (faulty.clone(), Arc::new(faulty))
     }
 
-    pub(super) fn set(&self, mode: Mode) {
+    pub(crate) fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 
