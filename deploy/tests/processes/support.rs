@@ -12,12 +12,15 @@
 //! | [`judge`] | what was lost, repeated or late |
 //! | [`media`] | a clip made by ffmpeg, and the digests of what is in a file |
 //! | [`recorded`] | what is in a recorded file |
+//! | [`handler`] | programs that decide for applications |
+//! | [`talker`] | a client of the npm package rtmp-client that does what the test tells it |
 //! | [`s3`] | an S3 server of others |
 //! | [`tools`] | programs of others, and what to do when they are missing |
 //! | [`volume`] | a disk that a test may fill, and freeze |
 
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod handler;
 pub(crate) mod judge;
 pub(crate) mod media;
 pub(crate) mod member;
@@ -26,6 +29,7 @@ pub(crate) mod ports;
 pub(crate) mod recorded;
 pub(crate) mod s3;
 pub(crate) mod steered;
+pub(crate) mod talker;
 pub(crate) mod tools;
 pub(crate) mod volume;
 pub(crate) mod wait;

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use headwater_amf::Value;
 use headwater_loadtest::client::rtmfp::{RtmfpOptions, RtmfpStream};
 use headwater_rtmp::client::{ClientConfig, ClientEvent, ClientSession, ConnectParameters};
+use headwater_rtmp::command::ObjectEncoding;
 use headwater_rtmp::session::SessionError;
 use headwater_rtmp::status::Status;
 use headwater_rtmp::url::{RtmpUrl, Scheme, UrlError};
@@ -43,6 +45,10 @@ pub(crate) enum ClientError {
 pub(crate) struct Wishes {
     /// What it declares of Enhanced RTMP (`capsEx`).
     pub(crate) caps_ex: u32,
+    /// Whether it speaks AMF3.
+    pub(crate) amf3: bool,
+    /// The arguments of `connect`.
+    pub(crate) arguments: Vec<Value>,
     /// Receive buffer of its socket in bytes: a small one is full soon after it stops reading.
     pub(crate) receive_buffer: Option<u32>,
 }
@@ -125,6 +131,10 @@ impl Connection {
         };
         let mut parameters = ConnectParameters::new(&application);
         parameters.enhanced.caps_ex = wishes.caps_ex;
+        parameters.arguments.clone_from(&wishes.arguments);
+        if wishes.amf3 {
+            parameters.object_encoding = ObjectEncoding::Amf3;
+        }
         connection.session.connect(&parameters)?;
         loop {
             match connection.next_event().await? {
