@@ -10,6 +10,7 @@ mod encode;
 mod tests;
 
 pub use decode::{Decoder, decode_all};
+pub(crate) use encode::is_amf3_only;
 pub use encode::{Encoder, encode_all};
 
 /// Type markers (2.1).

@@ -139,6 +139,13 @@ impl Value {
         matches!(self, Self::Null | Self::Undefined)
     }
 
+    /// Whether AMF0 can say it, and all that is in it, without the switch to AMF3.
+    pub fn fits_amf0(&self) -> bool {
+        let mut fits = !crate::amf0::is_amf3_only(self);
+        self.for_each_child(&mut |child| fits = fits && child.fits_amf0());
+        fits
+    }
+
     /// Calls `visit` for each value held directly by this one, in the order of the wire.
     pub(crate) fn for_each_child<'a>(&'a self, visit: &mut dyn FnMut(&'a Self)) {
         match self {

@@ -241,7 +241,7 @@ impl Encoder {
 }
 
 /// Whether AMF0 has no way to say this value, leaving aside what it holds.
-fn is_amf3_only(value: &Value) -> bool {
+pub(crate) fn is_amf3_only(value: &Value) -> bool {
     let any_long =
         |properties: &Properties| properties.iter().any(|(name, _)| name.len() > MAX_SHORT);
     match value {

@@ -487,3 +487,20 @@ fn static_text_is_encoded_too() {
     let value = Value::String(AmfString::from_static("onStatus"));
     assert_eq!(encode_all(&[value]), Ok(hex("02 0008 'onStatus'")));
 }
+
+#[test]
+fn a_value_fits_unless_something_in_it_needs_the_switch() {
+    let plain = Value::from(Object::new().with("a", Value::StrictArray(vec![1.0.into()])));
+    let bytes = Value::ByteArray(Bytes::from_static(b"x"));
+    let inner = Value::from(Object::new().with("a", Value::StrictArray(vec![bytes.clone()])));
+    for (value, fits) in [
+        (plain, true),
+        (Value::Integer(7), true),
+        (bytes, false),
+        (inner, false),
+    ] {
+        assert_eq!(value.fits_amf0(), fits, "{value:?}");
+        let written = encode_all(std::slice::from_ref(&value)).unwrap();
+        assert_eq!(written.contains(&marker::AVMPLUS), !fits, "{value:?}");
+    }
+}
