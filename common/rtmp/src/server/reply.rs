@@ -16,6 +16,7 @@ use crate::command::{
     Command, ObjectEncoding, TransactionId, chunk_streams, data_message, shared_object_message,
 };
 use crate::control::{BandwidthLimit, Control, UserControl};
+use crate::message::Message;
 use crate::session::SessionError;
 use crate::status::{Status, StatusCode};
 
@@ -263,6 +264,23 @@ impl ServerSession {
         self.note(outcome)
     }
 
+    /// Calls a method of the client that gives no answer, with a command that was written for several clients of this encoding.
+    ///
+    /// # Errors
+    /// [`SessionError::TooMuchOutput`].
+    pub fn notify_shared(&mut self, command: &Message) -> Result<(), SessionError> {
+        if !self.is_connected() {
+            return Ok(());
+        }
+        let outcome = self.send_message(command);
+        self.note(outcome)
+    }
+
+    /// Stops waiting for the answer to a call. If it comes all the same, it is ignored.
+    pub fn forget_call(&mut self, transaction: TransactionId) {
+        self.calls.take(transaction);
+    }
+
     /// Answers a call of the client. Does nothing if no such call waits.
     ///
     /// # Errors
@@ -299,6 +317,28 @@ impl ServerSession {
             return Ok(());
         }
         let outcome = self.send_error(transaction, StatusCode::CallFailed, description);
+        self.note(outcome)
+    }
+
+    /// Tells the client that its call failed, with an information object of the caller's. Does nothing if no such call waits.
+    ///
+    /// # Errors
+    /// [`SessionError::Encode`] if the value cannot be written: the call was answered with the usual error then;
+    /// [`SessionError::TooMuchOutput`].
+    pub fn fail_call(
+        &mut self,
+        transaction: TransactionId,
+        value: Value,
+    ) -> Result<(), SessionError> {
+        if self.unanswered.take(transaction).is_none() {
+            return Ok(());
+        }
+        let mut outcome = self.send_command(0, &Command::error(transaction, value));
+        if let Err(SessionError::Encode(_)) = outcome {
+            let description = StatusCode::CallFailed.description();
+            let told = self.send_error(transaction, StatusCode::CallFailed, description);
+            outcome = told.and(outcome);
+        }
         self.note(outcome)
     }
 

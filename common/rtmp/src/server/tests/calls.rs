@@ -260,3 +260,84 @@ fn stream_lengths_are_the_callers() {
     assert_eq!(last.object, Value::Null);
     assert_eq!(last.arguments, [Value::Number(61.5)]);
 }
+
+#[test]
+fn a_call_fails_with_what_the_caller_says() {
+    let mut pair = Pair::connected();
+    let asked = pair.client.call("sum", Vec::new()).unwrap();
+    pair.drive();
+    let why = object(&[("code", text("Mine"))]);
+    pair.server.fail_call(asked, why.clone()).unwrap();
+    // Only once.
+    pair.server.fail_call(asked, why.clone()).unwrap();
+    pair.drive();
+    let expected = ClientEvent::CallResult {
+        transaction: asked,
+        result: Err(why),
+    };
+    assert_eq!(pair.take_client_events(), [expected]);
+    // What cannot be written is the usual failure.
+    let asked = pair.client.call("sum", Vec::new()).unwrap();
+    pair.drive();
+    let outcome = pair.server.fail_call(asked, Value::Ancestor(3));
+    assert!(
+        matches!(outcome, Err(SessionError::Encode(_))),
+        "{outcome:?}"
+    );
+    pair.drive();
+    let events = pair.take_client_events();
+    let [
+        ClientEvent::CallResult {
+            result: Err(error), ..
+        },
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!(status_of(error).code, "NetConnection.Call.Failed");
+}
+
+#[test]
+fn a_forgotten_call_makes_room_and_its_answer_is_ignored() {
+    let config = ServerConfig {
+        limits: SessionLimits {
+            outstanding_calls: 1,
+            ..SessionLimits::default()
+        },
+        ..ServerConfig::default()
+    };
+    let mut pair = Pair::connected_with(config, &parameters());
+    let first = pair.server.call("a", Vec::new()).unwrap();
+    let refused = pair.server.call("b", Vec::new());
+    assert_eq!(refused, Err(SessionError::TooManyCalls(1)));
+    pair.server.forget_call(first);
+    pair.server.call("c", Vec::new()).unwrap();
+    pair.drive();
+    pair.take_client_events();
+    pair.client.answer_call(first, Value::Null).unwrap();
+    pair.drive();
+    assert_eq!(pair.take_server_events(), []);
+    assert_eq!(pair.server.ignored_messages(), 1);
+}
+
+#[test]
+fn many_clients_share_a_command() {
+    for encoding in [ObjectEncoding::Amf0, ObjectEncoding::Amf3] {
+        let mut parameters = parameters();
+        parameters.object_encoding = encoding;
+        let mut pair = Pair::connected_with(ServerConfig::default(), &parameters);
+        let command = crate::command::Command::notice("news", vec![text("x")]);
+        let message = command.to_message(encoding, 0).unwrap();
+        for _ in 0..2 {
+            pair.server.notify_shared(&message).unwrap();
+            pair.drive();
+            let expected = ClientEvent::CallRequest {
+                stream_id: 0,
+                name: "news".to_owned(),
+                transaction: TransactionId::NONE,
+                arguments: vec![text("x")],
+            };
+            assert_eq!(pair.take_client_events(), [expected]);
+        }
+    }
+}
