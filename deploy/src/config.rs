@@ -13,7 +13,9 @@ use headwater_application::{ApplicationSection, default_applications};
 use headwater_cluster::config::ClusterConfig;
 use headwater_cluster::{Identity, Member, NodeId};
 use headwater_edge::EdgeConfig;
-use headwater_edge::config::{EdgeSection, RtmfpSection, RtmpSection, RtmpsSection};
+use headwater_edge::config::{
+    EdgeSection, RtmfpSection, RtmpSection, RtmpsSection, VirtualHostSection,
+};
 use headwater_node::address::ListenAddress;
 use headwater_node::admin::AdminSection;
 use headwater_node::config::{ConfigError, Documented, Loader, print_commented};
@@ -106,6 +108,7 @@ section! {
         pub(crate) rtmps: RtmpsSection = RtmpsSection::default(),
         pub(crate) rtmfp: RtmfpSection = RtmfpSection::default(),
         pub(crate) applications: BTreeMap<String, ApplicationSection> = default_applications(),
+        pub(crate) virtual_hosts: BTreeMap<String, VirtualHostSection> = BTreeMap::new(),
         pub(crate) edge: EdgeSection = EdgeSection::default(),
         pub(crate) admin: AdminSection = AdminSection::default(),
         pub(crate) log: LogSection = LogSection::default(),
@@ -123,6 +126,7 @@ section! {
         pub(crate) rtmps: RtmpsSection = RtmpsSection::default(),
         pub(crate) rtmfp: RtmfpSection = RtmfpSection::default(),
         pub(crate) applications: BTreeMap<String, ApplicationSection> = default_applications(),
+        pub(crate) virtual_hosts: BTreeMap<String, VirtualHostSection> = BTreeMap::new(),
         pub(crate) edge: EdgeSection = EdgeSection::default(),
         pub(crate) origin: OriginSection = OriginSection::default(),
         pub(crate) admin: AdminSection = AdminSection::default(),
@@ -186,6 +190,10 @@ pub(crate) enum SettingsError {
         "`rtmps.listen` is set, but `rtmps.tls.certificate_file` and `rtmps.tls.key_file` are not: there is no RTMPS without a certificate"
     )]
     RtmpsWithoutCertificate,
+    #[error(
+        "`applications.{name}.handler.address` must be empty: origins call the handler, and they find it in `applications/{name}/app.toml` in the store"
+    )]
+    HandlerAtEdge { name: String },
 }
 
 impl Settings {
@@ -213,6 +221,7 @@ impl Settings {
                 rtmfp: file.rtmfp,
                 edge: file.edge,
                 applications: file.applications,
+                virtual_hosts: file.virtual_hosts,
             })?),
             admin: file.admin,
             log: file.log,
@@ -269,6 +278,7 @@ impl Settings {
                 rtmfp: file.rtmfp,
                 edge: file.edge,
                 applications: file.applications,
+                virtual_hosts: file.virtual_hosts,
             })?),
             admin: file.admin,
             log: file.log,
@@ -310,6 +320,11 @@ fn checked(config: EdgeConfig) -> Result<EdgeConfig, SettingsError> {
             return Err(SettingsError::RtmpsWithoutCertificate);
         }
         _ => {}
+    }
+    let mut applications = config.applications.iter();
+    if let Some((name, _)) = applications.find(|(_, it)| !it.handler.address.is_empty()) {
+        let name = name.clone();
+        return Err(SettingsError::HandlerAtEdge { name });
     }
     Ok(config)
 }

@@ -147,6 +147,24 @@ section! {
     }
 }
 
+section! {
+    /// A virtual host: applications of its own, under `vhosts/NAME/applications/` in the store, and streams of its own.
+    pub struct VirtualHostSection {
+        /// Hosts of which clients that connect to them mean this one, as `stream.example.org`, or `*.example.org` for all within a domain. Its
+        /// name is one, too. Clients may also name it in their address (`?_fcs_vhost=NAME`). All others are at the default host.
+        pub aliases: Vec<String> = Vec::new(),
+    }
+    validate |section, problems| {
+        let is_host = |alias: &str| {
+            let host = alias.strip_prefix("*.").unwrap_or(alias);
+            !host.is_empty() && !host.contains(|c: char| c.is_control() || c.is_whitespace() || matches!(c, '*' | '/' | '\\'))
+        };
+        if let Some(alias) = section.aliases.iter().find(|alias| !is_host(alias)) {
+            problems.push("aliases", format!("must be hosts, or `*.` before a domain, which {alias:?} is not"));
+        }
+    }
+}
+
 choice! {
     /// A congestion control of RTMFP.
     pub enum RtmfpCongestion {
@@ -195,6 +213,8 @@ pub struct EdgeConfig {
     pub edge: EdgeSection,
     /// `[applications]`, by name: what holds where the store has no `app.toml` of that name.
     pub applications: BTreeMap<String, ApplicationSection>,
+    /// `[virtual_hosts]`, by name.
+    pub virtual_hosts: BTreeMap<String, VirtualHostSection>,
 }
 
 impl Default for EdgeConfig {
@@ -205,6 +225,7 @@ impl Default for EdgeConfig {
             rtmfp: RtmfpSection::default(),
             edge: EdgeSection::default(),
             applications: default_applications(),
+            virtual_hosts: BTreeMap::new(),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The edge as a whole.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,9 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::admission::Admission;
+use crate::application::VirtualHosts;
+use crate::application::attachment::Attachments;
+use crate::application::policies::Policies;
 use crate::config::EdgeConfig;
 use crate::hub::{HubTable, RingLimits};
 use crate::listen::{Listener, bind, bind_rtmfp};
@@ -31,7 +33,6 @@ use crate::rtmfp::driver::Share;
 use crate::session;
 use crate::upstream::Upstream;
 use crate::worker;
-use headwater_application::ApplicationSection;
 
 /// Most entries of a hub's ring, whatever their size: ten minutes of a stream with 100 messages a second.
 const RING_ENTRIES: usize = 65_536;
@@ -95,6 +96,11 @@ pub(crate) struct Shared {
     /// The same for RTMFP, which looks by itself whether a client is there.
     pub(crate) rtmfp: Arc<ServerConfig>,
     pub(crate) upstream: Arc<Upstream>,
+    /// What applications allow.
+    pub(crate) policies: Policies,
+    pub(crate) virtual_hosts: VirtualHosts,
+    /// Application instances at their origins.
+    pub(crate) attachments: Attachments,
     /// Recordings and media files.
     pub(crate) recorded: Recorded,
     /// RTMFP clients that can be introduced to others.
@@ -107,12 +113,6 @@ pub(crate) struct Shared {
     /// Clients that have not left by now are told to.
     pub(crate) last_call: CancellationToken,
     pub(crate) admission: Arc<Admission>,
-}
-
-impl Shared {
-    pub(crate) fn applications(&self) -> &BTreeMap<String, ApplicationSection> {
-        &self.config.applications
-    }
 }
 
 /// Tasks on the process's shared runtime, started from the workers. Clones share it.
@@ -183,19 +183,32 @@ impl Edge {
             node: node.id,
         });
         let tasks = Tasks::new(node.shutdown.stopping());
-        let with_dvr = config.applications.iter().filter(|(_, it)| it.dvr);
-        let with_info = with_dvr.map(|(name, _)| name.clone()).collect();
+        let policies = Policies::new(
+            &config.applications,
+            Arc::clone(&upstream),
+            Tasks::new(node.shutdown.stopping()),
+        );
+        policies.start();
+        let (attachments, told) = Attachments::new(
+            Arc::clone(&upstream),
+            tasks.clone(),
+            workers,
+            node.shutdown.draining(),
+        );
         // Tasks of their own: they go on until the process stops, and nothing that drains waits for them.
         let peers = Peers::new(Arc::clone(&upstream), Tasks::new(node.shutdown.stopping()));
         if !rtmfp.is_empty() {
             peers.start();
         }
         let shared = Arc::new(Shared {
+            policies: policies.clone(),
+            virtual_hosts: VirtualHosts::new(&config.virtual_hosts),
+            attachments,
             peers,
             members: Arc::new(Semaphore::new(config.rtmfp.max_members)),
             recorded: Recorded::new(
                 &config.edge.recorded,
-                with_info,
+                policies,
                 Arc::clone(&upstream),
                 tasks.clone(),
             ),
@@ -223,8 +236,10 @@ impl Edge {
             }
         }
         let mut ends = Vec::with_capacity(workers);
-        for (number, (sockets, udp)) in listeners.into_iter().zip(udp).enumerate() {
-            ends.push(worker::start(number, sockets, udp, Arc::clone(&shared))?);
+        let shares = listeners.into_iter().zip(udp).zip(told);
+        for (number, ((sockets, udp), told)) in shares.enumerate() {
+            let shared = Arc::clone(&shared);
+            ends.push(worker::start(number, sockets, udp, told, shared)?);
         }
         tokio::spawn(last_call(Arc::clone(&shared)));
         node.shutdown.spawn(async move {

@@ -6,7 +6,8 @@
 //! | `listen` | sockets, TLS, accepting |
 //! | `admission` | who may connect |
 //! | `worker` | one thread with its own runtime: a connection never leaves it |
-//! | `session` | one NetConnection, whatever carries it: connect, publish, play |
+//! | `session` | one NetConnection, whatever carries it: connect, publish, play, call |
+//! | `application` | what applications allow, and the calls to the origins of those that have a say in it |
 //! | `hub` | one per watched stream: the tail of its log, in the form in which viewers get it |
 //! | `fanout` | the walk over the viewers of a stream, and what slow ones lose |
 //! | `player` | one NetStream that plays what is stored: playlist, pace, seek, pause, and over to live at the end |
@@ -34,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod application;
 pub mod config;
 pub mod edge;
 mod fanout;

@@ -5,6 +5,7 @@ use headwater_node::metrics::{Metrics, StreamFamily, StreamMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::application::ApplicationMeters;
 use crate::fanout::Tally;
 use crate::fanout::play::Selected;
 use crate::peer::PeerMeters;
@@ -42,6 +43,7 @@ pub(crate) struct EdgeMetrics {
     pub(crate) recorded: RecordedMeters,
     pub(crate) peers: PeerMeters,
     pub(crate) rtmfp: RtmfpMeters,
+    pub(crate) applications: ApplicationMeters,
 }
 
 impl EdgeMetrics {
@@ -112,6 +114,7 @@ impl EdgeMetrics {
             recorded: RecordedMeters::new(&room),
             peers: PeerMeters::new(&room),
             rtmfp: RtmfpMeters::new(&room),
+            applications: ApplicationMeters::new(&room),
         }
     }
 

@@ -22,7 +22,6 @@
 //! # What it does not do
 //! It knows neither viewers nor pacing, and does not read what is live: see [`crate::hub`].
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug, info};
 
+use crate::application::policies::Policies;
 use crate::config::RecordedSection;
 use crate::edge::Tasks;
 use crate::upstream::Upstream;
@@ -84,16 +84,16 @@ struct Shared {
     descriptions: Descriptions,
     fetches: Flights<PieceKey, Fetched>,
     describes: Flights<StreamName, Described>,
-    /// Applications in which encoders say things of their streams.
-    with_info: BTreeSet<String>,
+    /// Of applications in which encoders say things of their streams.
+    policies: Policies,
     turns: Turns,
 }
 
 impl Recorded {
-    /// `with_info` are the applications in which encoders say things of their streams.
+    /// `policies` say in which applications encoders say things of their streams.
     pub(crate) fn new(
         section: &RecordedSection,
-        with_info: BTreeSet<String>,
+        policies: Policies,
         upstream: Arc<Upstream>,
         tasks: Tasks,
     ) -> Self {
@@ -111,7 +111,7 @@ impl Recorded {
                 describes: Flights::new(MAX_FLIGHTS),
                 asker: Asker::new(upstream, section),
                 tasks,
-                with_info,
+                policies,
                 turns: Turns::new(Duration::from_millis(section.patience_ms)),
             }),
             room: None,
@@ -325,8 +325,9 @@ impl Shared {
             Some(Answer::Description(known))
         };
         let moment = self.descriptions.moment();
+        let policy = self.policies.policy(&name.vhost, &name.app);
         let question = Question::Describe {
-            with_info: self.with_info.contains(&name.app),
+            with_info: policy.is_some_and(|policy| policy.dvr),
         };
         let abandoned = landing.abandoned();
         let Some(answer) = self.asker.ask(name, question, known, abandoned).await else {

@@ -3,7 +3,7 @@
 //! A session is one task on its worker. It waits for the socket, for what its publications and the cluster tell it, and for
 //! deadlines; it feeds the protocol core of `headwater-rtmp`, acts on the core's events, and hands the core's bytes to the
 //! connection. Policy is here: which application exists, who may publish and play, and what a client is told when an origin
-//! does not answer.
+//! does not answer. Where the application has a say at its origin, the session asks there (`attached`, and `crate::application`).
 //!
 //! The end is always orderly: the last words are written, the socket is shut down for writing, and what the client still
 //! sends is read for a moment, because a reset would destroy the words on their way.
@@ -14,13 +14,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use headwater_cluster::Availability;
 use headwater_media::frame::Offset;
-use headwater_media::name::{DEFAULT_VHOST, StreamName};
+use headwater_media::name::{InstanceName, StreamName};
 use headwater_rtmp::server::{ServerConfig, ServerEvent, ServerSession};
 use headwater_rtmp::session::{SessionError, SessionLimits};
 use headwater_rtmp::status::{Status, StatusCode};
@@ -30,6 +30,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{debug, info};
 
 use crate::admission::Place;
+use crate::application::policies;
 use crate::config::RtmpSection;
 use crate::fanout::SharedConnection;
 use crate::fanout::connection::Connection;
@@ -39,6 +40,7 @@ use crate::upstream::append::PublishEvent;
 use crate::worker::Worker;
 use headwater_application::ApplicationSection;
 
+mod attached;
 mod calls;
 mod connect;
 mod notes;
@@ -47,7 +49,10 @@ mod publish;
 #[cfg(test)]
 mod tests;
 
-use notes::{Note, Notes};
+use attached::Attached;
+use connect::Connecting;
+use notes::Notes;
+pub(crate) use notes::{Note, Teller};
 use play::Question;
 use publish::{Probe, Publishing};
 
@@ -59,20 +64,33 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// The application that a client is connected to.
 #[derive(Clone, Debug)]
 struct Application {
-    vhost: String,
-    name: String,
+    known: Arc<policies::Application>,
     instance: String,
-    policy: ApplicationSection,
 }
 
 impl Application {
+    fn name(&self) -> &str {
+        self.known.name()
+    }
+
+    /// What holds now. Nothing is allowed in an application that is there no more.
+    fn policy(&self) -> Arc<ApplicationSection> {
+        self.known.policy().unwrap_or_else(|| {
+            Arc::new(ApplicationSection {
+                publish: false,
+                play: false,
+                ..ApplicationSection::default()
+            })
+        })
+    }
+
     /// The stream that a client means. `flv:` says nothing: without it a name would be another stream, on another origin maybe.
     fn stream(&self, name: &str) -> Result<StreamName, headwater_media::name::NameError> {
         let name = match name.split_at_checked(4) {
             Some((prefix, rest)) if prefix.eq_ignore_ascii_case("flv:") => rest,
             _ => name,
         };
-        StreamName::new(&self.vhost, &self.name, &self.instance, name)
+        StreamName::new(self.known.vhost(), self.name(), &self.instance, name)
     }
 }
 
@@ -100,7 +118,9 @@ struct Session {
     started: Instant,
     input: BytesMut,
     application: Option<Application>,
-    connecting: Option<Application>,
+    connecting: Option<Box<Connecting>>,
+    /// Where the application has a say.
+    attached: Option<Box<Attached>>,
     publishing: Vec<Publishing>,
     questions: Vec<Question>,
     /// Made when it is needed first.
@@ -134,10 +154,10 @@ pub(crate) fn run(
     let connection = Rc::new(RefCell::new(Connection::new(transport, meters, started)));
     let shared = &worker.shared;
     let core = if connection.borrow().has_handshake() {
-        let config = std::sync::Arc::clone(&shared.rtmp);
+        let config = Arc::clone(&shared.rtmp);
         ServerSession::new(config, rand::random(), Duration::ZERO)
     } else {
-        ServerSession::without_handshake(std::sync::Arc::clone(&shared.rtmfp), Duration::ZERO)
+        ServerSession::without_handshake(Arc::clone(&shared.rtmfp), Duration::ZERO)
     };
     let shutdown = &worker.shared.shutdown;
     let mut session = Box::new(Session {
@@ -150,6 +170,7 @@ pub(crate) fn run(
         input: BytesMut::new(),
         application: None,
         connecting: None,
+        attached: None,
         publishing: Vec::new(),
         questions: Vec::new(),
         recorded: None,
@@ -234,10 +255,17 @@ impl Session {
                     let outcome = self.core.handle_timeout(now);
                     self.note_failure(outcome);
                     self.connection.borrow_mut().run_players(now);
+                    if self.attached.is_some() {
+                        Box::pin(self.give_up_calls()).await;
+                    }
                 }
                 // What it has to do is done in every round.
                 Wake::Player => {}
                 Wake::Note(Note::Connect { reachable }) => self.finish_connect(reachable),
+                Wake::Note(Note::Judged(verdict)) => Box::pin(self.judged(verdict)).await,
+                Wake::Note(Note::Application(what)) => Box::pin(self.application_says(*what)).await,
+                Wake::Note(Note::Called(call)) => Box::pin(self.application_calls(&call)).await,
+                Wake::Note(Note::Overrun) => self.overrun(),
                 Wake::Note(Note::Described {
                     stream_id,
                     number,
@@ -313,7 +341,8 @@ impl Session {
         }
     }
 
-    /// Does what the core's events ask for, and moves the core's bytes to the connection.
+    /// Does what the core's events ask for, and moves the core's bytes to the connection. What may wait for an origin is boxed, but for
+    /// media: a session keeps no room for what it does rarely.
     async fn act(&mut self) {
         loop {
             self.transmit();
@@ -349,16 +378,22 @@ impl Session {
 
     async fn handle(&mut self, event: ServerEvent) {
         match event {
-            ServerEvent::Connect(request) => self.connect(&request),
-            ServerEvent::Publish(request) => self.publish(request),
-            ServerEvent::Unpublish { stream_id } => self.unpublish(stream_id),
+            ServerEvent::Connect(request) => Box::pin(self.connect(request)).await,
+            ServerEvent::Publish(request) => Box::pin(self.publish(request)).await,
+            ServerEvent::Unpublish { stream_id } => {
+                self.unpublish(stream_id);
+                Box::pin(self.stream_ended(stream_id)).await;
+            }
             ServerEvent::Media { stream_id, frame } => self.media(stream_id, frame).await,
-            ServerEvent::Play(request) => self.play(request),
-            ServerEvent::PlayStopped { stream_id } => self.stop_playing(stream_id),
+            ServerEvent::Play(request) => Box::pin(self.play(request)).await,
+            ServerEvent::PlayStopped { stream_id } => {
+                self.stop_playing(stream_id);
+                Box::pin(self.stream_ended(stream_id)).await;
+            }
             ServerEvent::Play2 {
                 stream_id,
                 parameters,
-            } => self.play2(stream_id, &parameters),
+            } => Box::pin(self.play2(stream_id, parameters)).await,
             ServerEvent::Pause {
                 stream_id,
                 paused,
@@ -380,9 +415,16 @@ impl Session {
                 transaction,
                 arguments,
                 ..
-            } => self.call(&name, transaction, &arguments),
+            } => Box::pin(self.call(name, transaction, arguments)).await,
+            ServerEvent::CallResult {
+                transaction,
+                result,
+            } => Box::pin(self.client_answers(transaction, result)).await,
             ServerEvent::GetStreamLength { name, transaction } => {
-                self.get_stream_length(&name, transaction);
+                Box::pin(self.get_stream_length(name, transaction)).await;
+            }
+            ServerEvent::SharedObject { .. } => {
+                self.worker.shared.metrics.messages_ignored.inc();
             }
             ServerEvent::PingLatency { round_trip } => {
                 debug!(round_trip_ms = round_trip.as_millis() as u64, "ping");
@@ -459,7 +501,9 @@ impl Session {
         let player = player.map(|at| at.saturating_sub(now));
         let let_go = self.connection.borrow().let_go_at();
         let let_go = let_go.map(|at| at.saturating_duration_since(Instant::now()));
-        let waits = [core, stuck, closing, probe, player, let_go];
+        let call = self.attached.as_ref().and_then(|it| it.poll_timeout());
+        let call = call.map(|at| at.saturating_sub(now));
+        let waits = [core, stuck, closing, probe, player, let_go, call];
         let wait = waits.into_iter().flatten().min();
         // A little late rather than early: the core does nothing before its time.
         let at = tokio::time::Instant::now() + wait.unwrap_or(NEVER) + Duration::from_millis(1);

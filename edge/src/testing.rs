@@ -18,6 +18,7 @@ use crate::hub::{HubTable, RingLimits};
 use crate::metrics::EdgeMetrics;
 use crate::upstream::Upstream;
 
+pub(crate) mod application;
 pub(crate) mod client;
 pub(crate) mod owner;
 

@@ -9,12 +9,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use headwater_media::name::StreamName;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, info, warn};
 
+use crate::application::attachment::Told;
+use crate::application::room::Rooms;
 use crate::edge::Shared;
 use crate::fanout::flush::FlushPolicy;
 use crate::fanout::{HubSetup, LocalHubs};
@@ -38,6 +40,10 @@ pub(crate) struct Worker {
     pub(crate) meters: Rc<ConnectionMeters>,
     /// Streams that are fed into groups.
     pub(crate) feeds: Rc<Feeds>,
+    /// Clients whose applications have a say at their origins.
+    pub(crate) rooms: Rc<Rooms>,
+    /// Which worker this is.
+    pub(crate) number: usize,
     /// A buffer for whoever reads next.
     scratch: RefCell<BytesMut>,
 }
@@ -63,7 +69,7 @@ impl Worker {
         if new {
             upstream::start_read(upstream, Arc::clone(lease.hub()), &self.shared.tasks);
         }
-        let policy = self.shared.applications().get(&name.app).cloned();
+        let policy = self.shared.policies.policy(&name.vhost, &name.app);
         let fanout = &self.shared.config.edge.fanout;
         Some(HubSetup {
             lease,
@@ -79,6 +85,7 @@ pub(crate) fn start(
     number: usize,
     listeners: Vec<Listener>,
     udp: Vec<(UdpSocket, Share)>,
+    told: mpsc::Receiver<Told>,
     shared: Arc<Shared>,
 ) -> std::io::Result<oneshot::Receiver<()>> {
     let (ended, end) = oneshot::channel();
@@ -89,20 +96,29 @@ pub(crate) fn start(
         .name(format!("edge-{number}"))
         .spawn(move || {
             let local = LocalSet::new();
-            local.block_on(&runtime, run(listeners, udp, shared));
+            local.block_on(&runtime, run(number, listeners, udp, told, shared));
             let _ = ended.send(());
         })?;
     Ok(end)
 }
 
-async fn run(listeners: Vec<Listener>, udp: Vec<(UdpSocket, Share)>, shared: Arc<Shared>) {
+async fn run(
+    number: usize,
+    listeners: Vec<Listener>,
+    udp: Vec<(UdpSocket, Share)>,
+    told: mpsc::Receiver<Told>,
+    shared: Arc<Shared>,
+) {
     let worker = Rc::new(Worker {
         shared: Arc::clone(&shared),
         hubs: LocalHubs::default(),
         meters: Rc::new(shared.metrics.connection()),
         feeds: Rc::default(),
+        rooms: Rc::default(),
+        number,
         scratch: RefCell::default(),
     });
+    let rooms = tokio::task::spawn_local(Rc::clone(&worker.rooms).serve(told));
     let sessions = TaskTracker::new();
     let accepting: Vec<_> = listeners
         .into_iter()
@@ -124,6 +140,8 @@ async fn run(listeners: Vec<Listener>, udp: Vec<(UdpSocket, Share)>, shared: Arc
     sessions.wait().await;
     drivers.close();
     drivers.wait().await;
+    // Nobody is left whom it could tell anything.
+    rooms.abort();
 }
 
 async fn accept(listener: Listener, worker: Rc<Worker>, sessions: TaskTracker) {

@@ -78,6 +78,21 @@ fn wrong_flags_and_values() {
             ],
             &["`origin.storage.secret_key`"],
         ),
+        (
+            &["--set", "virtual_hosts.tv.alias=tv.example"],
+            &["`virtual_hosts.tv.alias`", "`virtual_hosts.tv.aliases`"],
+        ),
+        (
+            &["--set", "virtual_hosts.tv.aliases=tv.*.example"],
+            &["`virtual_hosts.tv.aliases`", "tv.*.example"],
+        ),
+        (
+            &["--set", "applications.chat.handler.address=http://[::1]:7"],
+            &[
+                "`applications.chat.handler.address`",
+                "`applications/chat/app.toml`",
+            ],
+        ),
     ] {
         assert_fails(arguments, 64, words);
     }
@@ -98,6 +113,24 @@ fn a_configuration_file_with_an_unknown_key() {
     let check = ["config", "--role", "edge", "--check", "--config", &file];
     assert_fails(&check, 64, &words);
     assert_fails(&["edge", "--config", "/nosuch.toml"], 64, &["/nosuch.toml"]);
+}
+
+#[test]
+fn virtual_hosts_are_taken_from_the_configuration() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("edge.toml");
+    let hosts = "[virtual_hosts.tv]\naliases = [\"tv.example\", \"*.tv.example\"]\n[virtual_hosts.\"radio.example\"]\n";
+    std::fs::write(&file, format!("[node]\nid = \"e1\"\n{hosts}")).expect("a file");
+    let file = file.display().to_string();
+    let (code, said, log) = run(["config", "--role", "edge", "--config", &file]);
+    assert_eq!(code, 0, "{log}");
+    for line in [
+        "[virtual_hosts.tv]",
+        "aliases = [\"tv.example\", \"*.tv.example\"]",
+        "[virtual_hosts.\"radio.example\"]",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
 }
 
 #[test]

@@ -108,6 +108,23 @@ impl Connection {
         !matches!(self.transport, Transport::Rtmfp(_))
     }
 
+    /// The name of what carries it, and whether that is TLS.
+    pub(crate) fn protocol(&self) -> (&'static str, bool) {
+        match self.transport {
+            Transport::Tcp(_) => ("rtmp", false),
+            Transport::Tls(_) => ("rtmps", true),
+            Transport::Rtmfp(_) => ("rtmfp", false),
+        }
+    }
+
+    /// Who an RTMFP client is, in hexadecimal.
+    pub(crate) fn peer_id(&self) -> Option<String> {
+        match &self.transport {
+            Transport::Rtmfp(tunnel) => tunnel.peer_id(),
+            Transport::Tcp(_) | Transport::Tls(_) => None,
+        }
+    }
+
     /// The client may meet others, where it can at all.
     pub(crate) fn allow_peers(&self) {
         self.transport.allow_peers();

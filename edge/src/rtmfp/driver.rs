@@ -512,9 +512,11 @@ impl Driver {
 
     /// Starts the session that serves a client.
     fn serve_client(&mut self, id: u32, end: TunnelEnd) {
-        let Some(peer) = self.endpoint.session(id).map(|session| session.address()) else {
+        let Some(session) = self.endpoint.session(id) else {
             return;
         };
+        let peer = session.address();
+        end.set_peer(session.fingerprint());
         let shared = &self.worker.shared;
         let place = match shared.admission.admit(peer.ip()) {
             Ok(place) => place,

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
+use headwater_rtmfp::crypto::certificate::Fingerprint;
 use headwater_rtmfp::translator::Translator;
 use headwater_rtmp::message::Message;
 
@@ -47,6 +48,8 @@ pub(crate) struct Tunnel {
     stored: usize,
     /// The client may meet others.
     is_peer: bool,
+    /// Who the client is.
+    peer: Option<Fingerprint>,
     wake: Wake,
 }
 
@@ -62,6 +65,7 @@ impl Tunnel {
             is_live: true,
             stored: 0,
             is_peer: false,
+            peer: None,
             wake,
         }))
     }
@@ -153,6 +157,15 @@ impl TunnelEnd {
             tunnel.stored = tunnel.translator.len();
         }
         tunnel.is_live = is_live;
+    }
+
+    /// Who the client is.
+    pub(crate) fn set_peer(&self, peer: Fingerprint) {
+        self.0.borrow_mut().peer = Some(peer);
+    }
+
+    pub(crate) fn peer_id(&self) -> Option<String> {
+        self.0.borrow().peer.map(|peer| peer.to_string())
     }
 
     /// The client may meet others from now on.

@@ -7,6 +7,11 @@
 //!
 //! - `DVRSetStreamInfo(info)`: what players are to know is kept by the stream's origin, beside what is recorded, and answered with
 //!   nothing. Who may publish in the application may say it. It begins and ends no recording: publishing does.
+//!
+//! # Calls of applications with a handler
+//! Where the handler takes calls, all others are for it, and `getStreamLength`, too: methods of an application go before those that are
+//! built in, as with Adobe's server. Where `dvr` is set the calls above are answered here all the same: who sets it wants that. What
+//! encoders call before they publish (`FCPublish` and its like) is always answered by the protocol core.
 
 use super::*;
 
@@ -21,22 +26,50 @@ mod dvr;
 
 /// What a call wants to know of a stream.
 #[derive(Clone, Debug)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     Length,
     DvrSubscribe { name: String },
     DvrInfo { name: String },
 }
 
 impl Session {
-    pub(super) fn get_stream_length(&mut self, name: &str, transaction: TransactionId) {
-        self.ask_about(name, transaction, Asked::Length);
+    pub(super) async fn get_stream_length(&mut self, name: String, transaction: TransactionId) {
+        if self.application_takes_calls() {
+            let arguments = [Value::from(name)];
+            self.forward_call("getStreamLength".to_owned(), transaction, &arguments)
+                .await;
+        } else {
+            self.ask_about(&name, transaction, Asked::Length);
+        }
     }
 
-    pub(super) fn call(&mut self, name: &str, transaction: TransactionId, arguments: &[Value]) {
-        let dvr = self
-            .application
-            .as_ref()
-            .is_some_and(|application| application.policy.dvr);
+    fn application_takes_calls(&self) -> bool {
+        let attached = self.attached.as_ref();
+        attached.is_some_and(|attached| attached.takes_calls())
+    }
+
+    pub(super) async fn call(
+        &mut self,
+        name: String,
+        transaction: TransactionId,
+        arguments: Vec<Value>,
+    ) {
+        let application = self.application.as_ref();
+        let dvr = application.is_some_and(|application| application.policy().dvr);
+        if self.application_takes_calls() && !(dvr && name.starts_with("DVR")) {
+            self.forward_call(name, transaction, &arguments).await;
+        } else {
+            self.call_built_in(&name, transaction, &arguments, dvr);
+        }
+    }
+
+    fn call_built_in(
+        &mut self,
+        name: &str,
+        transaction: TransactionId,
+        arguments: &[Value],
+        dvr: bool,
+    ) {
         let stream = arguments
             .first()
             .and_then(Value::as_string)
@@ -92,14 +125,18 @@ impl Session {
         let Some(application) = &self.application else {
             return Err("Not connected to an application.".to_owned());
         };
-        if !application.policy.publish {
+        let policy = application.policy();
+        if !policy.publish {
             return Err(format!(
                 "The application {} takes no publishers.",
-                application.name
+                application.name()
             ));
         }
         let said = dvr::said(arguments.first()).map_err(|error| error.to_string())?;
         let (name, _) = said.name.split_once('?').unwrap_or((&said.name, ""));
+        if !self.may(&policy, true, name) {
+            return Err(format!("The client has no write access to {name}."));
+        }
         let stream = application.stream(name);
         let stream = stream.map_err(|error| format!("{name}: {error}."))?;
         let recorded = self.worker.shared.recorded.clone();
@@ -134,7 +171,10 @@ impl Session {
     fn ask_about(&mut self, name: &str, transaction: TransactionId, asked: Asked) {
         let (name, _) = name.split_once('?').unwrap_or((name, ""));
         let application = self.application.as_ref();
-        let allowed = application.filter(|application| application.policy.play);
+        let allowed = application.filter(|application| {
+            let policy = application.policy();
+            policy.play && self.may(&policy, false, name)
+        });
         let Some(stream) = allowed.and_then(|application| application.stream(name).ok()) else {
             self.stream_known(transaction, asked, Err(RecordedError::NotFound));
             return;

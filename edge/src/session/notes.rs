@@ -10,10 +10,28 @@ use std::task::{Context, Poll, Waker};
 use headwater_rtmp::command::TransactionId;
 
 use super::calls::Asked;
+use crate::application::attachment::What;
+use crate::application::policies::Verdict;
+use crate::application::room::Call;
 use crate::recorded::{Description, Piece, RecordedError};
 
+/// Notes from an application that wait for their session. A session takes them as they come, unless it waits for an origin itself; and
+/// what a client is told is never left out, so that a session for which more comes ends.
+const MAX_WAITING: usize = 4_096;
+
+/// Room that a session keeps for notes. A burst of them leaves no more.
+const KEPT: usize = 32;
+
 /// What a helper says.
-pub(super) enum Note {
+pub(crate) enum Note {
+    /// What is believed of the application that the client wants. `None`: nothing, and no origin answers.
+    Judged(Option<Verdict>),
+    /// Something comes from the client's application.
+    Application(Box<What>),
+    /// The application calls a method of this client and maybe others.
+    Called(Rc<Call>),
+    /// More came from the application than may wait.
+    Overrun,
     /// An origin can be reached, or none was within the time.
     Connect { reachable: bool },
     /// What a player asked for: what there is under a name.
@@ -51,6 +69,7 @@ pub(super) enum Note {
 struct Shared {
     notes: VecDeque<Note>,
     waker: Option<Waker>,
+    is_overrun: bool,
 }
 
 /// The session's end.
@@ -59,7 +78,7 @@ pub(super) struct Notes(Rc<RefCell<Shared>>);
 
 /// A helper's end. It does not keep anything alive: what is told to a session that is gone falls on the floor.
 #[derive(Clone)]
-pub(super) struct Teller(Weak<RefCell<Shared>>);
+pub(crate) struct Teller(Weak<RefCell<Shared>>);
 
 impl Notes {
     pub(super) fn teller(&self) -> Teller {
@@ -72,6 +91,9 @@ impl Notes {
         if let Some(note) = shared.notes.pop_front() {
             return Poll::Ready(note);
         }
+        if shared.notes.capacity() > KEPT {
+            shared.notes = VecDeque::new();
+        }
         let known = shared.waker.as_ref();
         if !known.is_some_and(|waker| waker.will_wake(cx.waker())) {
             shared.waker = Some(cx.waker().clone());
@@ -82,12 +104,34 @@ impl Notes {
 
 impl Teller {
     pub(super) fn tell(&self, note: Note) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.borrow_mut().push(note);
+        }
+    }
+
+    /// As [`Self::tell`], for what comes however fast somebody else makes it.
+    pub(crate) fn tell_bounded(&self, note: Note) {
         let Some(shared) = self.0.upgrade() else {
             return;
         };
         let mut shared = shared.borrow_mut();
-        shared.notes.push_back(note);
-        if let Some(waker) = shared.waker.take() {
+        if shared.is_overrun {
+            return;
+        }
+        shared.is_overrun = shared.notes.len() >= MAX_WAITING;
+        if shared.is_overrun {
+            shared.notes.clear();
+            shared.push(Note::Overrun);
+        } else {
+            shared.push(note);
+        }
+    }
+}
+
+impl Shared {
+    fn push(&mut self, note: Note) {
+        self.notes.push_back(note);
+        if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }

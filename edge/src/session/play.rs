@@ -6,6 +6,8 @@
 
 use super::*;
 
+use super::attached::Wish;
+use headwater_proto::v1;
 use headwater_rtmp::command::{Play2Parameters, PlayLength, PlayRequest, PlayReset, PlayStart};
 use tokio::task::JoinHandle;
 
@@ -33,9 +35,21 @@ impl Drop for Question {
 }
 
 impl Session {
-    pub(super) fn play(&mut self, request: PlayRequest) {
+    pub(super) async fn play(&mut self, request: PlayRequest) {
         let replaces = request.reset.resets();
-        let Some(mut entry) = self.entry(request.stream_id, &request.name, replaces) else {
+        if !self.may_play(request.stream_id, &request.name, replaces) {
+            return;
+        }
+        if let Some(Wish::Play(request)) = self.ask_application(Wish::Play(request)).await {
+            let name = request.name.clone();
+            self.begin_play(request, &name);
+        }
+    }
+
+    /// Plays what the client may play, `stream` as the application has it.
+    pub(super) fn begin_play(&mut self, request: PlayRequest, stream: &str) {
+        let (stream_id, resets) = (request.stream_id, request.reset.resets());
+        let Some(mut entry) = self.entry(stream_id, &request.name, stream, resets) else {
             return;
         };
         entry.start = request.start;
@@ -44,7 +58,6 @@ impl Session {
             request.reset,
             PlayReset::AppendUntimed | PlayReset::ResetUntimed
         );
-        let (stream_id, resets) = (request.stream_id, request.reset.resets());
         let mut connection = self.connection.borrow_mut();
         let has_player = connection.player(stream_id).is_some();
         let has_play = connection.play(stream_id).is_some();
@@ -70,22 +83,47 @@ impl Session {
         self.with_player(stream_id, |player, _| player.play(entry, resets));
     }
 
-    /// What the client wants to play, if it may. `replaces`: instead of what it plays now.
-    fn entry(&mut self, stream_id: u32, name: &str, replaces: bool) -> Option<Entry> {
-        let application = self.application.as_ref()?;
-        let (code, description) = match application.stream(name) {
-            Ok(stream) if application.policy.play => {
-                return Some(Entry {
-                    may_come: application.policy.publish,
-                    ..Entry::new(name, std::sync::Arc::new(stream))
-                });
-            }
-            Ok(_) => {
-                let description = format!("The application {} has no players.", application.name);
-                (StatusCode::PlayFailed, description)
-            }
-            Err(error) => (StatusCode::PlayStreamNotFound, format!("{name}: {error}.")),
+    /// Whether the application lets the client play it. It is told, if not. `replaces`: instead of what it plays now.
+    fn may_play(&mut self, stream_id: u32, name: &str, replaces: bool) -> bool {
+        let Some(application) = &self.application else {
+            return false;
         };
+        let policy = application.policy();
+        let why = if !policy.play {
+            format!("The application {} has no players.", application.name())
+        } else if !self.may(&policy, false, name) {
+            format!("The client has no read access to {name}.")
+        } else {
+            return true;
+        };
+        self.refuse_play(stream_id, name, replaces, StatusCode::PlayFailed, why);
+        false
+    }
+
+    /// What the client wants to play, `stream` as the application has it. `replaces`: instead of what it plays now.
+    fn entry(&mut self, stream_id: u32, name: &str, stream: &str, replaces: bool) -> Option<Entry> {
+        let application = self.application.as_ref()?;
+        match application.stream(stream) {
+            Ok(stream) => Some(Entry {
+                may_come: application.policy().publish,
+                ..Entry::new(name, Arc::new(stream))
+            }),
+            Err(error) => {
+                let (code, why) = (StatusCode::PlayStreamNotFound, format!("{name}: {error}."));
+                self.refuse_play(stream_id, name, replaces, code, why);
+                None
+            }
+        }
+    }
+
+    pub(super) fn refuse_play(
+        &mut self,
+        stream_id: u32,
+        name: &str,
+        replaces: bool,
+        code: StatusCode,
+        description: String,
+    ) {
         let mut connection = self.connection.borrow_mut();
         let plays = connection.player(stream_id).is_some() || connection.play(stream_id).is_some();
         drop(connection);
@@ -100,7 +138,6 @@ impl Session {
             self.stop_playing(stream_id);
             self.fail_play(stream_id, code, name, &description);
         }
-        None
     }
 
     /// Whether this edge plays the live stream to somebody already.
@@ -108,7 +145,13 @@ impl Session {
         self.worker.shared.upstream.hubs.is_published(stream)
     }
 
-    fn fail_play(&mut self, stream_id: u32, code: StatusCode, name: &str, description: &str) {
+    pub(super) fn fail_play(
+        &mut self,
+        stream_id: u32,
+        code: StatusCode,
+        name: &str,
+        description: &str,
+    ) {
         info!(stream = name, %code, description, "play failed");
         let outcome = self.core.play_failed(stream_id, code, name, description);
         self.note_failure(outcome);
@@ -123,7 +166,7 @@ impl Session {
             self.player_number += 1;
             let mut player = match connection.play(stream_id) {
                 Some(play) => {
-                    let stream = std::sync::Arc::new(play.hub().hub().name().clone());
+                    let stream = Arc::new(play.hub().hub().name().clone());
                     let entry = Entry {
                         start: PlayStart::Live,
                         ..Entry::new(play.name.as_str(), stream)
@@ -196,8 +239,24 @@ impl Session {
         self.with_player(stream_id, |player, _| player.seek(whole(to)));
     }
 
-    pub(super) fn play2(&mut self, stream_id: u32, parameters: &Play2Parameters) {
-        let Some(mut entry) = self.entry(stream_id, &parameters.stream_name, false) else {
+    pub(super) async fn play2(&mut self, stream_id: u32, parameters: Play2Parameters) {
+        if !self.may_play(stream_id, &parameters.stream_name, false) {
+            return;
+        }
+        let wish = Wish::Play2(stream_id, parameters);
+        if let Some(Wish::Play2(_, parameters)) = self.ask_application(wish).await {
+            self.begin_play2(stream_id, &parameters, &parameters.stream_name);
+        }
+    }
+
+    pub(super) fn begin_play2(
+        &mut self,
+        stream_id: u32,
+        parameters: &Play2Parameters,
+        stream: &str,
+    ) {
+        let name = &parameters.stream_name;
+        let Some(mut entry) = self.entry(stream_id, name, stream, false) else {
             return;
         };
         entry.start = parameters.start;
@@ -476,7 +535,7 @@ impl Session {
         &mut self,
         stream_id: u32,
         number: u64,
-        answer: Result<std::sync::Arc<Piece>, RecordedError>,
+        answer: Result<Arc<Piece>, RecordedError>,
     ) {
         self.answered(stream_id, number);
         let now = self.now();
@@ -571,4 +630,26 @@ impl Session {
 )]
 fn whole(number: f64) -> u64 {
     number as u64
+}
+
+/// What an application is asked.
+pub(super) fn ask(
+    client: u64,
+    number: u64,
+    name: &str,
+    query: String,
+    start: PlayStart,
+    length: PlayLength,
+) -> v1::AskPlay {
+    v1::AskPlay {
+        client,
+        ask: number,
+        stream: name.to_owned(),
+        query,
+        start: start.to_wire() / 1_000.0,
+        length: match length {
+            PlayLength::All => -1.0,
+            length => length.to_wire() / 1_000.0,
+        },
+    }
 }

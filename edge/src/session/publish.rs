@@ -11,6 +11,7 @@ use headwater_rtmp::message::{Message, MessageType};
 use headwater_rtmp::server::MediaFrame;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::attached::Wish;
 use crate::rtmfp::multicast::{self, CannotFeed, Feed};
 use crate::upstream::append::{self, Refusal};
 use crate::upstream::publication::MediaMessage;
@@ -37,46 +38,72 @@ pub(super) struct Publishing {
 }
 
 impl Session {
-    pub(super) fn publish(&mut self, request: PublishRequest) {
+    pub(super) async fn publish(&mut self, request: PublishRequest) {
         let Some(application) = &self.application else {
             return;
         };
-        let bad_name = |error: &dyn std::fmt::Display| {
-            (
-                StatusCode::PublishBadName,
-                format!("{}: {error}.", request.name),
+        let policy = application.policy();
+        let why = if !policy.publish {
+            format!(
+                "The application {} takes no publishers.",
+                application.name()
             )
+        } else if !self.may(&policy, true, &request.name) {
+            format!("The client has no write access to {}.", request.name)
+        } else {
+            if let Some(Wish::Publish(request)) = self.ask_application(Wish::Publish(request)).await
+            {
+                let name = request.name.clone();
+                self.begin_publish(request, &name);
+            }
+            return;
         };
-        let asked = if !application.policy.publish {
-            let description = format!("The application {} takes no publishers.", application.name);
-            Err((StatusCode::PublishDenied, description))
-        } else if application.policy.multicast {
+        let (stream_id, code) = (request.stream_id, StatusCode::PublishDenied);
+        self.refuse_publish(stream_id, &request.name, code, &why);
+    }
+
+    pub(super) fn refuse_publish(
+        &mut self,
+        stream_id: u32,
+        stream: &str,
+        code: StatusCode,
+        description: &str,
+    ) {
+        info!(stream, %code, description, "publishing was refused");
+        let outcome = self.core.reject_publish(stream_id, code, description);
+        self.note_failure(outcome);
+    }
+
+    /// Publishes what the client may publish, under the name that the application has for it.
+    pub(super) fn begin_publish(&mut self, request: PublishRequest, stream: &str) {
+        let Some(application) = &self.application else {
+            return;
+        };
+        let policy = application.policy();
+        let group = if policy.multicast {
             let group =
                 multicast::read(request.query.as_deref().unwrap_or_default()).and_then(|group| {
                     let group = group.map(|group| Ok((group, self.room_for_member()?)));
                     group.transpose()
                 });
-            group.map_err(|error| bad_name(&error))
+            group.map_err(|error| error.to_string())
         } else {
             Ok(None)
         };
-        let asked = asked.and_then(|group| {
-            let stream = application.stream(&request.name);
-            let stream = stream.map_err(|error| bad_name(&error))?;
-            Ok((stream, group))
+        let asked = group.and_then(|group| {
+            let stream = application.stream(stream);
+            Ok((stream.map_err(|error| error.to_string())?, group))
         });
         let (name, group) = match asked {
             Ok(asked) => asked,
-            Err((code, description)) => {
-                info!(stream = request.name, %code, "publishing was refused");
-                let outcome = self
-                    .core
-                    .reject_publish(request.stream_id, code, &description);
-                self.note_failure(outcome);
+            Err(error) => {
+                let (stream_id, code) = (request.stream_id, StatusCode::PublishBadName);
+                let why = format!("{}: {error}.", request.name);
+                self.refuse_publish(stream_id, &request.name, code, &why);
                 return;
             }
         };
-        let mode = mode(application.policy.record, request.mode);
+        let mode = mode(policy.record, request.mode);
         let (media, media_receiver) = mpsc::channel(MEDIA_QUEUE);
         let (events_sender, events) = mpsc::unbounded_channel();
         self.publishing
@@ -93,11 +120,11 @@ impl Session {
         let ask = append::PublishRequest {
             name,
             mode,
-            record_window_ms: application.policy.record_window_ms,
+            record_window_ms: policy.record_window_ms,
             client: self.peer.to_string(),
         };
         let shared = &self.worker.shared;
-        let upstream = std::sync::Arc::clone(&shared.upstream);
+        let upstream = Arc::clone(&shared.upstream);
         shared
             .tasks
             .spawn(append::run(upstream, ask, media_receiver, events_sender));
@@ -120,7 +147,7 @@ impl Session {
         if !self.worker.feeds.is_served() {
             return Err(CannotFeed::NoRtmfp);
         }
-        let members = std::sync::Arc::clone(&self.worker.shared.members);
+        let members = Arc::clone(&self.worker.shared.members);
         members.try_acquire_owned().map_err(|_| CannotFeed::TooMany)
     }
 
@@ -131,6 +158,9 @@ impl Session {
             .find(|publishing| publishing.stream_id == stream_id);
         let Some((publishing, media)) = publishing.and_then(|it| Some((it, it.media.as_ref()?)))
         else {
+            if let Some(attached) = &mut self.attached {
+                attached.keep_early(stream_id, frame);
+            }
             return;
         };
         let flags = flags(&frame);
@@ -271,6 +301,11 @@ fn mode(policy: RecordPolicy, asked: PublishMode) -> v1::PublishMode {
         }
         (_, PublishMode::AppendWithGap) => v1::PublishMode::AppendWithGap,
     }
+}
+
+/// What a publisher asks for, as an application hears it.
+pub(super) fn mode_asked(asked: PublishMode) -> v1::PublishMode {
+    mode(RecordPolicy::AsAsked, asked)
 }
 
 /// What we understand of a frame. A payload that says nothing to us is relayed all the same.

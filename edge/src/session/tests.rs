@@ -1,7 +1,9 @@
 //! Sessions on a running edge, with real sockets, and an origin that is in this process.
 
+mod application;
 mod bench;
 mod playback;
+mod policy;
 
 use super::*;
 

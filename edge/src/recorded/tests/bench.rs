@@ -1,10 +1,11 @@
 //! Origins with stored streams, and an edge that asks them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use headwater_application::ApplicationSection;
 use headwater_media::frame::{FrameFlags, Offset};
 use headwater_media::name::StreamName;
 use headwater_proto::v1;
@@ -15,6 +16,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use super::super::{Place, Recorded};
+use crate::application::policies::Policies;
 use crate::config::{RecordedSection, UpstreamSection};
 use crate::edge::Tasks;
 use crate::testing::Origins;
@@ -371,10 +373,16 @@ impl Bench {
         };
         let origins = Origins::start(ids, UpstreamSection::default(), add).await;
         let tasks = Tasks::new(origins.stop.child_token());
+        let vod = ApplicationSection {
+            dvr: true,
+            ..ApplicationSection::default()
+        };
+        let applications = BTreeMap::from([("vod".to_owned(), vod)]);
+        let upstream = Arc::clone(&origins.upstream);
         Self {
             recorded: Recorded::new(
                 &section,
-                BTreeSet::from(["vod".to_owned()]),
+                Policies::new(&applications, upstream, tasks.clone()),
                 Arc::clone(&origins.upstream),
                 tasks,
             ),

@@ -15,6 +15,7 @@ use headwater_node::metrics::Metrics;
 use headwater_node::readiness::Readiness;
 use headwater_node::shutdown::Shutdown;
 use headwater_proto::v1;
+use headwater_proto::v1::application_server::ApplicationServer;
 use headwater_proto::v1::recordings_server::{Recordings, RecordingsServer};
 use headwater_proto::v1::stream_log_server::{StreamLog, StreamLogServer};
 use headwater_rtmp::client::{ClientConfig, ClientEvent, ClientSession, ConnectParameters};
@@ -28,10 +29,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::config::EdgeConfig;
+use crate::config::{EdgeConfig, VirtualHostSection};
 use crate::edge::{Edge, EdgeNode};
 use crate::player::tests::library::Library;
 use crate::recorded::Place;
+use crate::testing::application::Applications;
 use headwater_application::ApplicationSection;
 
 /// Longer than anything takes.
@@ -48,6 +50,8 @@ pub(super) struct Origin {
     pub(super) hung: watch::Sender<bool>,
     /// Questions about stored streams that came so far: descriptions, pieces.
     asked: watch::Sender<(usize, usize)>,
+    /// What is published, and how many frames have come of it.
+    published: watch::Sender<Vec<(String, u64)>>,
 }
 
 impl Origin {
@@ -68,6 +72,19 @@ impl Origin {
     /// How many descriptions and pieces were asked for so far.
     pub(super) fn asked(&self) -> (usize, usize) {
         *self.asked.borrow()
+    }
+
+    /// Waits until this is published and so many frames have come, or until nothing is.
+    pub(super) async fn until_published(&self, expected: Option<(&str, u64)>) {
+        let mut published = self.published.subscribe();
+        let is_it = |all: &Vec<(String, u64)>| match expected {
+            Some((name, frames)) => {
+                matches!(all.as_slice(), [it] if it.0 == name && it.1 >= frames)
+            }
+            None => all.is_empty(),
+        };
+        let outcome = tokio::time::timeout(PATIENCE, published.wait_for(is_it)).await;
+        assert!(outcome.is_ok(), "{:?}", self.published.borrow());
     }
 
     async fn hang(&self) {
@@ -162,9 +179,48 @@ impl StreamLog for Origin {
 
     async fn append(
         &self,
-        _: Request<Streaming<v1::AppendRequest>>,
+        request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        Err(Status::unimplemented("nobody publishes here"))
+        use v1::append_request::Request as Ask;
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|it| it.request);
+        let Some(Ask::Open(open)) = first else {
+            return Err(Status::invalid_argument("no open"));
+        };
+        let name = open.name.expect("a name");
+        let name = format!("{}/{}/{}", name.vhost, name.app, name.stream);
+        let accepted = v1::append_response::Response::Accepted(v1::AppendAccepted {
+            epoch: 1,
+            timeline: None,
+            next_sequence: 0,
+        });
+        let (answers, receiver) = mpsc::channel(16);
+        let response = Some(accepted);
+        let _ = answers.try_send(Ok(v1::AppendResponse { response }));
+        let published = self.published.clone();
+        tokio::spawn(async move {
+            published.send_modify(|all| all.push((name.clone(), 0)));
+            while let Ok(Some(request)) = requests.message().await {
+                let Some(Ask::Frames(batch)) = request.request else {
+                    // Closed.
+                    break;
+                };
+                let last = batch.frames.last().map_or(0, |frame| frame.sequence + 1);
+                published.send_modify(|all| {
+                    for (_, frames) in all.iter_mut().filter(|(it, _)| *it == name) {
+                        *frames = batch.frames.len() as u64 + *frames;
+                    }
+                });
+                let acknowledged = v1::append_response::Response::Acknowledged(v1::Acknowledged {
+                    accepted: last,
+                    durable: last,
+                });
+                let response = Some(acknowledged);
+                let _ = answers.send(Ok(v1::AppendResponse { response })).await;
+            }
+            published.send_modify(|all| all.retain(|(it, _)| *it != name));
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn read(
@@ -238,6 +294,8 @@ async fn send(answers: &Answers, response: v1::read_response::Response) -> Optio
 /// A running edge.
 pub(super) struct Bench {
     pub(super) origin: Origin,
+    pub(super) applications: Applications,
+    origin_stop: CancellationToken,
     metrics: Metrics,
     address: SocketAddr,
     shutdown: Shutdown,
@@ -270,8 +328,11 @@ impl Bench {
             changes: watch::Sender::new(0),
             hung: watch::Sender::new(false),
             asked: watch::Sender::default(),
+            published: watch::Sender::default(),
         };
+        let applications = Applications::new();
         let routes = Routes::new(node.into_server())
+            .add_service(ApplicationServer::new(applications.clone()))
             .add_service(RecordingsServer::new(origin.clone()))
             .add_service(StreamLogServer::new(origin.clone()));
         let (connector, incoming) = local::pair();
@@ -279,7 +340,8 @@ impl Bench {
             tcp: None,
             local: Some(incoming),
         };
-        let (of_server, token) = (config.clone(), stop.child_token());
+        let origin_stop = stop.child_token();
+        let (of_server, token) = (config.clone(), origin_stop.clone());
         tokio::spawn(async move {
             serve(routes, listen, None, &of_server, token, Duration::ZERO).await
         });
@@ -293,6 +355,11 @@ impl Bench {
         config.edge.fanout.workers = 1;
         // So that what changes is seen.
         config.edge.recorded.description_ms = 0;
+        let aliases = vec!["*.other.example".to_owned()];
+        let other = VirtualHostSection { aliases };
+        config.virtual_hosts.insert("other".to_owned(), other);
+        // Of a cluster that has just lost its origins.
+        config.edge.upstream.connect_wait_ms = 1_000;
         let watched = ApplicationSection {
             publish: false,
             dvr: true,
@@ -311,6 +378,8 @@ impl Bench {
         let edge = Edge::start(config, node).unwrap();
         Self {
             origin,
+            applications,
+            origin_stop,
             metrics,
             address: edge.listening()[0].address,
             shutdown,
@@ -332,8 +401,28 @@ impl Bench {
         )
     }
 
-    /// A client of an application, with a message stream.
-    pub(super) async fn client(&self, application: &str) -> Client {
+    /// The value of a metric without labels of its own, or of those that are named.
+    pub(super) fn metric(&self, metric: &str, label: &str) -> f64 {
+        let text = self.metrics.encode();
+        let start = format!("headwater_edge_{metric}{{");
+        let is_it = |line: &&str| line.starts_with(&start) && line.contains(label);
+        let line = text.lines().find(is_it);
+        line.map_or(0.0, |line| {
+            line.rsplit(' ').next().unwrap().parse().unwrap()
+        })
+    }
+
+    /// As SIGKILL: its calls are cut.
+    pub(super) fn stop_origin(&self) {
+        self.origin_stop.cancel();
+    }
+
+    /// A client that wants to connect.
+    pub(super) async fn newcomer(
+        &self,
+        application: &str,
+        change: impl FnOnce(&mut ConnectParameters),
+    ) -> Client {
         let url = format!("rtmp://{}/{application}/x", self.address);
         let url = RtmpUrl::parse(&url).unwrap();
         let mut client = Client {
@@ -341,10 +430,15 @@ impl Bench {
             socket: TcpStream::connect(self.address).await.unwrap(),
             input: BytesMut::new(),
         };
+        let mut parameters = ConnectParameters::new(&url);
+        change(&mut parameters);
+        client.session.connect(&parameters).unwrap();
         client
-            .session
-            .connect(&ConnectParameters::new(&url))
-            .unwrap();
+    }
+
+    /// A client of an application, with a message stream.
+    pub(super) async fn client(&self, application: &str) -> Client {
+        let mut client = self.newcomer(application, |_| {}).await;
         client
             .wait(|event| matches!(event, ClientEvent::Connected { .. }))
             .await;
