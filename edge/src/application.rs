@@ -6,6 +6,7 @@
 //! | [`virtual_hosts`] | which virtual host a client means |
 //! | [`access`] | what a client may read and write |
 //! | [`attachment`] | the call to the origin of an application instance, which carries all its clients of this edge |
+//! | [`objects`] | shared objects: mirrors, and who uses them |
 //! | [`room`] | what comes over that call for the clients of one worker |
 //! | [`values`] | ActionScript values as they travel between nodes |
 //!
@@ -16,6 +17,7 @@
 pub(crate) mod access;
 pub(crate) mod attachment;
 mod meters;
+pub(crate) mod objects;
 pub(crate) mod policies;
 pub(crate) mod room;
 pub(crate) mod values;

@@ -6,6 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::application::ApplicationMeters;
+use crate::application::objects::meters::ObjectMeters;
 use crate::fanout::Tally;
 use crate::fanout::play::Selected;
 use crate::peer::PeerMeters;
@@ -44,6 +45,7 @@ pub(crate) struct EdgeMetrics {
     pub(crate) peers: PeerMeters,
     pub(crate) rtmfp: RtmfpMeters,
     pub(crate) applications: ApplicationMeters,
+    pub(crate) objects: ObjectMeters,
 }
 
 impl EdgeMetrics {
@@ -115,6 +117,7 @@ impl EdgeMetrics {
             peers: PeerMeters::new(&room),
             rtmfp: RtmfpMeters::new(&room),
             applications: ApplicationMeters::new(&room),
+            objects: ObjectMeters::new(&room),
         }
     }
 

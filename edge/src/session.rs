@@ -44,6 +44,7 @@ mod attached;
 mod calls;
 mod connect;
 mod notes;
+mod objects;
 mod play;
 mod publish;
 #[cfg(test)]
@@ -53,6 +54,7 @@ use attached::Attached;
 use connect::Connecting;
 use notes::Notes;
 pub(crate) use notes::{Note, Teller};
+use objects::Objects;
 use play::Question;
 use publish::{Probe, Publishing};
 
@@ -104,6 +106,8 @@ enum Wake {
     Timer,
     /// A player, or a play that is over, has something for the session to do.
     Player,
+    /// There is room for what shared objects owe the client.
+    Objects,
     Note(Note),
     Publishing(usize, PublishEvent),
     Drain,
@@ -121,6 +125,8 @@ struct Session {
     connecting: Option<Box<Connecting>>,
     /// Where the application has a say.
     attached: Option<Box<Attached>>,
+    /// Made when it is needed first.
+    objects: Option<Box<Objects>>,
     publishing: Vec<Publishing>,
     questions: Vec<Question>,
     /// Made when it is needed first.
@@ -171,6 +177,7 @@ pub(crate) fn run(
         application: None,
         connecting: None,
         attached: None,
+        objects: None,
         publishing: Vec::new(),
         questions: Vec::new(),
         recorded: None,
@@ -266,6 +273,11 @@ impl Session {
                 Wake::Note(Note::Application(what)) => Box::pin(self.application_says(*what)).await,
                 Wake::Note(Note::Called(call)) => Box::pin(self.application_calls(&call)).await,
                 Wake::Note(Note::Overrun) => self.overrun(),
+                Wake::Objects => self.serve_objects(),
+                Wake::Note(Note::ObjectLost(name)) => self.object_lost(&name),
+                Wake::Note(Note::ObjectAgain(name, waiting)) => {
+                    self.object_again(&name, *waiting);
+                }
                 Wake::Note(Note::Described {
                     stream_id,
                     number,
@@ -359,6 +371,7 @@ impl Session {
         self.transmit();
         if self.core.should_close() {
             self.closing = true;
+            self.objects = None;
             let mut connection = self.connection.borrow_mut();
             connection.plays().clear();
             connection.drop_players();
@@ -423,9 +436,7 @@ impl Session {
             ServerEvent::GetStreamLength { name, transaction } => {
                 Box::pin(self.get_stream_length(name, transaction)).await;
             }
-            ServerEvent::SharedObject { .. } => {
-                self.worker.shared.metrics.messages_ignored.inc();
-            }
+            ServerEvent::SharedObject { message } => self.shared_object(message).await,
             ServerEvent::PingLatency { round_trip } => {
                 debug!(round_trip_ms = round_trip.as_millis() as u64, "ping");
             }
@@ -448,6 +459,9 @@ impl Session {
         }
         if connection.take_wish() {
             return Poll::Ready(Wake::Player);
+        }
+        if connection.takes_owed_objects() {
+            return Poll::Ready(Wake::Objects);
         }
         let mut scratch = self.worker.scratch();
         let read = connection.poll_read(cx, &mut self.input, &mut scratch);

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, info, warn};
 
 use crate::application::attachment::Told;
+use crate::application::objects::local::LocalObjects;
 use crate::application::room::Rooms;
 use crate::edge::Shared;
 use crate::fanout::flush::FlushPolicy;
@@ -42,6 +43,8 @@ pub(crate) struct Worker {
     pub(crate) feeds: Rc<Feeds>,
     /// Clients whose applications have a say at their origins.
     pub(crate) rooms: Rc<Rooms>,
+    /// Users of shared objects.
+    pub(crate) objects: Rc<LocalObjects>,
     /// Which worker this is.
     pub(crate) number: usize,
     /// A buffer for whoever reads next.
@@ -115,6 +118,7 @@ async fn run(
         meters: Rc::new(shared.metrics.connection()),
         feeds: Rc::default(),
         rooms: Rc::default(),
+        objects: LocalObjects::start(shared.config.rtmp.chunk_bytes),
         number,
         scratch: RefCell::default(),
     });

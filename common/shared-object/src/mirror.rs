@@ -510,6 +510,12 @@ impl Mirror {
         self.pending.iter().map(|pending| &pending.request)
     }
 
+    /// Of these, the ones with a greater number.
+    pub fn unanswered_after(&self, number: u64) -> impl Iterator<Item = &Request> {
+        let first = (self.pending).partition_point(|pending| pending.request.number <= number);
+        self.pending.range(first..).map(|pending| &pending.request)
+    }
+
     /// Admits a client, once the mirror [is ready](Self::is_ready). Gives its cursor and the answer to its Use: the whole object, or what
     /// was changed since `version`, which the client's message says that it has; 0: nothing.
     pub fn admit(

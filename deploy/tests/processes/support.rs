@@ -24,6 +24,7 @@ pub(crate) mod handler;
 pub(crate) mod judge;
 pub(crate) mod media;
 pub(crate) mod member;
+pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod ports;
 pub(crate) mod recorded;

@@ -14,8 +14,8 @@
 //!   is pending, who waits to publish or play.
 //! - An attachment ends some time after its last client, and not while a session holds it.
 //!
-//! Shared objects of an instance pass through its attachment, too: what sessions say of them is a [`Said`], what the origin says goes
-//! through [`Core::object`](core::Core), and what clients are told is a [`What`].
+//! Shared objects of an instance pass through its attachment, too, and not through its core: they know by themselves what is to be said
+//! again, and who is to be told (see [`objects`](super::objects)).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +29,9 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use headwater_application::SharedObjectsSection;
+
+use super::objects::Objects;
 use crate::edge::Tasks;
 use crate::upstream::Upstream;
 
@@ -68,6 +71,8 @@ pub(crate) enum Said {
     Play(Box<v1::AskPlay>, Duration),
     Unpublished(Box<v1::StreamEnded>),
     Stopped(Box<v1::StreamEnded>),
+    /// It wants to use a shared object, likewise.
+    UseObject(Box<v1::AskObject>, Duration),
 }
 
 /// What clients of one worker are told.
@@ -106,6 +111,8 @@ pub(crate) enum What {
     },
     /// Whether it may publish or play.
     Stream(v1::StreamDecision),
+    /// Whether it may use a shared object.
+    Object(v1::ObjectDecision),
     /// What it may do from now on.
     Granted(v1::ClientGrant),
     EndStream(v1::EndStream),
@@ -141,6 +148,7 @@ struct Hooks(AtomicU8);
 const PUBLISH: u8 = 1;
 const PLAY: u8 = 2;
 const CALL: u8 = 4;
+const USE_OBJECT: u8 = 8;
 
 impl Hooks {
     fn set(&self, hooks: &v1::Hooks) {
@@ -148,6 +156,7 @@ impl Hooks {
             (hooks.publish, PUBLISH),
             (hooks.play, PLAY),
             (hooks.call, CALL),
+            (hooks.use_object, USE_OBJECT),
         ];
         let set = bits.iter().filter(|(is_wanted, _)| *is_wanted);
         let set = set.fold(0, |all, (_, bit)| all | bit);
@@ -160,11 +169,12 @@ impl Hooks {
 }
 
 /// The way to the origin of an instance. It stays for as long as somebody holds this.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Attachment {
     number: u64,
     said: mpsc::Sender<Said>,
     hooks: Arc<Hooks>,
+    objects: Arc<Objects>,
 }
 
 impl Attachment {
@@ -183,6 +193,15 @@ impl Attachment {
 
     pub(crate) fn hooks_call(&self) -> bool {
         self.hooks.has(CALL)
+    }
+
+    pub(crate) fn hooks_use_object(&self) -> bool {
+        self.hooks.has(USE_OBJECT)
+    }
+
+    /// The shared objects of the instance.
+    pub(crate) fn objects(&self) -> &Arc<Objects> {
+        &self.objects
     }
 
     /// Says something; waits where too much was said already. `false`: the process stops.
@@ -257,11 +276,15 @@ impl Attachments {
             number: self.0.attachments.fetch_add(1, Ordering::Relaxed),
             said,
             hooks: Arc::default(),
+            objects: Objects::new(
+                self.0.incarnation,
+                SharedObjectsSection::default(),
+                self.0.upstream.metrics.objects.clone(),
+            ),
         };
         table.insert(name.clone(), attachment.clone());
         drop(table);
-        let (number, hooks) = (attachment.number, Arc::clone(&attachment.hooks));
-        let task = task::run(self.clone(), name.clone(), number, hooks, receiver);
+        let task = task::run(self.clone(), name.clone(), &attachment, receiver);
         self.0.tasks.spawn(Box::pin(task));
         attachment
     }

@@ -65,6 +65,10 @@ pub(crate) struct Connection {
     /// Since when the socket has taken nothing although something waits.
     stuck_since: Option<Instant>,
     failure: Option<io::Error>,
+    /// Of what waits, at most so much is of shared objects, and not what a client that does not read lets pile up.
+    object_bytes: usize,
+    /// There is something of shared objects for it, for which it had no room.
+    owes_objects: bool,
     meters: Rc<ConnectionMeters>,
     /// The connection's span: the walk writes on behalf of many.
     span: Span,
@@ -98,6 +102,8 @@ impl Connection {
             wants_session: false,
             stuck_since: None,
             failure: None,
+            object_bytes: 0,
+            owes_objects: false,
             meters,
             span: Span::current(),
         }
@@ -152,7 +158,8 @@ impl Connection {
     /// Queues control bytes: whole messages, which leave after what is committed already. A client for which too much waits
     /// does not read, and the connection fails.
     pub(crate) fn send(&mut self, bytes: Bytes) {
-        if self.pending_bytes + bytes.len() > MAX_CONTROL_BYTES {
+        let control = self.pending_bytes.saturating_sub(self.object_bytes);
+        if control + bytes.len() > MAX_CONTROL_BYTES {
             self.failure = Some(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "the client does not read its control messages",
@@ -161,6 +168,40 @@ impl Connection {
         }
         self.pending_bytes += bytes.len();
         self.pending.push_back(bytes);
+    }
+
+    /// Whether it takes messages of shared objects now. Where not, the session is woken when it does.
+    pub(crate) fn has_room_for_objects(&mut self) -> bool {
+        let has_room =
+            self.stuck_since.is_none() && self.failure.is_none() && self.pending_bytes <= LITTLE;
+        self.owes_objects |= !has_room;
+        has_room
+    }
+
+    /// Whether there was no room for something of shared objects, and now there is.
+    pub(crate) fn takes_owed_objects(&mut self) -> bool {
+        self.owes_objects && self.pending_bytes <= LITTLE && std::mem::take(&mut self.owes_objects)
+    }
+
+    /// Sends a message of a shared object, on behalf of the session: a whole wire form.
+    pub(crate) fn send_object(&mut self, bytes: Bytes) {
+        self.object_bytes += bytes.len();
+        self.pending_bytes += bytes.len();
+        self.pending.push_back(bytes);
+        // Without a waker the session is about to write by itself.
+        let Some(waker) = self.waker.take() else {
+            return;
+        };
+        match self.write_out(&mut Context::from_waker(&waker)) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(failure)) => {
+                self.failure = Some(failure);
+                waker.wake_by_ref();
+            }
+            // The session watches the time for a socket that takes nothing.
+            Poll::Pending => waker.wake_by_ref(),
+        }
+        self.waker = Some(waker);
     }
 
     pub(crate) fn plays(&mut self) -> &mut Vec<Play> {
@@ -524,6 +565,7 @@ impl Connection {
         }
         // Header forms differ by a few bytes from what was counted: an empty queue holds nothing.
         self.pending_bytes = 0;
+        self.object_bytes = 0;
         self.shares_pieces = false;
     }
 

@@ -146,12 +146,22 @@ impl Attached {
         self.attachment.hooks_call()
     }
 
-    fn number(&mut self) -> u64 {
+    /// The number of the client at this edge.
+    pub(super) fn client(&self) -> u64 {
+        self.client
+    }
+
+    /// How long the application may take to answer, once it is asked.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    async fn say(&self, said: Said) {
+    pub(super) async fn say(&self, said: Said) {
         // Where nobody hears it, the process stops.
         self.attachment.say(said).await;
     }
@@ -226,7 +236,9 @@ impl Session {
                 if let Some(attached) = &mut self.attached {
                     attached.grant = Some(grant);
                 }
+                self.objects_granted();
             }
+            What::Object(decision) => self.object_decided(&decision).await,
             What::EndStream(end) => self.end_stream(&end).await,
             What::End(end) => self.end(&end.code, end.description, StatusCode::ConnectClosed),
             What::Ended(ended) => self.end(

@@ -10,7 +10,10 @@ use std::task::{Context, Poll, Waker};
 use headwater_rtmp::command::TransactionId;
 
 use super::calls::Asked;
+use headwater_shared_object::object::ObjectName;
+
 use crate::application::attachment::What;
+use crate::application::objects::local::Waiting;
 use crate::application::policies::Verdict;
 use crate::application::room::Call;
 use crate::recorded::{Description, Piece, RecordedError};
@@ -30,6 +33,10 @@ pub(crate) enum Note {
     Application(Box<What>),
     /// The application calls a method of this client and maybe others.
     Called(Rc<Call>),
+    /// The client is too far behind in a shared object.
+    ObjectLost(ObjectName),
+    /// The client has to join a shared object again.
+    ObjectAgain(ObjectName, Box<Waiting>),
     /// More came from the application than may wait.
     Overrun,
     /// An origin can be reached, or none was within the time.
@@ -103,7 +110,7 @@ impl Notes {
 }
 
 impl Teller {
-    pub(super) fn tell(&self, note: Note) {
+    pub(crate) fn tell(&self, note: Note) {
         if let Some(shared) = self.0.upgrade() {
             shared.borrow_mut().push(note);
         }

@@ -191,6 +191,10 @@ impl Core {
                 let key = (ask.client, ask.ask);
                 self.ask(now, key, Request::Play(*ask), patience);
             }
+            Said::UseObject(ask, patience) => {
+                let key = (ask.client, ask.ask);
+                self.ask(now, key, Request::AskObject(*ask), patience);
+            }
             Said::Unpublished(ended) => self.plain(Request::Unpublish(*ended)),
             Said::Stopped(ended) => self.plain(Request::Stop(*ended)),
         }
@@ -268,11 +272,13 @@ impl Core {
                 }
             }
             Response::Stream(decision) => {
-                let key = (decision.client, decision.ask);
-                if let Some(Waiting::Ask { due, .. }) = self.waiting.get(&key) {
-                    self.deadlines.remove(&(*due, Due::Ask(key)));
-                    self.waiting.remove(&key);
+                if self.answered((decision.client, decision.ask)) {
                     self.tell(decision.client, What::Stream(decision));
+                }
+            }
+            Response::ObjectDecision(decision) => {
+                if self.answered((decision.client, decision.ask)) {
+                    self.tell(decision.client, What::Object(decision));
                 }
             }
             Response::Granted(granted) => {
@@ -290,23 +296,25 @@ impl Core {
                 self.ended(now, &ended);
                 return Some(Turn::Ended);
             }
+            // Not said to the core: see `objects`.
             Response::ObjectState(_)
             | Response::ObjectUpdate(_)
             | Response::ObjectRefused(_)
             | Response::ObjectWanted(_)
-            | Response::ObjectDecision(_) => self.object(&said),
             // The first answer, once.
-            Response::Opened(_) => {}
+            | Response::Opened(_) => {}
         }
         None
     }
 
-    /// What the owner says of shared objects. This edge uses none, so that it is not said anything of them.
-    fn object(&mut self, said: &Response) {
-        tracing::debug!(
-            ?said,
-            "an origin says something of a shared object that is not used here"
-        );
+    /// Whether a question waited for this answer. Now it does not any more.
+    fn answered(&mut self, key: Key) -> bool {
+        let Some(Waiting::Ask { due, .. }) = self.waiting.get(&key) else {
+            return false;
+        };
+        self.deadlines.remove(&(*due, Due::Ask(key)));
+        self.waiting.remove(&key);
+        true
     }
 
     /// The next message to the owner, while a call is open.
@@ -381,7 +389,20 @@ impl Core {
             match due {
                 Due::Client(client) => self.give_up(client),
                 Due::Ask(key) => {
-                    self.waiting.remove(&key);
+                    let asked = self.waiting.remove(&key);
+                    let is_object = matches!(
+                        asked,
+                        Some(Waiting::Ask { request, .. }) if matches!(*request, Request::AskObject(_))
+                    );
+                    if is_object {
+                        let decision = v1::ObjectDecision {
+                            client: key.0,
+                            ask: key.1,
+                            ..v1::ObjectDecision::default()
+                        };
+                        self.tell(key.0, What::Object(decision));
+                        continue;
+                    }
                     let decision = v1::StreamDecision {
                         client: key.0,
                         ask: key.1,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use headwater_media::name::{InstanceName, StreamName};
 use headwater_proto::v1;
 use headwater_proto::v1::attach_request::Request as Ask;
+use headwater_proto::v1::attach_response::Response as Answer;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
@@ -14,7 +15,8 @@ use tracing::{Instrument as _, debug, info, warn};
 
 use super::core::{Core, Turn};
 use super::open::{Link, OpenError, message, open, open_message};
-use super::{Attachments, Hooks, Said};
+use super::{Attachment, Attachments, Hooks, Said};
+use crate::application::objects::Objects;
 use crate::upstream::Pause;
 
 /// How long an owner may take no message although some wait, before the call is made anew. The watch on the node finds a dead node much
@@ -23,6 +25,9 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long an owner that is left may take for what it still has to say.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often objects that nobody uses any more are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Messages of sessions taken before the other things are looked at again.
 const MESSAGES_PER_TURN: usize = 64;
@@ -42,6 +47,11 @@ struct Attached {
     name: InstanceName,
     key: StreamName,
     hooks: Arc<Hooks>,
+    objects: Arc<Objects>,
+    /// What is to be said of an object, and the call has not taken.
+    of_object: Option<Ask>,
+    /// When objects that nobody uses are looked for.
+    sweep_at: Instant,
     said: mpsc::Receiver<Said>,
     core: Core,
     pause: Pause,
@@ -50,11 +60,27 @@ struct Attached {
     broken_at: Option<Instant>,
 }
 
-pub(super) async fn run(
+/// The task, which holds nothing of the attachment that it is for.
+pub(super) fn run(
+    attachments: Attachments,
+    name: InstanceName,
+    attachment: &Attachment,
+    said: mpsc::Receiver<Said>,
+) -> impl Future<Output = ()> + use<> {
+    let number = attachment.number;
+    let (hooks, objects) = (
+        Arc::clone(&attachment.hooks),
+        Arc::clone(&attachment.objects),
+    );
+    async move { hold(attachments, name, number, hooks, objects, said).await }
+}
+
+async fn hold(
     attachments: Attachments,
     name: InstanceName,
     number: u64,
     hooks: Arc<Hooks>,
+    objects: Arc<Objects>,
     said: mpsc::Receiver<Said>,
 ) {
     let span = tracing::info_span!("attachment", instance = %name);
@@ -70,6 +96,9 @@ pub(super) async fn run(
         attachments,
         name,
         hooks,
+        objects,
+        of_object: None,
+        sweep_at: Instant::now() + SWEEP_INTERVAL,
         said,
         pause: Pause::new(),
         moved: None,
@@ -82,7 +111,7 @@ pub(super) async fn run(
 impl Attached {
     async fn run(mut self) {
         loop {
-            if !self.core.is_wanted() && self.idle().await {
+            if !self.is_wanted() && self.idle().await {
                 return;
             }
             // Boxed: it is large and over soon.
@@ -97,6 +126,7 @@ impl Attached {
                 End::Ended => {
                     info!("the application instance has ended");
                     self.leave(link).await;
+                    self.detach_objects();
                 }
                 End::Moved(moved) => {
                     info!(from = %link.target.node, to = moved.owner, "the application instance moves");
@@ -122,7 +152,18 @@ impl Attached {
         }
     }
 
+    /// Whether there is somebody or something that needs the owner.
+    fn is_wanted(&self) -> bool {
+        self.core.is_wanted() || !self.objects.is_idle()
+    }
+
+    fn detach_objects(&mut self) {
+        self.of_object = None;
+        self.objects.detached();
+    }
+
     async fn broken(&mut self) {
+        self.detach_objects();
         let now = Instant::now();
         self.broken_at.get_or_insert(now);
         self.core.broken(now);
@@ -133,17 +174,19 @@ impl Attached {
     async fn idle(&mut self) -> bool {
         let linger = self.attachments.0.upstream.config.linger();
         let draining = self.attachments.0.draining.clone();
-        while !self.core.is_wanted() {
+        let objects = Arc::clone(&self.objects);
+        while !self.is_wanted() {
             let ends = tokio::select! {
                 said = self.said.recv() => {
                     self.take(said);
                     false
                 }
+                () = objects.wanted() => false,
                 () = tokio::time::sleep(linger) => true,
                 () = draining.cancelled() => true,
             };
             self.tell().await;
-            if ends && !self.core.is_wanted() {
+            if ends && !self.is_wanted() {
                 if self.attachments.end_if_unused(&self.name, &self.said) {
                     return true;
                 }
@@ -158,7 +201,7 @@ impl Attached {
     /// Finds the owner and opens a call. `None`: nobody wants it any more.
     async fn attach(&mut self) -> Option<Link> {
         let upstream = Arc::clone(&self.attachments.0.upstream);
-        while self.core.is_wanted() {
+        while self.is_wanted() {
             let target = match self.moved.take() {
                 Some(moved) => upstream.named(&self.key, &moved),
                 None => upstream.target(&self.key),
@@ -199,6 +242,7 @@ impl Attached {
         self.hooks.set(&hooks);
         let resumed = self.core.resumed_clients();
         self.core.attached(&hooks);
+        self.objects.attached();
         let meters = &self.attachments.0.upstream.metrics.applications;
         match self.broken_at.take() {
             Some(at) => {
@@ -218,6 +262,7 @@ impl Attached {
         let mut lost = pin!(upstream.lost(&link.target.node));
         let mut stalled_at: Option<Instant> = None;
         let mut idle_at: Option<Instant> = None;
+        let objects = Arc::clone(&self.objects);
         loop {
             self.tell().await;
             match self.send(link) {
@@ -227,8 +272,8 @@ impl Attached {
                 }
                 Err(()) => return End::Broken,
             }
-            let waits = self.core.has_requests();
-            if self.core.is_wanted() || waits {
+            let waits = self.core.has_requests() || self.of_object.is_some();
+            if self.is_wanted() || waits {
                 idle_at = None;
             } else {
                 idle_at.get_or_insert_with(|| Instant::now() + upstream.config.linger());
@@ -238,8 +283,7 @@ impl Attached {
                 answer = link.responses.message() => match answer {
                     Ok(Some(answer)) => {
                         self.pause.reset();
-                        let turn = answer.response.and_then(|it| self.core.heard(Instant::now(), it));
-                        match turn {
+                        match self.heard(answer) {
                             Some(Turn::Moved(moved)) => return End::Moved(moved),
                             Some(Turn::Ended) => {
                                 self.tell().await;
@@ -266,6 +310,10 @@ impl Attached {
                     }
                     stalled_at = None;
                 }
+                of_object = objects.next(), if self.of_object.is_none() => {
+                    self.of_object = Some(of_object);
+                }
+                () = tokio::time::sleep_until(self.sweep_at) => self.sweep(),
                 () = until(self.core.poll_timeout()) => self.core.handle_timeout(Instant::now()),
                 () = &mut lost => {
                     info!(node = %link.target.node, "the owner of the application instance does not answer");
@@ -291,6 +339,26 @@ impl Attached {
         }
     }
 
+    fn heard(&mut self, answer: v1::AttachResponse) -> Option<Turn> {
+        let answer = answer.response?;
+        match &answer {
+            Answer::ObjectState(_)
+            | Answer::ObjectUpdate(_)
+            | Answer::ObjectRefused(_)
+            | Answer::ObjectWanted(_) => {
+                self.objects.handle(answer);
+                None
+            }
+            _ => self.core.heard(Instant::now(), answer),
+        }
+    }
+
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        self.sweep_at = now + SWEEP_INTERVAL;
+        self.objects.sweep(now);
+    }
+
     /// Gives the call what it takes. `false`: it takes no more, and something waits.
     fn send(&mut self, link: &Link) -> Result<bool, ()> {
         while self.core.has_requests() {
@@ -301,6 +369,16 @@ impl Attached {
                     }
                 }
                 Err(TrySendError::Full(())) => return Ok(false),
+                Err(TrySendError::Closed(())) => return Err(()),
+            }
+        }
+        while let Some(of_object) = self.of_object.take().or_else(|| self.objects.poll_next()) {
+            match link.requests.try_reserve() {
+                Ok(permit) => permit.send(message(of_object)),
+                Err(TrySendError::Full(())) => {
+                    self.of_object = Some(of_object);
+                    return Ok(false);
+                }
                 Err(TrySendError::Closed(())) => return Err(()),
             }
         }
@@ -321,9 +399,7 @@ impl Attached {
             }
             drop(link.requests);
             while let Ok(Some(answer)) = link.responses.message().await {
-                if let Some(answer) = answer.response {
-                    let _ = self.core.heard(Instant::now(), answer);
-                }
+                let _ = self.heard(answer);
                 self.tell().await;
             }
         };
@@ -340,6 +416,7 @@ impl Attached {
             tokio::select! {
                 outcome = &mut wait => return outcome,
                 said = self.said.recv(), if !self.core.is_full() => self.take(said),
+                () = tokio::time::sleep_until(self.sweep_at) => self.sweep(),
                 () = until(self.core.poll_timeout()) => self.core.handle_timeout(Instant::now()),
             }
         }
