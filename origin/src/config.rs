@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use headwater_media::window::Retention;
 
+use crate::app::ApplicationsSection;
 use crate::log::LogConfig;
 use crate::record::RecordingSection;
 use crate::state::StateSection;
@@ -56,6 +57,8 @@ headwater_node::section! {
         pub recording: RecordingSection = RecordingSection::default(),
         /// How the state of applications is kept.
         pub state: StateSection = StateSection::default(),
+        /// Applications and their instances.
+        pub applications: ApplicationsSection = ApplicationsSection::default(),
     }
     validate |section, problems| {
         if section.memory_bytes < section.retention_bytes {

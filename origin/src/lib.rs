@@ -3,7 +3,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`AdminSlot`] | what operators do with what is stored, over HTTP |
-//! | `app` | application instances: their shared objects |
+//! | `app` | applications: what they allow, their instances, and the programs that decide in them |
+//! | [`ApplicationsSection`] | the `[origin.applications]` section |
 //! | `log` | the live log of one stream, a pure state machine, and the table of all logs |
 //! | `peers` | which edge holds an RTMFP peer, and who is in a group |
 //! | `record` | recordings: from a live log into the archive, and then a file |
@@ -21,21 +22,13 @@
 //! - a publisher's frames get to every reader once and in order, or the reader is told of a gap;
 //! - a slow reader delays nobody and costs no more memory than a fast one, beyond two messages;
 //! - a stream that goes to another origin, because that came back or this one drains, loses nothing on the way;
-//! - what it says is durable of a recorded stream is in the recording, once, whoever dies.
-//!
-//! Not here yet: applications, shared objects.
+//! - what it says is durable of a recorded stream is in the recording, once, whoever dies;
+//! - a client of an application instance stays connected when its handler, its edge's call or this origin is lost, and what it asks has one
+//!   answer.
 
 #![forbid(unsafe_code)]
 
 mod admin;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "the Attach service that drives it is not there yet"
-    )
-)]
 mod app;
 mod config;
 mod log;
@@ -44,18 +37,12 @@ mod origin;
 mod peers;
 mod record;
 mod rpc;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "application instances, which keep their state here, are not there yet"
-    )
-)]
 mod state;
 mod store;
 mod vod;
 
 pub use admin::AdminSlot;
+pub use app::ApplicationsSection;
 pub use config::OriginSection;
 pub use origin::{Origin, Remaining};
 pub use record::RecordingSection;

@@ -15,6 +15,10 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 use crate::admin::{self, AdminSlot};
+use crate::app::catalogue::Catalogue;
+use crate::app::hosting::Hosting;
+use crate::app::metrics::ApplicationMetrics;
+use crate::app::service::ApplicationService;
 use crate::config::OriginSection;
 use crate::log::table::{LogTable, Usage};
 use crate::metrics::OriginMetrics;
@@ -39,15 +43,8 @@ pub struct Remaining {
     pub publishers: u32,
     /// Reads that are open.
     pub readers: u32,
-}
-
-impl From<Usage> for Remaining {
-    fn from(usage: Usage) -> Self {
-        Self {
-            publishers: usage.publishers,
-            readers: usage.readers,
-        }
-    }
+    /// Application instances.
+    pub instances: u32,
 }
 
 /// The origin role of a node. Clones share it.
@@ -58,6 +55,8 @@ pub struct Origin {
     recordings: Recordings<NodeArchives>,
     stored: RecordingsService,
     peers: PeersService,
+    hosting: Hosting,
+    applications: ApplicationService,
     /// What operators may see and delete.
     operated: admin::Library,
     tasks: TaskTracker,
@@ -122,12 +121,36 @@ impl Origin {
             tasks.clone(),
             stop.clone(),
         );
-        tasks.spawn(maintain(cluster.clone(), logs.clone(), stop.clone()));
+        let applications = ApplicationMetrics::new(metrics);
+        let catalogue = Catalogue::new(
+            store.clone(),
+            section.applications.reload(),
+            applications.clone(),
+        );
+        tasks.spawn(catalogue.clone().watch(stop.clone()));
+        let hosting = Hosting::new(
+            cluster.clone(),
+            catalogue,
+            section.applications.clone(),
+            applications,
+            tasks.clone(),
+            stop.clone(),
+        );
+        let applications = ApplicationService::new(
+            cluster.clone(),
+            hosting.clone(),
+            tasks.clone(),
+            stop.clone(),
+        );
+        let placed = (logs.clone(), hosting.clone());
+        tasks.spawn(maintain(cluster.clone(), placed, stop.clone()));
         Ok(Self {
             cluster,
             usage: logs.usage(),
             stored,
             peers,
+            hosting,
+            applications,
             operated: admin::Library {
                 infos: recordings.infos().clone(),
                 store,
@@ -144,7 +167,7 @@ impl Origin {
         })
     }
 
-    /// The services `StreamLog`, `Recordings`, `Peers` and `Node`, for [`headwater_cluster::server::serve`].
+    /// The services `StreamLog`, `Recordings`, `Peers`, `Application` and `Node`, for [`headwater_cluster::server::serve`].
     #[must_use]
     pub fn routes(&self) -> Routes {
         let recordings = self.stored.clone();
@@ -154,6 +177,7 @@ impl Origin {
         Routes::new(streams.into_server())
             .add_service(recordings.into_server())
             .add_service(self.peers.clone().into_server())
+            .add_service(self.applications.clone().into_server())
             .add_service(node.into_server())
     }
 
@@ -165,17 +189,24 @@ impl Origin {
     /// What there is to do now.
     #[must_use]
     pub fn remaining(&self) -> Remaining {
-        (*self.usage.borrow()).into()
+        let usage = *self.usage.borrow();
+        Remaining {
+            publishers: usage.publishers,
+            readers: usage.readers,
+            instances: u32::try_from(*self.hosting.count().borrow()).unwrap_or(u32::MAX),
+        }
     }
 
-    /// Hands every stream to its next owner: no new ones are taken, publishers are asked to move, readers follow, and what was
-    /// recorded is in the store. Gives what is left when everything is gone or `limit` is over. An origin without another to
+    /// Hands every stream and every application instance to its next owner: no new ones are taken, publishers and edges are asked to
+    /// move, readers follow, and what was recorded is in the store. Gives what is left when everything is gone or `limit` is over. An origin without another to
     /// hand over to keeps serving until then.
     pub async fn drain(&self, limit: Duration) -> Remaining {
         self.cluster.set_state(LocalState::Draining);
         let mut usage = self.usage.clone();
+        let mut instances = self.hosting.count();
         let empty = async {
             let _ = usage.wait_for(|usage| usage.is_idle()).await;
+            let _ = instances.wait_for(|count| *count == 0).await;
             self.recordings.quiet().await;
         };
         // Err: over, or the origin is gone; the caller sees what is left.
@@ -203,8 +234,12 @@ impl LoadSource for LoadNumbers {
     }
 }
 
-/// Keeps the logs in line with the ring and the memory that they may use.
-async fn maintain(cluster: Cluster, logs: LogTable, stop: CancellationToken) {
+/// Keeps logs and instances in line with the ring, and logs with the memory that they may use.
+async fn maintain(
+    cluster: Cluster,
+    (logs, instances): (LogTable, Hosting),
+    stop: CancellationToken,
+) {
     let mut changes = cluster.changes();
     // When a draining node begins to send publishers away: their next owners have to know first that it drains, or they
     // would send them back.
@@ -237,6 +272,7 @@ async fn maintain(cluster: Cluster, logs: LogTable, stop: CancellationToken) {
                 Some(_) => {}
             }
         }
+        instances.place(&view, may_depart);
         tokio::select! {
             _ = changes.changed() => {}
             () = tokio::time::sleep_until(wake) => {}

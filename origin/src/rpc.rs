@@ -38,10 +38,10 @@ use crate::record::recordings::Record;
 mod append;
 mod read;
 pub(crate) mod recordings;
-mod relay;
+pub(crate) mod relay;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 /// How long a caller may take for its first message.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -118,7 +118,7 @@ impl StreamLog for StreamLogService {
 
 /// Runs a call until it is done, its caller is gone, or the origin stops. Takes it boxed: a future that is passed on by value
 /// has room for its argument twice.
-async fn end_with_status<T>(
+pub(crate) async fn end_with_status<T>(
     call: Pin<Box<impl Future<Output = Result<(), Status>>>>,
     answers: mpsc::Sender<Result<T, Status>>,
     stop: CancellationToken,
@@ -137,7 +137,7 @@ async fn end_with_status<T>(
 }
 
 /// The first message of a call.
-async fn first<T>(inbound: &mut Streaming<T>) -> Result<T, Status> {
+pub(crate) async fn first<T>(inbound: &mut Streaming<T>) -> Result<T, Status> {
     match tokio::time::timeout(OPEN_TIMEOUT, inbound.message()).await {
         Ok(Ok(Some(message))) => Ok(message),
         Ok(Ok(None)) => Err(Status::invalid_argument(
@@ -148,12 +148,12 @@ async fn first<T>(inbound: &mut Streaming<T>) -> Result<T, Status> {
     }
 }
 
-fn not_opened() -> Status {
+pub(crate) fn not_opened() -> Status {
     Status::invalid_argument("the first message has to be an open")
 }
 
 /// Who serves a call.
-enum Serve {
+pub(crate) enum Serve {
     Here,
     Moved(v1::Moved),
     Relay(Arc<Member>),

@@ -5,7 +5,7 @@
 //! flow control of the two calls holds up whoever is too fast.
 
 use headwater_cluster::channel::MAX_MESSAGE_BYTES;
-use headwater_cluster::{Availability, Member, Placement, ring};
+use headwater_cluster::{Availability, Cluster, Member, Placement, ring};
 use headwater_media::name::StreamName;
 use headwater_node::telemetry::propagation;
 use headwater_proto::v1;
@@ -138,7 +138,7 @@ impl<'a> Relay<'a> {
         };
         let outcome = tokio::select! {
             outcome = pipe => outcome,
-            () = misplaced(self.service, self.name, self.owner, &self.unreachable) => Err(Status::unavailable(format!(
+            () = misplaced(&self.service.cluster, self.name, self.owner, &self.unreachable) => Err(Status::unavailable(format!(
                 "node {} is out of reach or not the owner any more: retry",
                 self.owner.id
             ))),
@@ -153,16 +153,16 @@ impl<'a> Relay<'a> {
 }
 
 /// Waits until the stream is not to be relayed to this owner any more. `unreachable` is what the caller said.
-pub(super) async fn misplaced(
-    service: &StreamLogService,
+pub(crate) async fn misplaced(
+    cluster: &Cluster,
     name: &StreamName,
     owner: &Member,
     unreachable: &[String],
 ) {
-    let mut changes = service.cluster.changes();
+    let mut changes = cluster.changes();
     loop {
         changes.mark_unchanged();
-        let view = service.cluster.view();
+        let view = cluster.view();
         let reachable = view.availability(&owner.id) != Availability::Unreachable;
         let placed = match view.placement(name, unreachable) {
             Placement::Relay(member) | Placement::Elsewhere(member) => member.id == owner.id,

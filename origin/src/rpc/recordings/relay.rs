@@ -97,7 +97,7 @@ async fn pass_on<T>(
 ) -> Result<Response<T>, Status> {
     let outcome = tokio::select! {
         outcome = answer => outcome,
-        () = misplaced(service, &call.name, owner, &call.routing.unreachable) => {
+        () = misplaced(&service.cluster, &call.name, owner, &call.routing.unreachable) => {
             Err(Status::unavailable(format!(
                 "node {} is out of reach or not the owner any more: retry",
                 owner.id

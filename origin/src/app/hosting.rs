@@ -1,0 +1,314 @@
+//! The instances that this origin hosts.
+//!
+//! One comes to life when the first edge attaches, follows its application's `app.toml`, goes to another origin when the ring says so, and
+//! is forgotten when it has ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use headwater_cluster::{Cluster, View};
+use headwater_media::name::InstanceName;
+use headwater_proto::v1;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+
+use super::catalogue::{Catalogue, Key, Known, Policy};
+use super::host::{Host, Input, Orders, over};
+use super::instance::{CallId, Setup};
+use super::metrics::ApplicationMetrics;
+use super::outbox::Outbox;
+use super::section::ApplicationsSection;
+use crate::log::table::unix_millis;
+use crate::rpc::other_owner;
+
+/// What edges have said that an instance has not taken yet.
+const INPUTS: usize = 256;
+
+/// The instances. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Hosting {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cluster: Cluster,
+    catalogue: Catalogue,
+    section: ApplicationsSection,
+    metrics: ApplicationMetrics,
+    instances: Mutex<HashMap<InstanceName, Arc<Handle>>>,
+    count: watch::Sender<usize>,
+    epochs: AtomicU64,
+    calls: AtomicU64,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A running instance.
+#[derive(Debug)]
+struct Handle {
+    inputs: mpsc::Sender<Input>,
+    orders: watch::Sender<Orders>,
+    room: Arc<Notify>,
+}
+
+/// The call of an edge that is attached. When it is dropped, the edge is away.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    call: CallId,
+    inputs: mpsc::Sender<Input>,
+    pub(super) outbox: Arc<Outbox>,
+    tasks: TaskTracker,
+    gone: bool,
+}
+
+impl Hosting {
+    pub(crate) fn new(
+        cluster: Cluster,
+        catalogue: Catalogue,
+        section: ApplicationsSection,
+        metrics: ApplicationMetrics,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let hosting = Self {
+            shared: Arc::new(Shared {
+                cluster,
+                catalogue,
+                section,
+                metrics,
+                instances: Mutex::default(),
+                count: watch::Sender::new(0),
+                epochs: AtomicU64::new(0),
+                calls: AtomicU64::new(0),
+                tasks: tasks.clone(),
+                stop: stop.clone(),
+            }),
+        };
+        let changes = hosting.shared.catalogue.changes();
+        tasks.spawn(hosting.clone().follow(changes, stop));
+        hosting
+    }
+
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        &self.shared.catalogue
+    }
+
+    pub(crate) fn metrics(&self) -> &ApplicationMetrics {
+        &self.shared.metrics
+    }
+
+    /// How many instances there are.
+    pub(crate) fn count(&self) -> watch::Receiver<usize> {
+        self.shared.count.subscribe()
+    }
+
+    /// Attaches an edge; the instance comes to life if it is not there.
+    ///
+    /// # Errors
+    /// What the call ends with.
+    pub(crate) async fn attach(
+        &self,
+        name: &InstanceName,
+        open: v1::AttachOpen,
+    ) -> Result<Attached, Status> {
+        let handle = self.instance(name).await?;
+        let call = CallId(self.shared.calls.fetch_add(1, Ordering::Relaxed) + 1);
+        let outbox = Arc::new(Outbox::new(Arc::clone(&handle.room)));
+        let input = Input::Attach(call, open, Arc::clone(&outbox));
+        let inputs = handle.inputs.clone();
+        inputs.send(input).await.map_err(|_| over())?;
+        Ok(Attached {
+            call,
+            inputs,
+            outbox,
+            tasks: self.shared.tasks.clone(),
+            gone: false,
+        })
+    }
+
+    async fn instance(&self, name: &InstanceName) -> Result<Arc<Handle>, Status> {
+        if let Some(handle) = self.shared.instances.lock().get(name) {
+            return Ok(Arc::clone(handle));
+        }
+        let policy = match self.policy(name).await? {
+            Some(policy) => policy,
+            // The edge knows it from its own configuration.
+            None => Policy::new(Default::default(), false),
+        };
+        let mut instances = self.shared.instances.lock();
+        if let Some(handle) = instances.get(name) {
+            return Ok(Arc::clone(handle));
+        }
+        if instances.len() >= self.shared.section.max_instances {
+            self.shared.metrics.refused.inc();
+            let most = self.shared.section.max_instances;
+            return Err(Status::resource_exhausted(format!(
+                "there are {most} instances here already"
+            )));
+        }
+        let handle = self.start(name, policy);
+        instances.insert(name.clone(), Arc::clone(&handle));
+        self.counted(&instances);
+        Ok(handle)
+    }
+
+    /// None for an application that is unknown here.
+    async fn policy(&self, name: &InstanceName) -> Result<Option<Arc<Policy>>, Status> {
+        let known = self.shared.catalogue.describe(&name.vhost, &name.app).await;
+        match known {
+            Ok(Known::Policy(policy)) => Ok(Some(policy)),
+            Ok(Known::Unknown) => Ok(None),
+            Ok(Known::Broken(reason)) => Err(Status::failed_precondition(reason)),
+            Err(unavailable) => Err(Status::unavailable(unavailable.to_string())),
+        }
+    }
+
+    fn start(&self, name: &InstanceName, policy: Arc<Policy>) -> Arc<Handle> {
+        let shared = &self.shared;
+        let (inputs, inputs_out) = mpsc::channel(INPUTS);
+        let (orders, orders_out) = watch::channel(Orders {
+            policy: Some(policy),
+            moved: None,
+        });
+        let room = Arc::new(Notify::new());
+        let setup = Setup {
+            name: name.clone(),
+            node: shared.cluster.id().to_string(),
+            epoch: self.next_epoch(),
+            grace: shared.section.edge_grace(),
+            handover: shared.section.handover(),
+            metrics: shared.metrics.clone(),
+        };
+        let host = Host::new(
+            setup,
+            inputs_out,
+            orders_out,
+            Arc::clone(&room),
+            shared.tasks.clone(),
+            shared.stop.clone(),
+        );
+        let (hosting, name) = (self.clone(), name.clone());
+        shared.tasks.spawn(async move {
+            host.run().await;
+            let mut instances = hosting.shared.instances.lock();
+            instances.remove(&name);
+            hosting.counted(&instances);
+        });
+        Arc::new(Handle {
+            inputs,
+            orders,
+            room,
+        })
+    }
+
+    fn counted(&self, instances: &HashMap<InstanceName, Arc<Handle>>) {
+        let count = instances.len();
+        self.shared.count.send_replace(count);
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.shared.metrics.instances.set(count);
+    }
+
+    /// Greater than any before it, also on other nodes as far as their clocks agree.
+    fn next_epoch(&self) -> u64 {
+        let now = unix_millis();
+        let next = |last: u64| now.max(last + 1);
+        let last =
+            (self.shared.epochs).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(next(last))
+            });
+        // It always succeeds.
+        next(last.unwrap_or_else(|last| last))
+    }
+
+    /// Keeps the instances in line with the ring.
+    pub(crate) fn place(&self, view: &View, may_depart: bool) {
+        let instances = self.shared.instances.lock();
+        for (name, handle) in instances.iter() {
+            let target = other_owner(view, &name.key());
+            if target.is_some() && !may_depart {
+                continue;
+            }
+            let moved = target.map(|target| v1::Moved {
+                owner: target.node,
+                address: target.address,
+                ring_version: view.ring_version(),
+            });
+            handle.orders.send_if_modified(|orders| {
+                let changed = orders.moved != moved;
+                orders.moved = moved;
+                changed
+            });
+        }
+    }
+
+    /// Tells instances what their applications allow now.
+    async fn follow(self, mut changes: broadcast::Receiver<Key>, stop: CancellationToken) {
+        loop {
+            let change = tokio::select! {
+                change = changes.recv() => change,
+                () = stop.cancelled() => return,
+            };
+            let changed = match change {
+                Ok(key) => Some(key),
+                Err(broadcast::error::RecvError::Lagged(_)) => None,
+                Err(broadcast::error::RecvError::Closed) => return,
+            };
+            let running: Vec<(InstanceName, Arc<Handle>)> = {
+                let instances = self.shared.instances.lock();
+                let of = |name: &InstanceName| {
+                    let is = |key: &Key| key.0 == name.vhost && key.1 == name.app;
+                    changed.as_ref().is_none_or(is)
+                };
+                (instances.iter())
+                    .filter(|(name, _)| of(name))
+                    .map(|(name, handle)| (name.clone(), Arc::clone(handle)))
+                    .collect()
+            };
+            for (name, handle) in running {
+                // Broken or unavailable: what is good stays.
+                if let Ok(policy) = self.policy(&name).await {
+                    handle.orders.send_if_modified(|orders| {
+                        let changed = orders.policy != policy;
+                        orders.policy = policy;
+                        changed
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Attached {
+    /// Passes on what the edge says. False when the instance is over.
+    pub(crate) async fn say(&self, said: v1::attach_request::Request) -> bool {
+        self.inputs.send(Input::Said(self.call, said)).await.is_ok()
+    }
+
+    /// The call has ended, after everything that was said.
+    pub(crate) async fn leave(mut self) {
+        self.gone = true;
+        // Err: the instance is over.
+        let _ = self.inputs.send(Input::Gone(self.call)).await;
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if self.gone {
+            return;
+        }
+        let gone = Input::Gone(self.call);
+        if let Err(mpsc::error::TrySendError::Full(gone)) = self.inputs.try_send(gone) {
+            // It takes what it has first; then it ends, or takes this.
+            let inputs = self.inputs.clone();
+            self.tasks.spawn(async move {
+                let _ = inputs.send(gone).await;
+            });
+        }
+    }
+}
