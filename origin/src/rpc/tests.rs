@@ -10,6 +10,7 @@ use headwater_proto::v1::{CloseReason, RejectReason, StreamState};
 use tokio::time::Instant;
 use tonic::Code;
 
+mod applications;
 mod bench;
 mod files;
 mod peers;

@@ -366,6 +366,15 @@ impl Instance {
             }
             return;
         };
+        // The edge came back before it heard the answer.
+        let had = self.client(key).and_then(|client| {
+            let streams = client.streams.values();
+            (streams.rev()).find(|it| it.ask == number && !matches!(asked, Asked::UseObject))
+        });
+        if let Some(instead) = had.map(|stream| stream.instead.clone()) {
+            self.tell_allowed(key, number, instead);
+            return;
+        }
         match self.gate(now, key, hook) {
             Gate::Unasked => self.unasked(key, number, &asked),
             Gate::Refuse(why) => self.failed(key, number, &asked, why),
@@ -447,8 +456,17 @@ impl Instance {
         publish: bool,
         stream: String,
     ) {
-        let name = name.to_owned();
-        self.begin_stream(key, ours, Stream { ask, name, publish });
+        let begun = Stream {
+            ask,
+            name: name.to_owned(),
+            publish,
+            instead: stream.clone(),
+        };
+        self.begin_stream(key, ours, begun);
+        self.tell_allowed(key, ask, stream);
+    }
+
+    fn tell_allowed(&mut self, key: ClientKey, ask: u64, stream: String) {
         let decision = v1::StreamDecision {
             client: key.client,
             ask,

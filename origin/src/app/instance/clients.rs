@@ -100,6 +100,8 @@ pub(super) struct Stream {
     pub(super) ask: u64,
     pub(super) name: String,
     pub(super) publish: bool,
+    /// What the client publishes or plays instead; empty: what it asked for.
+    pub(super) instead: String,
 }
 
 impl Edge {

@@ -171,6 +171,11 @@ impl Link {
         state.into_iter().chain(breaker).min()
     }
 
+    #[cfg(test)]
+    pub(super) fn has_fewer_than(&self, events: usize) -> bool {
+        self.events.len() < events
+    }
+
     fn push(&mut self, kind: Kind, bytes: usize, event: Event) {
         let bytes = charged(bytes);
         self.bytes += bytes;

@@ -12,6 +12,7 @@ use headwater_media::name::StreamName;
 use headwater_node::metrics::Metrics;
 use headwater_proto::v1;
 use headwater_proto::v1::append_response::Response as Answer;
+use headwater_proto::v1::application_client::ApplicationClient;
 use headwater_proto::v1::peers_client::PeersClient;
 use headwater_proto::v1::read_response::Response as Found;
 use headwater_proto::v1::recordings_client::RecordingsClient;
@@ -195,6 +196,11 @@ impl Bench {
     pub(super) fn peers(&self, id: &str) -> PeersClient<Channel> {
         let channel = self.edge.channel(&self.nodes[id].id, 0).unwrap();
         PeersClient::new(channel)
+    }
+
+    pub(super) fn applications(&self, id: &str) -> ApplicationClient<Channel> {
+        let channel = self.edge.channel(&self.nodes[id].id, 0).unwrap();
+        ApplicationClient::new(channel).max_decoding_message_size(32 << 20)
     }
 
     /// The node that a stream belongs to while all are there.
