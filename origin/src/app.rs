@@ -18,7 +18,7 @@ mod host;
 pub(crate) mod hosting;
 mod instance;
 pub(crate) mod metrics;
-mod objects;
+pub(crate) mod objects;
 mod outbox;
 mod section;
 pub(crate) mod service;

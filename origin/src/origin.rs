@@ -18,6 +18,7 @@ use crate::admin::{self, AdminSlot};
 use crate::app::catalogue::Catalogue;
 use crate::app::hosting::Hosting;
 use crate::app::metrics::ApplicationMetrics;
+use crate::app::objects::ObjectMetrics;
 use crate::app::service::ApplicationService;
 use crate::config::OriginSection;
 use crate::log::table::{LogTable, Usage};
@@ -28,6 +29,7 @@ use crate::record::recordings::Recordings;
 use crate::record::{self, NodeArchives};
 use crate::rpc::recordings::RecordingsService;
 use crate::rpc::{StreamLogService, other_owner};
+use crate::state::{Identity, StateMetrics, States};
 use crate::store::{Store, StoreError};
 use crate::vod::formats::Formats;
 use crate::vod::library::Library;
@@ -121,6 +123,22 @@ impl Origin {
             tasks.clone(),
             stop.clone(),
         );
+        let address = cluster
+            .view()
+            .member(cluster.id().as_str())
+            .map(|it| it.address.clone());
+        let identity = Identity {
+            node: cluster.id().to_string(),
+            address: address.unwrap_or_default(),
+        };
+        let states = States::new(
+            &section.state,
+            (Arc::clone(store.objects()), store.is_remote()),
+            identity,
+            StateMetrics::new(metrics),
+            tasks.clone(),
+            stop.clone(),
+        );
         let applications = ApplicationMetrics::new(metrics);
         let catalogue = Catalogue::new(
             store.clone(),
@@ -132,7 +150,8 @@ impl Origin {
             cluster.clone(),
             catalogue,
             section.applications.clone(),
-            applications,
+            states,
+            (applications, ObjectMetrics::new(metrics)),
             tasks.clone(),
             stop.clone(),
         );

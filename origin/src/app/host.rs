@@ -2,6 +2,8 @@
 //!
 //! It never waits for an edge or for the handler: what is for an edge goes into its [`Outbox`], what is for the handler goes as the handler
 //! takes it. The call to the handler runs in a task of its own.
+//!
+//! An instance is as long as its store is: when another origin has taken that, all calls end as unavailable, and edges ask the ring.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,12 +20,13 @@ use tonic::Status;
 
 use super::catalogue::Policy;
 use super::handler::remote::RemoteHandler;
-use super::handler::{
-    Action, Event, Handler, HandlerError, ObjectAnswer, ObjectCommand, ObjectFailure, Reason,
-    Started,
-};
+use super::handler::{Action, Event, Handler, HandlerError, ObjectCommand, Reason, Started};
 use super::instance::{CallId, Cut, Instance, Output, Setup};
+use super::objects::{EdgeCall, Hosted, ObjectMetrics, Outcome};
 use super::outbox::{Behind, Outbox};
+use crate::state::{Held, StateError, States};
+
+mod objects;
 
 /// Events that wait for the call to the handler.
 const EVENTS: usize = 64;
@@ -61,6 +64,7 @@ pub(super) struct Orders {
 pub(super) struct Host {
     setup: Setup,
     instance: Instance,
+    objects: Hosted,
     policy: Option<Arc<Policy>>,
     inputs: mpsc::Receiver<Input>,
     orders: watch::Receiver<Orders>,
@@ -80,6 +84,15 @@ struct Session {
     cut: CancellationToken,
 }
 
+/// Where an instance keeps what it keeps.
+pub(super) struct Keeping {
+    pub(super) states: States,
+    pub(super) partition: u32,
+    /// None: the store is not available now.
+    pub(super) held: Option<Held>,
+    pub(super) metrics: ObjectMetrics,
+}
+
 enum Next {
     Action(Action),
     Gone(HandlerError),
@@ -88,6 +101,7 @@ enum Next {
 impl Host {
     pub(super) fn new(
         setup: Setup,
+        keeping: Keeping,
         inputs: mpsc::Receiver<Input>,
         orders: watch::Receiver<Orders>,
         room: Arc<Notify>,
@@ -97,7 +111,21 @@ impl Host {
         let policy = orders.borrow().policy.clone();
         let section = policy.as_ref().map(|policy| policy.section.clone());
         let section = Arc::new(section.unwrap_or_default());
+        let of_objects = super::objects::Setup {
+            name: setup.name.clone(),
+            epoch: setup.epoch,
+            grace: setup.grace,
+        };
+        let objects = Hosted::new(
+            of_objects,
+            Arc::new(section.shared_objects.clone()),
+            keeping.states,
+            keeping.partition,
+            keeping.held,
+            keeping.metrics,
+        );
         Self {
+            objects,
             instance: Instance::new(Instant::now(), setup.clone(), section),
             setup,
             policy,
@@ -115,8 +143,18 @@ impl Host {
     pub(super) async fn run(mut self) {
         tracing::debug!(instance = %self.setup.name, epoch = self.setup.epoch, "the instance begins");
         loop {
+            self.instance
+                .set_settled(Instant::now(), self.objects.is_settled());
             if self.do_outputs() {
                 break;
+            }
+            if let Some(lost) = self.do_outcomes() {
+                tracing::warn!(instance = %self.setup.name, error = %lost, "the instance is let go of with its state");
+                break;
+            }
+            // What objects tell the handler, and whom they cut off.
+            if self.instance.has_output() {
+                continue;
             }
             let behind = self.look_behind();
             let has_event = self.instance.has_event();
@@ -142,6 +180,7 @@ impl Host {
                 () = tokio::time::sleep_until(deadline.unwrap_or(far)) => {
                     self.instance.handle_timeout(Instant::now());
                 }
+                () = self.objects.work() => {}
                 () = self.room.notified(), if behind => {}
                 () = tokio::time::sleep(BEHIND_INTERVAL), if behind => {}
                 () = self.stop.cancelled() => break,
@@ -170,27 +209,30 @@ impl Host {
         match input {
             Input::Attach(call, open, outbox) if self.instance.is_open() => {
                 self.outboxes.insert(call, outbox);
+                self.objects.attach(EdgeCall(call.0), open.edge_incarnation);
                 self.instance.attach(now, call, &open);
             }
             Input::Attach(_, _, outbox) => outbox.end(Err(over())),
             Input::Said(call, said) => {
                 if let Err(malformed) = self.instance.said(now, call, said) {
                     let status = Status::invalid_argument(malformed.to_string());
-                    self.cut(call, Err(status));
+                    self.cut(call, Err(status), false);
                 }
             }
             Input::Gone(call) => {
                 self.outboxes.remove(&call);
+                self.objects.detach(EdgeCall(call.0), false);
                 self.instance.detached(now, call);
             }
         }
     }
 
-    /// Ends the call of an edge; its clients stay for a while.
-    fn cut(&mut self, call: CallId, end: Result<(), Status>) {
+    /// Ends the call of an edge; its clients stay for a while, and so does what they use, unless the edge has said all.
+    fn cut(&mut self, call: CallId, end: Result<(), Status>, said_all: bool) {
         if let Some(outbox) = self.outboxes.remove(&call) {
             outbox.end(end);
         }
+        self.objects.detach(EdgeCall(call.0), said_all);
         self.instance.detached(Instant::now(), call);
     }
 
@@ -202,6 +244,8 @@ impl Host {
                 Some(policy) => {
                     tracing::info!(instance = %self.setup.name, "the instance follows its changed app.toml");
                     let section = Arc::new(policy.section.clone());
+                    let objects = Arc::new(section.shared_objects.clone());
+                    self.objects.set_policy(objects);
                     self.instance.set_policy(now, section);
                 }
                 None => {
@@ -223,6 +267,7 @@ impl Host {
             Next::Action(action) => self.instance.acted(now, action),
             Next::Gone(error) => {
                 self.session = None;
+                self.objects.handler_gone();
                 self.instance.handler_gone(now, &error);
             }
         }
@@ -236,17 +281,17 @@ impl Host {
                 Output::Cut(call, cut) => match cut {
                     Cut::Replaced => {
                         let status = Status::aborted("the edge has attached anew");
-                        self.cut(call, Err(status));
+                        self.cut(call, Err(status), false);
                     }
                     Cut::Again => {
                         let status =
                             Status::unavailable("the handler wants to hear more: attach again");
-                        self.cut(call, Err(status));
+                        self.cut(call, Err(status), false);
                     }
-                    Cut::Done => self.cut(call, Ok(())),
+                    Cut::Done => self.cut(call, Ok(()), true),
                 },
-                Output::EdgeObject(call, said) => self.edge_object(call, said),
-                Output::HandlerObject(command) => self.handler_object(&command),
+                Output::EdgeObject(call, said) => self.objects.said(EdgeCall(call.0), said),
+                Output::HandlerObject(command) => self.handler_object(command),
                 Output::CallHandler => self.call_handler(),
                 Output::HangUp(reason) => self.hang_up(reason),
                 Output::Ended => return true,
@@ -277,39 +322,50 @@ impl Host {
             self.setup.metrics.edges_cut.inc();
             tracing::warn!(instance = %self.setup.name, "an edge does not take what it is told, and is cut off");
             let status = Status::resource_exhausted("the edge does not take what it is told");
-            self.cut(call, Err(status));
+            self.cut(call, Err(status), false);
         }
         full
     }
 
-    fn edge_object(&self, call: CallId, said: Said) {
-        let (object, number) = match said {
-            Said::UseObject(said) => (said.object, 0),
-            Said::Object(said) => (said.object, said.number),
-            _ => return,
-        };
-        let refused = v1::ObjectRefused {
-            object,
-            number,
-            code: "SharedObject.ObjectCreationFailed".to_owned(),
-            description: "There are no shared objects here.".to_owned(),
-        };
-        self.tell(call, Told::ObjectRefused(refused));
+    /// Passes on what objects have for others. Some: the store is lost, and the instance with it.
+    fn do_outcomes(&mut self) -> Option<StateError> {
+        while let Some(outcome) = self.objects.poll_outcome() {
+            match outcome {
+                Outcome::Tell(call, told) => self.tell(CallId(call.0), told),
+                Outcome::Break(call) => {
+                    let status = Status::unavailable(
+                        "what the edge says of objects makes no sense, or is too much",
+                    );
+                    self.cut(CallId(call.0), Err(status), false);
+                }
+                Outcome::Answer(answer) => {
+                    let answer = objects::answer(answer);
+                    self.instance.object_event(Event::ObjectAnswer(answer));
+                }
+                Outcome::Changed(changed) => {
+                    let author = changed.author;
+                    let client = author.and_then(|author| {
+                        self.instance.client_id(author.incarnation, author.client)
+                    });
+                    let changed = objects::changed(&changed, client);
+                    self.instance.object_event(Event::ObjectChanged(changed));
+                }
+                Outcome::Lost(error) => return Some(error),
+            }
+        }
+        None
     }
 
-    fn handler_object(&mut self, command: &ObjectCommand) {
-        if command.command == 0 {
-            return;
+    fn handler_object(&mut self, said: ObjectCommand) {
+        let number = said.command;
+        match objects::command(said) {
+            Ok(command) => self.objects.command(command),
+            Err(error) if number != 0 => {
+                let refused = objects::refused(number, &error);
+                self.instance.object_event(Event::ObjectAnswer(refused));
+            }
+            Err(_) => {}
         }
-        let failure = ObjectFailure {
-            code: "SharedObject.ObjectCreationFailed".to_owned(),
-            description: "There are no shared objects here.".to_owned(),
-        };
-        let answer = ObjectAnswer {
-            command: command.command,
-            result: Err(failure),
-        };
-        self.instance.object_event(Event::ObjectAnswer(answer));
     }
 
     fn call_handler(&mut self) {
@@ -353,6 +409,7 @@ impl Host {
         let Some(session) = self.session.take() else {
             return;
         };
+        self.objects.handler_gone();
         let Some(reason) = reason else {
             session.cut.cancel();
             return;

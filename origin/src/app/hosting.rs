@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use headwater_cluster::{Cluster, View};
+use headwater_cluster::{Availability, Cluster, NodeId, View};
 use headwater_media::name::InstanceName;
 use headwater_proto::v1;
 use parking_lot::Mutex;
@@ -17,13 +17,15 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use super::catalogue::{Catalogue, Key, Known, Policy};
-use super::host::{Host, Input, Orders, over};
+use super::host::{Host, Input, Keeping, Orders, over};
 use super::instance::{CallId, Setup};
 use super::metrics::ApplicationMetrics;
+use super::objects::ObjectMetrics;
 use super::outbox::Outbox;
 use super::section::ApplicationsSection;
 use crate::log::table::unix_millis;
 use crate::rpc::other_owner;
+use crate::state::{Held, StateError, States};
 
 /// What edges have said that an instance has not taken yet.
 const INPUTS: usize = 256;
@@ -39,7 +41,9 @@ struct Shared {
     cluster: Cluster,
     catalogue: Catalogue,
     section: ApplicationsSection,
+    states: States,
     metrics: ApplicationMetrics,
+    object_metrics: ObjectMetrics,
     instances: Mutex<HashMap<InstanceName, Arc<Handle>>>,
     count: watch::Sender<usize>,
     epochs: AtomicU64,
@@ -54,6 +58,20 @@ struct Handle {
     inputs: mpsc::Sender<Input>,
     orders: watch::Sender<Orders>,
     room: Arc<Notify>,
+}
+
+/// Why an edge is not attached.
+#[derive(Debug)]
+pub(crate) enum NotAttached {
+    Failed(Status),
+    /// Another origin has taken the instance.
+    Moved(v1::Moved),
+}
+
+impl From<Status> for NotAttached {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
 }
 
 /// The call of an edge that is attached. When it is dropped, the edge is away.
@@ -71,7 +89,8 @@ impl Hosting {
         cluster: Cluster,
         catalogue: Catalogue,
         section: ApplicationsSection,
-        metrics: ApplicationMetrics,
+        states: States,
+        (metrics, object_metrics): (ApplicationMetrics, ObjectMetrics),
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -80,7 +99,9 @@ impl Hosting {
                 cluster,
                 catalogue,
                 section,
+                states,
                 metrics,
+                object_metrics,
                 instances: Mutex::default(),
                 count: watch::Sender::new(0),
                 epochs: AtomicU64::new(0),
@@ -115,7 +136,7 @@ impl Hosting {
         &self,
         name: &InstanceName,
         open: v1::AttachOpen,
-    ) -> Result<Attached, Status> {
+    ) -> Result<Attached, NotAttached> {
         let handle = self.instance(name).await?;
         let call = CallId(self.shared.calls.fetch_add(1, Ordering::Relaxed) + 1);
         let outbox = Arc::new(Outbox::new(Arc::clone(&handle.room)));
@@ -131,7 +152,7 @@ impl Hosting {
         })
     }
 
-    async fn instance(&self, name: &InstanceName) -> Result<Arc<Handle>, Status> {
+    async fn instance(&self, name: &InstanceName) -> Result<Arc<Handle>, NotAttached> {
         if let Some(handle) = self.shared.instances.lock().get(name) {
             return Ok(Arc::clone(handle));
         }
@@ -140,6 +161,8 @@ impl Hosting {
             // The edge knows it from its own configuration.
             None => Policy::new(Default::default(), false),
         };
+        let partition = self.shared.cluster.view().partition(&name.key());
+        let held = self.hold(partition).await?;
         let mut instances = self.shared.instances.lock();
         if let Some(handle) = instances.get(name) {
             return Ok(Arc::clone(handle));
@@ -147,14 +170,50 @@ impl Hosting {
         if instances.len() >= self.shared.section.max_instances {
             self.shared.metrics.refused.inc();
             let most = self.shared.section.max_instances;
-            return Err(Status::resource_exhausted(format!(
-                "there are {most} instances here already"
-            )));
+            let status =
+                Status::resource_exhausted(format!("there are {most} instances here already"));
+            return Err(status.into());
         }
-        let handle = self.start(name, policy);
+        let keeping = Keeping {
+            states: self.shared.states.clone(),
+            partition,
+            held,
+            metrics: self.shared.object_metrics.clone(),
+        };
+        let handle = self.start(name, policy, keeping);
         instances.insert(name.clone(), Arc::clone(&handle));
         self.counted(&instances);
         Ok(handle)
+    }
+
+    /// Takes the state store of a partition: who writes it hosts its instances. None while it is not available: an instance is hosted without
+    /// it then, and persistent objects wait.
+    async fn hold(&self, partition: u32) -> Result<Option<Held>, NotAttached> {
+        match self.shared.states.hold(partition).await {
+            Ok(held) => Ok(Some(held)),
+            Err(StateError::Fenced) => {
+                let status = Status::unavailable("another origin has taken the instance: retry");
+                Err((self.taken_by(partition).await).map_or(status.into(), NotAttached::Moved))
+            }
+            Err(StateError::Closed) => Err(Status::unavailable("the origin is stopping").into()),
+            Err(error) => {
+                tracing::warn!(partition, %error, "instances are hosted without their state store");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Who has taken a partition from us, if it can be reached.
+    async fn taken_by(&self, partition: u32) -> Option<v1::Moved> {
+        let owner = self.shared.states.owner_of(partition).await.ok()??;
+        let view = self.shared.cluster.view();
+        let id = NodeId::new(&owner.node).ok()?;
+        let reachable = view.availability(&id) == Availability::Available;
+        (reachable && id != *self.shared.cluster.id()).then(|| v1::Moved {
+            owner: owner.node,
+            address: owner.address,
+            ring_version: view.ring_version(),
+        })
     }
 
     /// None for an application that is unknown here.
@@ -168,7 +227,7 @@ impl Hosting {
         }
     }
 
-    fn start(&self, name: &InstanceName, policy: Arc<Policy>) -> Arc<Handle> {
+    fn start(&self, name: &InstanceName, policy: Arc<Policy>, keeping: Keeping) -> Arc<Handle> {
         let shared = &self.shared;
         let (inputs, inputs_out) = mpsc::channel(INPUTS);
         let (orders, orders_out) = watch::channel(Orders {
@@ -179,13 +238,14 @@ impl Hosting {
         let setup = Setup {
             name: name.clone(),
             node: shared.cluster.id().to_string(),
-            epoch: self.next_epoch(),
+            epoch: self.next_epoch(keeping.held.as_ref().map_or(0, Held::epoch)),
             grace: shared.section.edge_grace(),
             handover: shared.section.handover(),
             metrics: shared.metrics.clone(),
         };
         let host = Host::new(
             setup,
+            keeping,
             inputs_out,
             orders_out,
             Arc::clone(&room),
@@ -213,14 +273,12 @@ impl Hosting {
         self.shared.metrics.instances.set(count);
     }
 
-    /// Greater than any before it, also on other nodes as far as their clocks agree.
-    fn next_epoch(&self) -> u64 {
-        let now = unix_millis();
+    /// Greater than any before it: here, and as far as the store or clocks tell on other nodes.
+    fn next_epoch(&self, least: u64) -> u64 {
+        let now = unix_millis().max(least);
         let next = |last: u64| now.max(last + 1);
-        let last =
-            (self.shared.epochs).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-                Some(next(last))
-            });
+        let epochs = &self.shared.epochs;
+        let last = epochs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| Some(next(it)));
         // It always succeeds.
         next(last.unwrap_or_else(|last| last))
     }

@@ -120,6 +120,8 @@ pub(crate) struct Instance {
     server_calls: BTreeMap<u64, ServerCall>,
     next_server_call: u64,
     stage: Stage,
+    /// Whether everybody knows what was done to objects.
+    settled: bool,
     /// Since when nobody is there.
     idle_since: Option<Instant>,
     outputs: VecDeque<Output>,
@@ -155,6 +157,7 @@ impl Instance {
             ids: HashMap::new(),
             server_calls: BTreeMap::new(),
             stage: Stage::Serving,
+            settled: true,
             idle_since: Some(now),
             outputs: VecDeque::new(),
         };
@@ -176,6 +179,12 @@ impl Instance {
     /// The incarnation of the edge whose call it is.
     pub(crate) fn edge_of(&self, call: CallId) -> Option<u64> {
         self.calls.get(&call).copied()
+    }
+
+    /// The id of a client of an edge, while it is there.
+    pub(crate) fn client_id(&self, edge: u64, client: u64) -> Option<ClientId> {
+        let client = self.client(ClientKey { edge, client })?;
+        Some(Arc::clone(&client.id))
     }
 
     /// What an edge says on its call.
@@ -291,6 +300,13 @@ impl Instance {
         }
     }
 
+    /// Whether everybody knows what was done to objects. As long as they do not, the instance goes nowhere.
+    pub(crate) fn set_settled(&mut self, now: Instant, settled: bool) {
+        if std::mem::replace(&mut self.settled, settled) != settled {
+            self.advance(now);
+        }
+    }
+
     /// Ends the instance: its clients are told why.
     pub(crate) fn end(&mut self, now: Instant, code: &str, description: &str) {
         if !self.is_open() {
@@ -352,6 +368,10 @@ impl Instance {
         self.advance(now);
     }
 
+    pub(crate) fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     #[must_use]
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -364,7 +384,7 @@ impl Instance {
             false => None,
         };
         if let Stage::Departing { moved, until } = &self.stage
-            && (self.asks.is_empty() || now >= *until)
+            && ((self.asks.is_empty() && self.settled) || now >= *until)
         {
             let moved = Told::Moved(moved.clone());
             self.setup.metrics.moves.inc();

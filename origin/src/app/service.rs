@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::catalogue::{Key, Known};
-use super::hosting::Hosting;
+use super::hosting::{Hosting, NotAttached};
 use crate::rpc::{Serve, end_with_status, first, not_opened, wire};
 
 mod relay;
@@ -143,14 +143,7 @@ impl ApplicationService {
         let routing = wire::routing(open.routing.take()).map_err(|error| invalid(&error))?;
         match self.place(&name, &routing)? {
             Serve::Here => {}
-            Serve::Moved(moved) => {
-                let moved = v1::AttachResponse {
-                    response: Some(Told::Moved(moved)),
-                };
-                // Err: the edge is gone.
-                let _ = answers.send(Ok(moved)).await;
-                return Ok(());
-            }
+            Serve::Moved(moved) => return send_away(answers, moved).await,
             Serve::Relay(owner) => {
                 open.name = Some(v1::InstanceName {
                     vhost: name.vhost.clone(),
@@ -161,7 +154,11 @@ impl ApplicationService {
                 return relay::attach(self, &name, &owner, open, inbound, answers).await;
             }
         }
-        let attached = self.hosting.attach(&name, open).await?;
+        let attached = match self.hosting.attach(&name, open).await {
+            Ok(attached) => attached,
+            Err(NotAttached::Failed(status)) => return Err(status),
+            Err(NotAttached::Moved(moved)) => return send_away(answers, moved).await,
+        };
         let outcome = {
             let hear = async {
                 while let Ok(Some(message)) = inbound.message().await {
@@ -213,6 +210,18 @@ impl ApplicationService {
             ))),
         }
     }
+}
+
+async fn send_away(
+    answers: mpsc::Sender<Result<v1::AttachResponse, Status>>,
+    moved: v1::Moved,
+) -> Result<(), Status> {
+    let moved = v1::AttachResponse {
+        response: Some(Told::Moved(moved)),
+    };
+    // Err: the edge is gone.
+    let _ = answers.send(Ok(moved)).await;
+    Ok(())
 }
 
 async fn tell_changes(

@@ -54,7 +54,9 @@ fn write(bench: &Bench, app: &str, text: &str) {
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("too late")
+    tokio::time::timeout(PATIENCE, what)
+        .await
+        .expect("too late")
 }
 
 /// Asks until the answer is right.
@@ -290,13 +292,22 @@ async fn edges_hear_what_has_changed() {
     write(&bench, "live", "publish = true\n");
     assert_eq!(changed().await, ["live"]);
     assert_eq!(bench.metric_of("a", "applications", "broken"), "0");
-    std::fs::remove_file(bench.nodes["a"].data.path().join("applications/live/app.toml")).unwrap();
+    std::fs::remove_file(
+        bench.nodes["a"]
+            .data
+            .path()
+            .join("applications/live/app.toml"),
+    )
+    .unwrap();
     // It says the same, and yet it is not the operator's any more.
     assert_eq!(changed().await, ["live"]);
     assert!(matches!(describe(&bench, "live").await, Described::Policy(policy) if !policy.stored));
     let large = format!("# {}", "x".repeat(300 << 10));
     write(&bench, "large", &large);
-    assert!(matches!(describe(&bench, "large").await, Described::Broken(_)));
+    assert!(matches!(
+        describe(&bench, "large").await,
+        Described::Broken(_)
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -336,11 +347,19 @@ async fn what_is_out_of_order_ends_the_call() {
         unreachable: vec!["x".to_owned(); 100_000],
         ..v1::Routing::default()
     });
-    for first in [connect(1), Say::Open(bad), Say::Open(empty), Say::Open(routed)] {
+    for first in [
+        connect(1),
+        Say::Open(bad),
+        Say::Open(empty),
+        Say::Open(routed),
+    ] {
         let mut edge = Edge::begin(&bench, "a", first).await;
         assert_eq!(edge.end().await.code(), Code::InvalidArgument);
     }
-    for second in [Say::Open(open(&name)), Say::Connect(v1::ClientConnect::default())] {
+    for second in [
+        Say::Open(open(&name)),
+        Say::Connect(v1::ClientConnect::default()),
+    ] {
         let mut edge = Edge::attach(&bench, "a", open(&name)).await;
         edge.say(second).await;
         assert_eq!(edge.end().await.code(), Code::InvalidArgument);
@@ -348,7 +367,11 @@ async fn what_is_out_of_order_ends_the_call() {
     // One that keeps silent is not waited for.
     let (_say, said) = mpsc::channel(1);
     let mut client = bench.applications("a");
-    let mut silent = client.attach(ReceiverStream::new(said)).await.unwrap().into_inner();
+    let mut silent = client
+        .attach(ReceiverStream::new(said))
+        .await
+        .unwrap()
+        .into_inner();
     let end = soon(silent.message()).await.unwrap_err();
     assert_eq!(end.code(), Code::DeadlineExceeded);
 }

@@ -40,7 +40,11 @@ async fn a_program_decides() {
     let opening = Edge::begin(&bench, "a", Say::Open(open(&name)));
     let ((mut call, started), mut edge) = tokio::join!(program.called(), opening);
     assert_eq!(
-        (started.app.as_str(), started.instance.as_str(), started.origin.as_str()),
+        (
+            started.app.as_str(),
+            started.instance.as_str(),
+            started.origin.as_str()
+        ),
         ("chat", "rooms/one", "a")
     );
     call.hello().await;
@@ -52,7 +56,10 @@ async fn a_program_decides() {
     edge.connect(1).await;
     let asked = call.accept().await;
     assert_eq!(asked.client.unwrap().ip, "192.0.2.7");
-    assert_eq!(asked.arguments[0].value, Some(Wire::String("secret".to_owned())));
+    assert_eq!(
+        asked.arguments[0].value,
+        Some(Wire::String("secret".to_owned()))
+    );
     assert_eq!(edge.accepted().await.grant.unwrap().read_access, "/");
     edge.connect(2).await;
     assert!(matches!(call.hear().await, Heard::Connect(_)));
@@ -113,7 +120,8 @@ async fn a_program_decides() {
     };
     assert_eq!((answer.call, answer.failed), (77, false));
     // The edge leaves in good order; the instance stays for a while.
-    edge.say(Say::Disconnect(v1::ClientDisconnect { client: 1 })).await;
+    edge.say(Say::Disconnect(v1::ClientDisconnect { client: 1 }))
+        .await;
     assert!(matches!(call.hear().await, Heard::Left(left) if left.client == id(1)));
     call.act(Act::Shutdown(v1::ShutdownInstance {
         description: "closing time".to_owned(),
@@ -167,7 +175,11 @@ async fn a_program_that_crashes_hears_its_clients_again() {
 #[tokio::test]
 async fn a_program_that_is_slow_or_away_fails_alone() {
     let mut program = Program::start().await;
-    let bench = with(&program, "timeout_ms = 200\nbreaker_failures = 2\nbreaker_ms = 600000\n").await;
+    let bench = with(
+        &program,
+        "timeout_ms = 200\nbreaker_failures = 2\nbreaker_ms = 600000\n",
+    )
+    .await;
     let opening = Edge::attach(&bench, "a", open(&instance("room")));
     let (mut call, mut edge) = tokio::join!(program.greeted(), opening);
     edge.connect(1).await;
@@ -221,10 +233,14 @@ async fn a_program_that_says_nonsense_fails_alone() {
         edge.connect(2).await;
         call.accept().await;
         edge.accepted().await;
-        edge.say(Say::Disconnect(v1::ClientDisconnect { client: 2 })).await;
+        edge.say(Say::Disconnect(v1::ClientDisconnect { client: 2 }))
+            .await;
         assert!(matches!(call.hear().await, Heard::Left(_)));
     }
-    assert_eq!(bench.metric_of("a", "applications", "handler_nonsense_total"), "1");
+    assert_eq!(
+        bench.metric_of("a", "applications", "handler_nonsense_total"),
+        "1"
+    );
 }
 
 #[tokio::test]
@@ -295,7 +311,10 @@ async fn a_changed_app_toml_goes_to_another_program() {
     });
     assert!(!answer.failed);
     // An application that is removed takes its clients with it.
-    let file = bench.nodes["a"].data.path().join("applications/chat/app.toml");
+    let file = bench.nodes["a"]
+        .data
+        .path()
+        .join("applications/chat/app.toml");
     std::fs::remove_file(file).unwrap();
     let Told::Ended(ended) = edge.told().await else {
         panic!("not ended");
