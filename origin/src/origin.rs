@@ -291,7 +291,7 @@ async fn maintain(
                 Some(_) => {}
             }
         }
-        instances.place(&view, may_depart);
+        instances.place(&view, may_depart, cluster.state() == LocalState::Draining);
         tokio::select! {
             _ = changes.changed() => {}
             () = tokio::time::sleep_until(wake) => {}

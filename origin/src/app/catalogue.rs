@@ -18,6 +18,7 @@ use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use headwater_application::{ApplicationSection, app_file, default_applications, parse};
 use headwater_node::config::print_commented;
 use object_store::GetOptions;
@@ -48,6 +49,9 @@ const MAX_REASON: usize = 1_000;
 
 /// How long the store may take for an `app.toml`.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Files that are looked at at a time.
+const AT_ONCE: usize = 16;
 
 /// `vhost`, `app`.
 pub(crate) type Key = (String, String);
@@ -199,9 +203,10 @@ impl Catalogue {
                 .map(|(key, entry)| (key.clone(), entry.tag.clone()))
                 .collect()
         };
-        for (key, tag) in due {
+        let looks = futures_util::stream::iter(due);
+        let look = |(key, tag): (Key, Option<String>)| async move {
             let Some(path) = app_file(&key.0, &key.1) else {
-                continue;
+                return;
             };
             match self.look(&path, tag).await {
                 Ok(found) => {
@@ -209,7 +214,8 @@ impl Catalogue {
                 }
                 Err(error) => self.note_failure(&key, &error),
             }
-        }
+        };
+        looks.for_each_concurrent(AT_ONCE, look).await;
     }
 
     /// Reads the file unless it is the one that `tag` names.

@@ -58,6 +58,8 @@ pub(super) struct Orders {
     pub(super) policy: Option<Arc<Policy>>,
     /// Where the instance has to go.
     pub(super) moved: Option<v1::Moved>,
+    /// The origin is to end: nothing that is idle stays for later.
+    pub(super) draining: bool,
 }
 
 /// An instance and its surroundings.
@@ -143,6 +145,7 @@ impl Host {
     pub(super) async fn run(mut self) {
         tracing::debug!(instance = %self.setup.name, epoch = self.setup.epoch, "the instance begins");
         loop {
+            let behind = self.look_behind();
             self.instance
                 .set_settled(Instant::now(), self.objects.is_settled());
             if self.do_outputs() {
@@ -156,7 +159,6 @@ impl Host {
             if self.instance.has_output() {
                 continue;
             }
-            let behind = self.look_behind();
             let has_event = self.instance.has_event();
             let events = self.session.as_ref().map(|session| session.events.clone());
             let deadline = self.instance.poll_timeout();
@@ -255,6 +257,7 @@ impl Host {
             }
             self.policy = orders.policy;
         }
+        self.instance.set_draining(now, orders.draining);
         match orders.moved {
             Some(moved) => self.instance.depart(now, moved),
             None => self.instance.stay(),

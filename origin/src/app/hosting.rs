@@ -232,7 +232,7 @@ impl Hosting {
         let (inputs, inputs_out) = mpsc::channel(INPUTS);
         let (orders, orders_out) = watch::channel(Orders {
             policy: Some(policy),
-            moved: None,
+            ..Orders::default()
         });
         let room = Arc::new(Notify::new());
         let setup = Setup {
@@ -283,22 +283,25 @@ impl Hosting {
         next(last.unwrap_or_else(|last| last))
     }
 
-    /// Keeps the instances in line with the ring.
-    pub(crate) fn place(&self, view: &View, may_depart: bool) {
+    /// Keeps the instances in line with the ring, and with what is to become of the origin.
+    pub(crate) fn place(&self, view: &View, may_depart: bool, draining: bool) {
         let instances = self.shared.instances.lock();
         for (name, handle) in instances.iter() {
             let target = other_owner(view, &name.key());
             if target.is_some() && !may_depart {
                 continue;
             }
+            // Alone, it goes nowhere.
+            let draining = draining && target.is_none();
             let moved = target.map(|target| v1::Moved {
                 owner: target.node,
                 address: target.address,
                 ring_version: view.ring_version(),
             });
             handle.orders.send_if_modified(|orders| {
-                let changed = orders.moved != moved;
+                let changed = orders.moved != moved || orders.draining != draining;
                 orders.moved = moved;
+                orders.draining = draining;
                 changed
             });
         }
@@ -331,8 +334,12 @@ impl Hosting {
                 // Broken or unavailable: what is good stays.
                 if let Ok(policy) = self.policy(&name).await {
                     handle.orders.send_if_modified(|orders| {
-                        let changed = orders.policy != policy;
-                        orders.policy = policy;
+                        let was_stored = orders.policy.as_ref().is_some_and(|it| it.stored);
+                        // One that only its edges know is still not there.
+                        let changed = orders.policy != policy && (policy.is_some() || was_stored);
+                        if changed {
+                            orders.policy = policy;
+                        }
                         changed
                     });
                 }

@@ -15,7 +15,8 @@
 //! |---|---|
 //! | [`actions`] | what the handler does |
 //! | [`asks`] | what clients ask, and the answers |
-//! | [`clients`] | edges and clients: connecting, coming back, leaving |
+//! | [`clients`] | clients: connecting, coming back, leaving |
+//! | [`edges`] | edges: attaching, coming back, staying away |
 //! | [`link`] | the call to the handler: when it is made, and when it is left alone |
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -36,12 +37,14 @@ use super::metrics::ApplicationMetrics;
 mod actions;
 mod asks;
 mod clients;
+mod edges;
 mod link;
 #[cfg(test)]
 mod tests;
 
 use asks::Asks;
-use clients::{ClientKey, Edge, ServerCall};
+use clients::{ClientKey, ServerCall};
+use edges::Edge;
 use link::Link;
 
 /// How long edges may take to leave once they were told where to go.
@@ -122,6 +125,8 @@ pub(crate) struct Instance {
     stage: Stage,
     /// Whether everybody knows what was done to objects.
     settled: bool,
+    /// The origin ends soon: nothing stays for those who may come.
+    draining: bool,
     /// Since when nobody is there.
     idle_since: Option<Instant>,
     outputs: VecDeque<Output>,
@@ -158,6 +163,7 @@ impl Instance {
             server_calls: BTreeMap::new(),
             stage: Stage::Serving,
             settled: true,
+            draining: false,
             idle_since: Some(now),
             outputs: VecDeque::new(),
         };
@@ -307,6 +313,12 @@ impl Instance {
         }
     }
 
+    /// Whether the origin is to end: then an instance without clients does not wait for new ones.
+    pub(crate) fn set_draining(&mut self, now: Instant, draining: bool) {
+        self.draining = draining;
+        self.advance(now);
+    }
+
     /// Ends the instance: its clients are told why.
     pub(crate) fn end(&mut self, now: Instant, code: &str, description: &str) {
         if !self.is_open() {
@@ -383,6 +395,12 @@ impl Instance {
             true => self.idle_since.or(Some(now)),
             false => None,
         };
+        // Without a handler, and without limits, edges say of their clients only what they do with objects.
+        let is_unused = self.edges.is_empty() || (self.ids.is_empty() && self.wants_clients());
+        if self.draining && is_unused && matches!(self.stage, Stage::Serving) {
+            let reason = Reason::Unload;
+            self.stage = Stage::Leaving { reason, until: now };
+        }
         if let Stage::Departing { moved, until } = &self.stage
             && ((self.asks.is_empty() && self.settled) || now >= *until)
         {
@@ -410,7 +428,7 @@ impl Instance {
         match edge.take(told) {
             Ok(Some((call, told))) => self.outputs.push_back(Output::Tell(call, told)),
             Ok(None) => {}
-            Err(clients::Lost) => {
+            Err(edges::Lost) => {
                 self.setup.metrics.lost_calls.inc();
             }
         }

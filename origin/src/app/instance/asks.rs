@@ -204,13 +204,13 @@ impl Instance {
             };
             // A client may be left pending on purpose.
             let is_pending = ask.told && matches!(ask.asked, Asked::Connect);
-            let told = ask.told;
+            let is_failure = !is_pending && (ask.told || self.link.is_up());
             let why = match is_pending {
                 true => "The application has not decided in time.",
                 false => "The application does not answer.",
             };
             self.settle_failed(number, why);
-            if told && !is_pending {
+            if is_failure {
                 self.note_failure(now, "it does not answer in time");
             }
         }

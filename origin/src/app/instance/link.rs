@@ -165,6 +165,8 @@ impl Link {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let state = match &self.state {
             LinkState::Calling(until) | LinkState::Waiting(until) => Some(*until),
+            // At once.
+            LinkState::Up { since, .. } if self.bytes > MAX_TOLD_BYTES => Some(*since),
             LinkState::None | LinkState::Up { .. } => None,
         };
         let breaker = self.breaker.as_ref().map(|(until, _)| *until);
@@ -251,7 +253,8 @@ impl Instance {
     }
 
     pub(super) fn notify_of(&mut self, bytes: usize, event: Event) {
-        if self.link.is_up() {
+        // Past it, the call is about to be ended.
+        if self.link.is_up() && self.link.bytes <= MAX_TOLD_BYTES {
             self.link.push(Kind::Notice, bytes, event);
         }
     }

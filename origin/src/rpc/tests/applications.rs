@@ -21,6 +21,7 @@ use crate::OriginSection;
 use crate::app::ApplicationsSection;
 
 mod handlers;
+mod objects;
 mod program;
 
 use program::Program;
