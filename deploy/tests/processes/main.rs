@@ -22,6 +22,7 @@ mod drain;
 mod dvr;
 mod dvrcast;
 mod flush;
+mod handlers;
 mod interop_enhanced_rtmp;
 mod interop_ffmpeg;
 mod interop_gstreamer;

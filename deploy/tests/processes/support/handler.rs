@@ -70,6 +70,11 @@ impl Handler {
         Self { program, address }
     }
 
+    /// Where it listens: `http://HOST:PORT`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// What `app.toml` says of it.
     pub(crate) fn toml(&self) -> String {
         format!("[handler]\naddress = \"{}\"\n", self.address)
