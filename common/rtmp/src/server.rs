@@ -56,6 +56,10 @@ use crate::session::{
 use crate::status::{Status, StatusCode};
 use streams::{Activity, Streams};
 
+/// The number of the first call of ours. Numbers of the two sides have nothing to do with each other, but the npm package rtmp-client takes
+/// a call whose number is that of a call of its own for the answer to that one; clients count from 1.
+const FIRST_TRANSACTION: u32 = 1 << 24;
+
 /// Where a connection stands.
 #[derive(Debug)]
 enum Phase {
@@ -121,7 +125,7 @@ impl ServerSession {
             deferred_bytes: 0,
             unanswered: Outstanding::new(limits.outstanding_calls),
             calls: Outstanding::new(limits.outstanding_calls),
-            next_transaction: 1,
+            next_transaction: FIRST_TRANSACTION,
             bad_commands: 0,
             ignored_messages: 0,
             has_more_input: false,

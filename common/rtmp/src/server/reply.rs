@@ -11,7 +11,7 @@ use headwater_amf::{Object, Properties, Value};
 
 #[cfg(doc)]
 use super::ServerEvent;
-use super::{Phase, ServerSession};
+use super::{FIRST_TRANSACTION, Phase, ServerSession};
 use crate::command::{
     Command, ObjectEncoding, TransactionId, chunk_streams, data_message, shared_object_message,
 };
@@ -232,7 +232,10 @@ impl ServerSession {
         let outcome = self.send_command(0, &Command::call(name, transaction, arguments));
         self.note(outcome)?;
         self.calls.push(transaction, ());
-        self.next_transaction = self.next_transaction.checked_add(1).unwrap_or(1);
+        self.next_transaction = self
+            .next_transaction
+            .checked_add(1)
+            .unwrap_or(FIRST_TRANSACTION);
         Ok(transaction)
     }
 

@@ -341,3 +341,15 @@ fn many_clients_share_a_command() {
         }
     }
 }
+
+/// rtmp-client takes a call for an answer where both have the same number.
+#[test]
+fn numbers_of_our_calls_are_none_of_the_clients() {
+    let mut pair = Pair::connected();
+    let ours = pair.server.call("ours", Vec::new()).unwrap();
+    let theirs: Vec<f64> = (0..100)
+        .map(|_| pair.client.call("theirs", Vec::new()).unwrap().number())
+        .collect();
+    assert!(theirs.iter().all(|number| *number < 1000.0), "{theirs:?}");
+    assert!(ours.number() > 1e7, "{ours:?}");
+}
