@@ -258,6 +258,7 @@ fn a_handler_reads_changes_and_watches_objects() {
             .expect("a version");
         assert_eq!(anna.called("changed")[2], json!(["send hello"]));
         anna.call("objectClear", json!([name])).expect("a version");
+        assert_eq!(anna.called("changed")[2], json!(["clear"]));
         assert_eq!(anna.call("objectSize", json!([name])), Ok(json!(0)));
     }
 }
