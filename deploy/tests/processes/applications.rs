@@ -202,7 +202,7 @@ fn a_handler_decides_what_is_published_and_played() {
         assert_no_loss("a viewer", &sent, &viewer.received());
     }
     let refused = runtime().block_on(publish(&format!("{here}/secret")));
-    assert_eq!(refused.expect("an answer"), "NetStream.Publish.BadName");
+    assert_eq!(refused.expect("an answer"), "NetStream.Publish.Denied");
 }
 
 #[test]
