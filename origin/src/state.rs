@@ -288,6 +288,7 @@ impl Held {
     ///
     /// # Errors
     /// [`StateError`]; [`StateError::Unavailable`] after the open timeout at the latest.
+    #[cfg(test)]
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
         self.database.get(key).await
     }
@@ -309,6 +310,7 @@ impl Held {
     /// # Errors
     /// [`StateError::Busy`] where too much is not durable yet: nothing was taken. [`StateError::TooLarge`] for a key or value that no
     /// database takes. What made it end where it has.
+    #[cfg(test)]
     pub(crate) fn write(&self, batch: Batch) -> Result<Ticket, StateError> {
         self.database.write(batch, false)
     }

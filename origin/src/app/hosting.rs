@@ -192,8 +192,10 @@ impl Hosting {
         match self.shared.states.hold(partition).await {
             Ok(held) => Ok(Some(held)),
             Err(StateError::Fenced) => {
-                let status = Status::unavailable("another origin has taken the instance: retry");
-                Err((self.taken_by(partition).await).map_or(status.into(), NotAttached::Moved))
+                let taken = self.taken_by(partition).await.map(NotAttached::Moved);
+                Err(taken.unwrap_or_else(|| {
+                    Status::unavailable("another origin has taken the instance: retry").into()
+                }))
             }
             Err(StateError::Closed) => Err(Status::unavailable("the origin is stopping").into()),
             Err(error) => {

@@ -54,14 +54,16 @@ use headwater_proto::v1::attach_response::Response as Told;
 use headwater_shared_object::object::{Epoch, ObjectName, Persistence, Refusal};
 use tokio::time::Instant;
 
-pub(crate) use commands::{Action, Answer, Changed, Command, Found};
+#[cfg(test)]
+use commands::Found;
+pub(crate) use commands::{Action, Answer, Changed, Command};
 pub(crate) use hosted::{Hosted, Outcome};
 pub(crate) use metrics::ObjectMetrics;
 
 use crate::state::{Batch, StateError};
 use line::Line;
 use object::Object;
-use opening::{Ask, Dropped, Loading};
+use opening::{Dropped, Loading};
 
 /// The most that waits in the line of an instance, bytes; at half of it no more changes are taken, and beyond it edges that want a
 /// state are sent away.
@@ -272,6 +274,7 @@ impl Objects {
     }
 
     /// Number of objects in memory.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.objects.len()
     }

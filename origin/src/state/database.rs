@@ -172,6 +172,7 @@ impl Database {
             .unwrap_or(StateError::Closed)
     }
 
+    #[cfg(test)]
     pub(super) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
         let found = async {
             let found = self.db.get_with_options(key, &reading()).await?;

@@ -127,6 +127,7 @@ impl Hosted {
     }
 
     /// Number of objects in memory.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.objects.len()
     }

@@ -91,7 +91,7 @@ impl Dropped {
 
     fn take(&mut self, name: &ObjectName) -> Option<Version> {
         let remembered = self.versions.remove(name);
-        remembered.or((self.floor > Version::NONE).then_some(self.floor))
+        remembered.or_else(|| (self.floor > Version::NONE).then_some(self.floor))
     }
 }
 

@@ -314,7 +314,7 @@ async fn edges_hear_what_has_changed() {
 #[tokio::test(start_paused = true)]
 async fn without_a_handler_an_instance_lets_in_whom_its_edge_does() {
     let bench = bench(&["a"]).await;
-    write(&bench, "chat", "read_access = \"pub\"\n");
+    write(&bench, "chat", "read_access = \"pub\"\nidle_ms = 1000\n");
     let mut edge = Edge::attach(&bench, "a", open(&instance("room"))).await;
     edge.connect(1).await;
     assert_eq!(edge.accepted().await.grant.unwrap().read_access, "pub");
@@ -331,8 +331,9 @@ async fn without_a_handler_an_instance_lets_in_whom_its_edge_does() {
     let mut refused = Edge::begin(&bench, "a", Say::Open(open(&name))).await;
     assert_eq!(refused.end().await.code(), Code::FailedPrecondition);
     // It is over when all have left, and some time has passed.
+    assert_eq!(bench.metric_of("a", "applications", "instances"), "2");
     drop(edge);
-    until(async || bench.metric_of("a", "applications", "instances") == "0").await;
+    until(async || bench.metric_of("a", "applications", "instances") == "1").await;
 }
 
 #[tokio::test(start_paused = true)]

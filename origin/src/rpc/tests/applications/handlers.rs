@@ -347,8 +347,24 @@ async fn a_program_is_known_by_its_certificate() {
     }
     std::fs::write(&file, good.cert.pem()).unwrap();
     let opening = Edge::attach(&bench, "a", open(&instance("late")));
-    let (mut call, mut edge) = tokio::join!(program.greeted(), opening);
-    edge.connect(1).await;
+    let greeting = async {
+        let mut early = Vec::new();
+        loop {
+            let (call, started) = program.called().await;
+            call.hello().await;
+            if started.instance == "late" {
+                return call;
+            }
+            // The other instance has tried again.
+            early.push(call);
+        }
+    };
+    let (mut call, mut edge) = tokio::join!(greeting, opening);
+    let Say::Connect(mut client) = connect(1) else {
+        unreachable!();
+    };
+    client.properties.as_mut().unwrap().id = id(2);
+    edge.say(Say::Connect(client)).await;
     tokio::join!(
         async {
             call.accept().await;
