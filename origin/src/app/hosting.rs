@@ -162,7 +162,15 @@ impl Hosting {
             None => Policy::new(Default::default(), false),
         };
         let partition = self.shared.cluster.view().partition(&name.key());
-        let held = self.hold(partition).await?;
+        // In a task of its own: it is opened also when the edge that asked for it asks again meanwhile, and the next one finds it open.
+        let hosting = self.clone();
+        let held = self
+            .shared
+            .tasks
+            .spawn(async move { hosting.hold(partition).await });
+        let held = held
+            .await
+            .map_err(|_| Status::unavailable("the origin is stopping"))??;
         let mut instances = self.shared.instances.lock();
         if let Some(handle) = instances.get(name) {
             return Ok(Arc::clone(handle));

@@ -25,7 +25,7 @@ use super::{Batch, StateError, StateMetrics};
 const MAX_WRITE_BYTES: usize = 4 << 20;
 
 /// Writes after which what is in memory goes to the store in order, so that whoever opens it after a crash has no more of them to read.
-const MAX_REPLAY: u32 = 512;
+const MAX_REPLAY: u32 = 64;
 
 /// How long the store may take for a write before an operator should know.
 const STALLED: Duration = Duration::from_secs(10);
