@@ -368,6 +368,9 @@ impl Session {
             self.handle(event).await;
         }
         self.drive_players();
+        if self.has_ends() {
+            Box::pin(self.say_ends()).await;
+        }
         self.transmit();
         if self.core.should_close() {
             self.closing = true;

@@ -94,7 +94,7 @@ mod tests {
             decode_one(&Bytes::new(), ObjectEncoding::Amf0),
             Value::Undefined
         );
-        let mut deep = vec![0x0a, 0, 0, 0, 1].repeat(1_000);
+        let mut deep = [0x0a, 0, 0, 0, 1].repeat(1_000);
         deep.push(0x05);
         assert_eq!(decode(&deep.into(), ObjectEncoding::Amf0), None);
     }

@@ -174,4 +174,22 @@ mod tests {
         });
         told.await;
     }
+
+    #[tokio::test]
+    async fn a_session_that_does_not_listen_ends() {
+        let notes = Notes::default();
+        let teller = notes.teller();
+        let note = || Note::Connect { reachable: true };
+        for _ in 0..2 * MAX_WAITING {
+            teller.tell_bounded(note());
+        }
+        let first = poll_fn(|cx| notes.poll(cx)).await;
+        assert!(matches!(first, Note::Overrun));
+        let nothing = poll_fn(|cx| Poll::Ready(notes.poll(cx).is_pending())).await;
+        assert!(nothing);
+        // What it asked for itself still comes.
+        teller.tell(note());
+        let next = poll_fn(|cx| notes.poll(cx)).await;
+        assert!(matches!(next, Note::Connect { .. }));
+    }
 }

@@ -7,7 +7,6 @@
 use super::*;
 
 use super::attached::Wish;
-use headwater_proto::v1;
 use headwater_rtmp::command::{Play2Parameters, PlayLength, PlayRequest, PlayReset, PlayStart};
 use tokio::task::JoinHandle;
 
@@ -153,6 +152,7 @@ impl Session {
         description: &str,
     ) {
         info!(stream = name, %code, description, "play failed");
+        self.note_ended(stream_id);
         let outcome = self.core.play_failed(stream_id, code, name, description);
         self.note_failure(outcome);
     }
@@ -430,8 +430,12 @@ impl Session {
     fn tell(&mut self, stream_id: u32, notice: &Notice) {
         match notice {
             Notice::Start { name, recorded, .. } => info!(stream = name, recorded, "plays"),
-            Notice::EntryFailed { code, name, why } | Notice::Failed { code, name, why } => {
+            Notice::EntryFailed { code, name, why } => {
                 info!(stream = name, %code, why, "play failed");
+            }
+            Notice::Failed { code, name, why } => {
+                info!(stream = name, %code, why, "play failed");
+                self.note_ended(stream_id);
             }
             Notice::Complete { name, bytes, .. } => {
                 info!(stream = name, bytes, "played to the end");
@@ -630,26 +634,4 @@ impl Session {
 )]
 fn whole(number: f64) -> u64 {
     number as u64
-}
-
-/// What an application is asked.
-pub(super) fn ask(
-    client: u64,
-    number: u64,
-    name: &str,
-    query: String,
-    start: PlayStart,
-    length: PlayLength,
-) -> v1::AskPlay {
-    v1::AskPlay {
-        client,
-        ask: number,
-        stream: name.to_owned(),
-        query,
-        start: start.to_wire() / 1_000.0,
-        length: match length {
-            PlayLength::All => -1.0,
-            length => length.to_wire() / 1_000.0,
-        },
-    }
 }

@@ -70,6 +70,7 @@ impl Session {
         description: &str,
     ) {
         info!(stream, %code, description, "publishing was refused");
+        self.note_ended(stream_id);
         let outcome = self.core.reject_publish(stream_id, code, description);
         self.note_failure(outcome);
     }
@@ -223,11 +224,13 @@ impl Session {
                     ),
                 };
                 self.publishing.remove(index);
+                self.note_ended(stream_id);
                 let outcome = self.core.reject_publish(stream_id, code, &description);
                 self.note_failure(outcome);
             }
             PublishEvent::Stopped(why) => {
                 self.publishing.remove(index);
+                self.note_ended(stream_id);
                 let outcome = self
                     .core
                     .reject_publish(stream_id, StatusCode::PublishBadName, &why);

@@ -3,7 +3,7 @@ mod vectors;
 use bytes::Bytes;
 use vectors::vectors;
 
-use super::{Decoder, Encoder, decode_all, encode_all};
+use super::{Decoder, Encoder, decode_all, encode_all, marker};
 use crate::testing::{hex, list};
 use crate::{
     AmfString, DecodeError, Dictionary, EncodeError, Externalized, Format, LimitKind, Limits,

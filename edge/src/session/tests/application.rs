@@ -518,6 +518,33 @@ async fn what_a_client_plays_is_asked_for_in_its_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_application_hears_of_what_it_allowed_and_was_not_there() {
+    let bench = start().await;
+    let (mut client, number) = client(&bench).await;
+    let start = PlayStart::At(0);
+    client
+        .session
+        .play(1, "nothing", start, PlayLength::All, PlayReset::Reset)
+        .unwrap();
+    client.send().await;
+    let Ask::Play(asked) = bench.applications.asked().await else {
+        panic!();
+    };
+    let decision = v1::StreamDecision {
+        client: number,
+        ask: asked.ask,
+        allowed: true,
+        ..v1::StreamDecision::default()
+    };
+    bench.applications.say(Answer::Stream(decision)).await;
+    client.wait_status("NetStream.Play.StreamNotFound").await;
+    let Ask::Stop(ended) = bench.applications.asked().await else {
+        panic!();
+    };
+    assert_eq!((ended.client, ended.ask), (number, asked.ask));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_application_does_not_want_to_decide_is_not_asked() {
     let bench = start().await;
     bench.applications.set_hooks(|hooks| {

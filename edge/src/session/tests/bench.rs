@@ -37,7 +37,7 @@ use crate::testing::application::Applications;
 use headwater_application::ApplicationSection;
 
 /// Longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The streams of the origin.
 #[derive(Clone)]
@@ -208,7 +208,7 @@ impl StreamLog for Origin {
                 let last = batch.frames.last().map_or(0, |frame| frame.sequence + 1);
                 published.send_modify(|all| {
                     for (_, frames) in all.iter_mut().filter(|(it, _)| *it == name) {
-                        *frames = batch.frames.len() as u64 + *frames;
+                        *frames += batch.frames.len() as u64;
                     }
                 });
                 let acknowledged = v1::append_response::Response::Acknowledged(v1::Acknowledged {
@@ -423,17 +423,7 @@ impl Bench {
         application: &str,
         change: impl FnOnce(&mut ConnectParameters),
     ) -> Client {
-        let url = format!("rtmp://{}/{application}/x", self.address);
-        let url = RtmpUrl::parse(&url).unwrap();
-        let mut client = Client {
-            session: ClientSession::new(ClientConfig::default(), [3; 1528], Duration::ZERO),
-            socket: TcpStream::connect(self.address).await.unwrap(),
-            input: BytesMut::new(),
-        };
-        let mut parameters = ConnectParameters::new(&url);
-        change(&mut parameters);
-        client.session.connect(&parameters).unwrap();
-        client
+        newcomer(self.address, application, change).await
     }
 
     /// A client of an application, with a message stream.
@@ -448,6 +438,25 @@ impl Bench {
             .await;
         client
     }
+}
+
+/// A client that wants to connect to the instance `x` of an application.
+pub(super) async fn newcomer(
+    edge: SocketAddr,
+    application: &str,
+    change: impl FnOnce(&mut ConnectParameters),
+) -> Client {
+    let url = format!("rtmp://{edge}/{application}/x");
+    let url = RtmpUrl::parse(&url).unwrap();
+    let mut client = Client {
+        session: ClientSession::new(ClientConfig::default(), [3; 1528], Duration::ZERO),
+        socket: TcpStream::connect(edge).await.unwrap(),
+        input: BytesMut::new(),
+    };
+    let mut parameters = ConnectParameters::new(&url);
+    change(&mut parameters);
+    client.session.connect(&parameters).unwrap();
+    client
 }
 
 pub(super) struct Client {

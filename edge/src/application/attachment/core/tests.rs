@@ -447,3 +447,37 @@ fn what_a_client_was_granted_last_is_said_again() {
     bench.core.attached(&HOOKS);
     assert_eq!(bench.requests(), ["connect 2 Some(\"other\")"]);
 }
+
+#[test]
+fn what_is_large_is_said_once() {
+    let mut bench = Bench::attached();
+    for (client, length, kept) in [(2, MAX_OBJECT, MAX_OBJECT), (4, MAX_OBJECT + 1, 0)] {
+        let properties = v1::ClientProperties {
+            object: vec![5; length].into(),
+            ..v1::ClientProperties::default()
+        };
+        let connect = Box::new(v1::ClientConnect {
+            client,
+            properties: Some(properties),
+            ..v1::ClientConnect::default()
+        });
+        let said = Said::Connect {
+            worker: 0,
+            connect,
+            patience: PENDING,
+        };
+        bench.core.said(bench.now, said);
+        let object = |bench: &mut Bench| match bench.core.poll_request() {
+            Some(Ask::Connect(connect)) => connect.properties.unwrap().object.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(object(&mut bench), length);
+        bench.accept(client);
+        bench.core.broken(bench.now);
+        bench.core.attached(&HOOKS);
+        if client == 4 {
+            let _ = bench.core.poll_request();
+        }
+        assert_eq!(object(&mut bench), kept);
+    }
+}
