@@ -203,9 +203,15 @@ impl Policies {
     fn ask_if_needed(&self, application: &Arc<Application>) {
         let now = Instant::now();
         let begun = application.state.send_if_modified(|state| {
-            let is_needed = state.stale || state.verdict.is_none();
+            let is_old = state.absent.is_some_and(|absent| now >= absent);
+            let is_needed = state.stale || is_old || state.verdict.is_none();
             let begins = is_needed && !state.asking && state.pause.is_none_or(|pause| now >= pause);
-            state.asking |= begins;
+            if begins {
+                state.asking = true;
+                // Nobody says that it has changed: whoever is known is not kept waiting for that.
+                let is_known = matches!(state.verdict, Some(Verdict::Known(_)));
+                state.holds = is_known && !state.stale;
+            }
             begins
         });
         if begun {
