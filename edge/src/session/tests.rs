@@ -2,6 +2,7 @@
 
 mod application;
 mod bench;
+mod handled;
 mod playback;
 mod policy;
 
