@@ -439,7 +439,9 @@ impl Session {
             ServerEvent::GetStreamLength { name, transaction } => {
                 Box::pin(self.get_stream_length(name, transaction)).await;
             }
-            ServerEvent::SharedObject { message } => self.shared_object(message).await,
+            ServerEvent::SharedObject { message } => {
+                Box::pin(self.shared_object(message)).await;
+            }
             ServerEvent::PingLatency { round_trip } => {
                 debug!(round_trip_ms = round_trip.as_millis() as u64, "ping");
             }
