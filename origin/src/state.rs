@@ -235,10 +235,13 @@ async fn attend(
         break gate;
     };
     let limit = shared.section.open_timeout();
+    let was_held = writer.was_held();
     let lost = writer.finish(limit).await;
     gate.open = None;
     if lost == StateError::Fenced {
-        gate.hold_off = Some(Instant::now() + shared.section.hold_off());
+        // One that lingered was not taken from anybody: its instances had gone to whoever has it now, and may come back.
+        let hold_off = shared.section.hold_off();
+        gate.hold_off = was_held.then(|| Instant::now() + hold_off);
         shared.metrics.fenced.inc();
     } else if lost != StateError::Closed {
         shared.metrics.failed(&lost);

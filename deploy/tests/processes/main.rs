@@ -15,6 +15,7 @@ mod a_disk_is_full;
 mod a_node_that_cannot_start_says_why;
 mod a_store_goes_away;
 mod an_origin_dies;
+mod an_owner_is_cut_off;
 mod applications;
 mod bad_input;
 mod dns_membership;

@@ -25,7 +25,7 @@ struct Show {
     streams: Vec<(String, Publisher, Viewer)>,
 }
 
-fn kills() -> usize {
+pub(crate) fn kills() -> usize {
     std::env::var("HEADWATER_TEST_KILLS")
         .ok()
         .and_then(|text| text.parse().ok())

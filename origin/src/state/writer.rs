@@ -118,6 +118,8 @@ pub(super) struct Writer {
     /// When the next write may begin.
     next: Instant,
     lost: Option<StateError>,
+    /// Somebody held it when it was lost.
+    was_held: bool,
     metrics: StateMetrics,
 }
 
@@ -171,8 +173,14 @@ impl Writer {
             ordering: None,
             next: Instant::now(),
             lost: None,
+            was_held: false,
             metrics,
         }
+    }
+
+    /// Whether somebody held the database when it was lost.
+    pub(super) fn was_held(&self) -> bool {
+        self.was_held
     }
 
     /// Writes until the database is lost or unused, or `stop` is cancelled.
@@ -342,6 +350,8 @@ impl Writer {
             error => tracing::warn!(path = %self.path, %error, "the state store is lost"),
         }
         self.lost = Some(lost.clone());
+        // Before those who hold it hear of it, and let go.
+        self.was_held = *self.holds.borrow() > 0;
         self.progress.send_modify(|progress| {
             progress.lost.get_or_insert(lost);
         });

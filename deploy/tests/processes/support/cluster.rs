@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use headwater_cluster::Member;
 use headwater_cluster::ring::Ring;
-use headwater_media::name::{DEFAULT_INSTANCE, DEFAULT_VHOST, StreamName};
+use headwater_media::name::{DEFAULT_INSTANCE, DEFAULT_VHOST, InstanceName, StreamName};
 use tempfile::TempDir;
 
 use super::node::Node;
@@ -129,15 +129,25 @@ impl Cluster {
 
     /// Which origin owns a stream of the application `live`, by the same ring as the nodes.
     pub(crate) fn owner(&self, stream: &str) -> usize {
+        let name = StreamName::new(DEFAULT_VHOST, "live", DEFAULT_INSTANCE, stream)
+            .expect("a stream name");
+        self.owner_of(&name)
+    }
+
+    /// Which origin owns an instance of an application.
+    pub(crate) fn owner_of_instance(&self, app: &str, instance: &str) -> usize {
+        let name = InstanceName::new(DEFAULT_VHOST, app, instance).expect("a name");
+        self.owner_of(&name.key())
+    }
+
+    fn owner_of(&self, name: &StreamName) -> usize {
         let members = self
             .members
             .iter()
             .map(|entry| Arc::new(entry.parse::<Member>().expect("a member")));
         let ring = Ring::new(members, PARTITIONS);
-        let name = StreamName::new(DEFAULT_VHOST, "live", DEFAULT_INSTANCE, stream)
-            .expect("a stream name");
         let owner = ring
-            .candidates(ring.partition(&name))
+            .candidates(ring.partition(name))
             .next()
             .expect("an owner");
         self.members

@@ -4,11 +4,15 @@
 //! That needs the right to make network namespaces, or a user namespace that has it. Where neither is given, tests that want a network
 //! are skipped as where a program is missing.
 
+use std::fs::File;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::tools::{Tool, cannot, has};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::tools::{Tool, cannot, has, python};
 use super::wait::until;
 
 /// What `unshare` is asked for: as root of the machine, or as root of a namespace only.
@@ -94,9 +98,12 @@ impl Network {
         self.wrapper(self.hosts[host].id())
     }
 
-    /// What stands before a command that is to run at the switch, from where all hosts can be reached.
-    pub(crate) fn outside(&self) -> Vec<String> {
-        self.wrapper(self.hub.id())
+    /// Puts this thread, and the threads that it starts from now on, at the switch, from where all hosts can be reached. `false` where that is
+    /// not possible.
+    pub(crate) fn enter(&self) -> bool {
+        let namespace = File::open(format!("/proc/{}/ns/net", self.hub.id()));
+        let kind = Some(LinkNameSpaceType::Network);
+        namespace.is_ok_and(|it| move_into_link_name_space(it.as_fd(), kind).is_ok())
     }
 
     /// From now on nothing that these two send each other arrives.
@@ -177,32 +184,26 @@ fn hosts_that_are_cut_off_do_not_hear_each_other() {
     let Some(network) = Network::make(2) else {
         return;
     };
-    let port = 7_000;
-    let server = network.command(network.hosts[1].id());
-    let _server = start_echo(server, network.address(1), port);
-    let reaches = |from: &[String]| {
+    let script = format!(
+        "import socket\ns = socket.create_server(('{}', 7000))\nwhile True: s.accept()",
+        network.address(1)
+    );
+    let mut server = network.command(network.hosts[1].id());
+    let _server = Tool::spawn(server.arg(python()).args(["-c", &script]));
+    let reaches = |host: &Tool| {
         let script = format!(
-            "import socket; socket.create_connection(('{}', {port}), 0.5)",
+            "import socket; socket.create_connection(('{}', 7000), 0.5)",
             network.address(1)
         );
-        let mut command = Command::new(&from[0]);
-        command.args(&from[1..]).arg(super::tools::python());
-        let output = command.args(["-c", &script]).output();
+        let mut command = network.command(host.id());
+        let output = command.arg(python()).args(["-c", &script]).output();
         output.is_ok_and(|output| output.status.success())
     };
-    let (host, outside) = (network.on(0), network.outside());
-    until("the server is reached", LIMIT, || reaches(&host));
+    let host = &network.hosts[0];
+    until("the server is reached", LIMIT, || reaches(host));
     network.cut(0, 1);
-    assert!(!reaches(&host), "cut off");
-    assert!(reaches(&outside), "others are not");
+    assert!(!reaches(host), "cut off");
+    assert!(reaches(&network.hub), "others are not");
     network.mend(0, 1);
-    until("the server is reached again", LIMIT, || reaches(&host));
-}
-
-#[cfg(test)]
-fn start_echo(mut command: Command, address: Ipv4Addr, port: u16) -> Tool {
-    let script = format!(
-        "import socket\ns = socket.create_server(('{address}', {port}))\nwhile True: s.accept()"
-    );
-    Tool::spawn(command.arg(super::tools::python()).args(["-c", &script]))
+    until("the server is reached again", LIMIT, || reaches(host));
 }

@@ -85,6 +85,15 @@ impl Node {
         Self::spawn_command(name, Vec::new(), texts(arguments))
     }
 
+    /// The same, started by another program that becomes the node.
+    pub(crate) fn spawn_within<A: AsRef<OsStr>>(
+        wrapper: &[String],
+        name: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        Self::spawn_command(name, wrapper.to_vec(), texts(arguments))
+    }
+
     fn spawn_command(name: &str, wrapper: Vec<String>, command: Vec<String>) -> Self {
         let mut child = self::command(&wrapper)
             .args(&command)
