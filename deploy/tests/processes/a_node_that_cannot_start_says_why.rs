@@ -80,7 +80,7 @@ fn wrong_flags_and_values() {
         ),
         (
             &["--set", "virtual_hosts.tv.alias=tv.example"],
-            &["`virtual_hosts.tv.alias`", "`virtual_hosts.tv.aliases`"],
+            &["unknown key `virtual_hosts.tv.alias`"],
         ),
         (
             &["--set", "virtual_hosts.tv.aliases=tv.*.example"],
