@@ -137,8 +137,8 @@ async fn append(
     events: mpsc::UnboundedSender<PublishEvent>,
 ) {
     let span = tracing::info_span!("append", stream = %request.name, client = request.client);
-    upstream.metrics.publishers.inc();
-    let metrics = upstream.metrics.clone();
+    let publishers = upstream.metrics.publishers.clone();
+    publishers.inc();
     let appender = Appender {
         id: rand::random::<[u8; 16]>(),
         company: Company::new(Duration::from_millis(upstream.config.audio_wait_ms)),
@@ -151,7 +151,7 @@ async fn append(
         short_of_room: false,
     };
     appender.run().instrument(span).await;
-    metrics.publishers.dec();
+    publishers.dec();
 }
 
 struct Appender {
