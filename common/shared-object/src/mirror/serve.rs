@@ -1,7 +1,7 @@
 //! What clients get, from the log and from the slots.
 //!
-//! A client that has missed several entries gets them merged: of the changes between two sends only the last one of each slot, what
-//! clears everything in place of all before it. Sends, and the answers to its own requests, are all there and where they were.
+//! A client that is served while its connection has room gets every change. One that had none before gets what it has missed merged: of the
+//! changes between two sends only the last one of each slot, what clears everything in place of all before it. Sends, and the answers to its own requests, are all there and where they were.
 //!
 //! One whose next entry is not in the log any more gets, before the entries that are, each slot whose last change it has missed: marks
 //! of slots are positions. A slot that was changed both before and after comes with the entries.
@@ -28,6 +28,7 @@ pub(super) struct Cache(Vec<(Key, Served)>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     from: From,
+    is_merged: bool,
     dialect: Dialect,
     encoding: Encoding,
 }
@@ -93,8 +94,18 @@ impl Mirror {
         cursor.position < self.log.head()
     }
 
-    /// What a client has not got yet. When to call: after anything that this mirror was told, for each client whose connection has room.
+    /// What a client has not got yet, every change of it. When to call: after anything that this mirror was told, for each client whose
+    /// connection has room.
+    pub fn serve_each(&mut self, cursor: &mut Cursor) -> Served {
+        self.serve_as(cursor, false)
+    }
+
+    /// As [`Self::serve_each`], for a client that had no room before: changes between two sends are merged.
     pub fn serve(&mut self, cursor: &mut Cursor) -> Served {
+        self.serve_as(cursor, true)
+    }
+
+    fn serve_as(&mut self, cursor: &mut Cursor, is_merged: bool) -> Served {
         let from = cursor.position;
         let head = self.log.head();
         if from >= head {
@@ -112,8 +123,10 @@ impl Mirror {
         }
         cursor.position = head;
         cursor.owed = cursor.owed.saturating_sub(answers as u32);
+        let is_merged = is_merged || fell_out;
         let key = Key {
             from: From::Position(from),
+            is_merged,
             dialect: cursor.dialect,
             encoding: cursor.encoding,
         };
@@ -129,7 +142,9 @@ impl Mirror {
         for (position, entry) in self.log.since(from) {
             self.tell(position, entry, cursor, fell_out, &mut out);
         }
-        merge(&mut out);
+        if is_merged {
+            merge(&mut out);
+        }
         let served = self.written(cursor, &out);
         if answers == 0 {
             self.cache.keep(key, &served);
@@ -236,6 +251,7 @@ impl Mirror {
         let whole = since == Version::NONE;
         let key = Key {
             from: From::Nothing,
+            is_merged: false,
             dialect: cursor.dialect,
             encoding: cursor.encoding,
         };

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -58,6 +59,8 @@ pub(crate) trait Session {
 
 struct User {
     place: Place,
+    /// There was something for it, and its connection had no room.
+    had_no_room: bool,
     connection: SharedConnection,
     session: Rc<dyn Session>,
 }
@@ -151,6 +154,7 @@ impl LocalObjects {
         }));
         let user = User {
             place: Place::Waiting(Box::new(waiting)),
+            had_no_room: false,
             connection: Rc::clone(connection),
             session: Rc::clone(session),
         };
@@ -349,7 +353,7 @@ impl LocalObject {
         let mut slot = 0;
         loop {
             let end = slot + USERS_PER_TURN;
-            if !self.serve_some(slot, end, &mut form) {
+            if !self.serve_some(slot..end, &mut form) {
                 return;
             }
             slot = end;
@@ -358,16 +362,17 @@ impl LocalObject {
     }
 
     fn serve(&self, slot: usize) {
-        self.serve_some(slot, slot + 1, &mut Form::default());
+        self.serve_some(slot..slot + 1, &mut Form::default());
     }
 
     /// Serves the users of these slots. Gives whether there are more behind them.
-    fn serve_some(&self, from: usize, to: usize, form: &mut Form) -> bool {
+    fn serve_some(&self, slots: Range<usize>, form: &mut Form) -> bool {
+        let from = slots.start;
         let mut given = Vec::new();
         let more = {
             let mut users = self.users.borrow_mut();
-            let more = users.len() > to;
-            let end = to.min(users.len());
+            let more = users.len() > slots.end;
+            let end = slots.end.min(users.len());
             let some = users.get_mut(from..end).unwrap_or_default();
             self.shared.look(|mut look| {
                 for (offset, user) in some.iter_mut().enumerate() {
@@ -375,6 +380,7 @@ impl LocalObject {
                         continue;
                     };
                     if !user.connection.borrow_mut().has_room_for_objects() {
+                        user.had_no_room = true;
                         continue;
                     }
                     match Self::give(user, &mut look) {
@@ -399,7 +405,13 @@ impl LocalObject {
             (Place::At(_), Look::Opening) => Given::Nothing,
             (Place::At(cursor), Look::Open(mirror)) => {
                 let encoding = cursor.encoding();
-                match mirror.serve(cursor) {
+                // Changes of a slot are merged for one that is behind, and for nobody else.
+                let served = if std::mem::take(&mut user.had_no_room) {
+                    mirror.serve(cursor)
+                } else {
+                    mirror.serve_each(cursor)
+                };
+                match served {
                     Served::Nothing => Given::Nothing,
                     Served::One(body) => Given::Bodies(encoding, vec![body]),
                     Served::Several(bodies) => Given::Bodies(encoding, bodies),

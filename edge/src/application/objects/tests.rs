@@ -180,6 +180,8 @@ struct Client {
     reader: ChunkReader,
     input: BytesMut,
     encoding: Encoding,
+    /// Of the last message.
+    version: u32,
     read_access: &'static str,
     write_access: &'static str,
 }
@@ -219,6 +221,7 @@ impl Stage {
             reader,
             input: BytesMut::new(),
             encoding,
+            version: 0,
             read_access: "/",
             write_access: "/",
         };
@@ -258,7 +261,7 @@ impl Client {
     fn say(&mut self, stage: &Stage, name: &str, flags: Flags, events: Vec<Event>) -> Outcome {
         let message = Message {
             name: ObjectName::parse(name).unwrap(),
-            version: 0,
+            version: self.version,
             flags,
             events,
         };
@@ -297,11 +300,13 @@ impl Client {
                     assert_eq!(message.kind.0, self.encoding.message_type());
                     let body = message.payload;
                     let limits = DecodeLimits::default();
-                    return match self.encoding {
+                    let message = match self.encoding {
                         Encoding::Amf0 => objects_wire::decode(&body, limits),
                         Encoding::Amf3 => objects_wire::decode_amf3(&body, limits),
-                    }
-                    .unwrap();
+                    };
+                    let message = message.unwrap();
+                    self.version = message.version;
+                    return message;
                 }
                 assert!(self.read().await > 0);
             }
