@@ -275,9 +275,7 @@ impl Session {
                 Wake::Note(Note::Overrun) => self.overrun(),
                 Wake::Objects => self.serve_objects(),
                 Wake::Note(Note::ObjectLost(name)) => self.object_lost(&name),
-                Wake::Note(Note::ObjectAgain(name, waiting)) => {
-                    self.object_again(&name, *waiting);
-                }
+                Wake::Note(Note::ObjectAgain) => self.objects_again(),
                 Wake::Note(Note::Described {
                     stream_id,
                     number,

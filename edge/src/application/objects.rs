@@ -22,7 +22,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use headwater_application::{SharedObjectsSection, wire};
@@ -69,7 +68,6 @@ pub(crate) struct Objects {
     queue: Mutex<VecDeque<Arc<SharedObject>>>,
     news: Notify,
     meters: ObjectMeters,
-    next_id: AtomicU64,
 }
 
 struct Table {
@@ -91,7 +89,6 @@ impl Objects {
             queue: Mutex::default(),
             news: Notify::new(),
             meters,
-            next_id: AtomicU64::new(1),
         })
     }
 
@@ -137,6 +134,7 @@ impl Objects {
             {
                 return Err(Refusal::BadPersistence);
             }
+            object.touch();
             return Ok(Arc::clone(object));
         }
         let most = table.policy.max_objects;
@@ -146,9 +144,8 @@ impl Objects {
                 &format!("more than {most} objects of the instance are in use"),
             ));
         }
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let limits = mirror_limits(&table.policy);
-        let object = SharedObject::new(id, name.clone(), asked, self.edge, limits);
+        let object = SharedObject::new(name.clone(), asked, self.edge, limits);
         table.objects.insert(name.clone(), Arc::clone(&object));
         self.meters.mirrors.inc();
         let attached = table.attached;
@@ -274,25 +271,20 @@ impl Objects {
 
     /// Lets go of objects that nobody has used for a while. To be called every second or so.
     pub(crate) fn sweep(&self, now: Instant) {
-        let mut idle = Vec::new();
-        {
-            let mut table = self.table.lock();
-            let attached = table.attached;
-            table.objects.retain(|_, object| {
-                let keep = !object.is_idle(now, LINGER);
-                if !keep {
-                    idle.push((Arc::clone(object), attached));
+        // With the table locked: who opens the object anew says so after this.
+        let mut table = self.table.lock();
+        let attached = table.attached;
+        table.objects.retain(|_, object| {
+            let keep = !object.is_idle(now, LINGER);
+            if !keep {
+                self.meters.mirrors.dec();
+                if attached {
+                    object.say_release();
+                    self.queue(object);
                 }
-                keep
-            });
-        }
-        for (object, attached) in idle {
-            self.meters.mirrors.dec();
-            if attached {
-                object.say_release();
-                self.queue(&object);
             }
-        }
+            keep
+        });
     }
 
     fn forget(&self, object: &Arc<SharedObject>) {

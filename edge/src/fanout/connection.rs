@@ -172,15 +172,19 @@ impl Connection {
 
     /// Whether it takes messages of shared objects now. Where not, the session is woken when it does.
     pub(crate) fn has_room_for_objects(&mut self) -> bool {
-        let has_room =
-            self.stuck_since.is_none() && self.failure.is_none() && self.pending_bytes <= LITTLE;
+        let has_room = self.takes_objects();
         self.owes_objects |= !has_room;
         has_room
     }
 
     /// Whether there was no room for something of shared objects, and now there is.
     pub(crate) fn takes_owed_objects(&mut self) -> bool {
-        self.owes_objects && self.pending_bytes <= LITTLE && std::mem::take(&mut self.owes_objects)
+        self.takes_objects() && std::mem::take(&mut self.owes_objects)
+    }
+
+    // One rule for both: a session that is woken for what does not fit would be woken for ever.
+    fn takes_objects(&self) -> bool {
+        self.stuck_since.is_none() && self.failure.is_none() && self.pending_bytes <= LITTLE
     }
 
     /// Sends a message of a shared object, on behalf of the session: a whole wire form.

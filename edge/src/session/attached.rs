@@ -187,13 +187,14 @@ impl Attached {
 
     /// Keeps what a publisher sends that waits to be let in.
     pub(super) fn keep_early(&mut self, stream_id: u32, frame: MediaFrame) {
+        let kept: usize = self.asked.iter().map(|it| it.early_bytes).sum();
         let mut asked = self.asked.iter_mut().rev();
         let is_it = |it: &&mut Asked| {
             !it.is_over && it.wish.publishes() && it.wish.stream_id() == stream_id
         };
         if let Some(asked) = asked.find(is_it)
             && asked.early.len() < MAX_EARLY.0
-            && asked.early_bytes + frame.payload.len() <= MAX_EARLY.1
+            && kept + frame.payload.len() <= MAX_EARLY.1
         {
             asked.early_bytes += frame.payload.len();
             asked.early.push(frame);

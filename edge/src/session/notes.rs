@@ -13,7 +13,6 @@ use super::calls::Asked;
 use headwater_shared_object::object::ObjectName;
 
 use crate::application::attachment::What;
-use crate::application::objects::local::Waiting;
 use crate::application::policies::Verdict;
 use crate::application::room::Call;
 use crate::recorded::{Description, Piece, RecordedError};
@@ -36,7 +35,7 @@ pub(crate) enum Note {
     /// The client is too far behind in a shared object.
     ObjectLost(ObjectName),
     /// The client has to join a shared object again.
-    ObjectAgain(ObjectName, Box<Waiting>),
+    ObjectAgain,
     /// More came from the application than may wait.
     Overrun,
     /// An origin can be reached, or none was within the time.

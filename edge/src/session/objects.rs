@@ -8,8 +8,8 @@ use super::*;
 use headwater_proto::v1;
 use headwater_rtmp::command::ObjectEncoding;
 use headwater_rtmp::message::{Message, MessageType};
-use headwater_shared_object::object::{ClientId, ObjectName};
-use headwater_shared_object::wire::{self, DecodeLimits, Encoding, WireError};
+use headwater_shared_object::object::{ClientId, ObjectName, Refusal};
+use headwater_shared_object::wire::{self, DecodeLimits, Encoding, Event, WireError};
 
 use crate::application::attachment::{Attachment, Said};
 use crate::application::objects::local::{Session as Told, Waiting};
@@ -17,6 +17,9 @@ use crate::application::objects::uses::{Client, Outcome, Question as Asks, Uses}
 
 /// How long a message of a client waits for an owner that is slow, before what it asks for is refused.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it is looked for room at least.
+const ROOM_STEP: Duration = Duration::from_millis(100);
 
 /// Messages of a client that make no sense, after which it is closed.
 const MAX_MALFORMED: u32 = 32;
@@ -29,13 +32,17 @@ pub(super) struct Objects {
     attachment: Attachment,
     client: u64,
     told: Rc<dyn Told>,
+    /// Objects that the client has to join again.
+    again: Again,
     uses: Uses,
     asked: Vec<(u64, Asks)>,
     malformed: u32,
 }
 
+type Again = Rc<RefCell<Vec<(ObjectName, Box<Waiting>)>>>;
+
 /// Puts notes before the session.
-struct Notifier(Teller);
+struct Notifier(Teller, Again);
 
 impl Told for Notifier {
     fn lost(&self, object: &ObjectName) {
@@ -43,7 +50,9 @@ impl Told for Notifier {
     }
 
     fn again(&self, object: &ObjectName, waiting: Box<Waiting>) {
-        self.0.tell(Note::ObjectAgain(object.clone(), waiting));
+        // The session may be in the middle of a message, and not get to its notes before it needs this.
+        self.1.borrow_mut().push((object.clone(), waiting));
+        self.0.tell(Note::ObjectAgain);
     }
 }
 
@@ -60,11 +69,39 @@ impl Session {
         }
         match decoded {
             Ok(message) => {
+                if self.is_asking(&message) {
+                    return;
+                }
                 let outcome = self.with_uses(|uses, client| uses.take(client, message));
                 self.object_outcome(outcome).await;
             }
             Err(error) => self.malformed_object(&error),
         }
+    }
+
+    /// Whether the handler is being asked about the object of a message, which then waits for the answer.
+    fn is_asking(&mut self, message: &wire::Message) -> bool {
+        let Some(objects) = self.objects.as_deref_mut() else {
+            return false;
+        };
+        let asked = objects.asked.iter();
+        let Some(place) = asked.rev().position(|(_, it)| it.name == message.name) else {
+            return false;
+        };
+        let place = objects.asked.len() - 1 - place;
+        let releases = message.events.contains(&Event::Release);
+        if message.events.contains(&Event::Use) || releases {
+            // The answer to the old question is for nobody any more.
+            objects.asked.remove(place);
+            return releases;
+        }
+        let Some((_, question)) = objects.asked.get_mut(place) else {
+            return false;
+        };
+        if !question.keep(message) {
+            objects.attachment.objects().meters().ignored.inc();
+        }
+        true
     }
 
     fn open_objects(&mut self) -> Option<&mut Objects> {
@@ -81,10 +118,12 @@ impl Session {
                 Some(attached) => attached.client(),
                 None => attachments.new_client().0,
             };
+            let again = Again::default();
             self.objects = Some(Box::new(Objects {
                 attachment,
                 client,
-                told: Rc::new(Notifier(self.notes.teller())),
+                told: Rc::new(Notifier(self.notes.teller(), Rc::clone(&again))),
+                again,
                 uses: Uses::default(),
                 asked: Vec::new(),
                 malformed: 0,
@@ -118,6 +157,9 @@ impl Session {
             is_asked: attached.is_some() && objects.attachment.hooks_use_object(),
             chunk_size: self.worker.shared.config.rtmp.chunk_bytes,
         };
+        for (name, waiting) in objects.again.take() {
+            objects.uses.again(&client, &name, *waiting);
+        }
         Some(act(&mut objects.uses, &client))
     }
 
@@ -133,7 +175,10 @@ impl Session {
             let Some(room) = room else {
                 return;
             };
-            let is_late = tokio::time::timeout_at(until, room).await.is_err();
+            // Looked at again now and then: room that comes before this waits is not told.
+            let step = tokio::time::Instant::now() + ROOM_STEP;
+            let _ = tokio::time::timeout_at(step.min(until), room).await;
+            let is_late = tokio::time::Instant::now() >= until;
             match self.with_uses(|uses, client| uses.retry(client, rest)) {
                 Some(Outcome::Busy(again)) if is_late => {
                     info!(object = %again.name, "the owner of a shared object takes no more: a change is refused");
@@ -153,7 +198,7 @@ impl Session {
             return;
         };
         if objects.asked.len() >= MAX_ASKED {
-            self.worker.shared.metrics.messages_ignored.inc();
+            self.with_uses(|_, client| Uses::refuse(client, &asks, &Refusal::Busy));
             return;
         }
         let ask = v1::AskObject {
@@ -182,8 +227,9 @@ impl Session {
         self.object_outcome(outcome).await;
     }
 
-    pub(super) fn object_again(&mut self, name: &ObjectName, waiting: Waiting) {
-        self.with_uses(|uses, client| uses.again(client, name, waiting));
+    /// The client has to join objects again.
+    pub(super) fn objects_again(&mut self) {
+        self.with_uses(|_, _| ());
     }
 
     /// What the client may do has changed.

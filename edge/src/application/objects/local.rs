@@ -37,8 +37,8 @@ pub(crate) struct LocalObjects {
     chunk_size: u32,
 }
 
-/// The instance's objects, by address, and the object among them.
-type Key = (usize, u64);
+/// Of an object, by address: it stays where it is while it has users.
+type Key = *const SharedObject;
 
 /// An object that has users here.
 pub(super) struct LocalObject {
@@ -69,6 +69,8 @@ enum Place {
     /// The object is not there yet.
     Waiting(Box<Waiting>),
     At(Cursor),
+    /// It is about to join again.
+    Leaving,
     /// It was told that it cannot use the object, or that it has to go.
     Over,
 }
@@ -82,8 +84,29 @@ pub(crate) struct Waiting {
     /// What it has of an earlier use.
     pub(super) version: u32,
     flags: Flags,
-    early: Vec<(u32, Vec<Operation>)>,
+    early: Vec<Early>,
     early_bytes: usize,
+}
+
+/// What a user asked for before the object was there.
+enum Early {
+    Wanted(u32, Vec<Operation>),
+    /// It may not: it is told when it is admitted.
+    Refused(Vec<Operation>, Refusal),
+}
+
+impl Waiting {
+    /// Keeps what was asked for; gives it back where there is no room.
+    fn keep(&mut self, early: Early) -> Result<(), Early> {
+        let (Early::Wanted(_, operations) | Early::Refused(operations, _)) = &early;
+        let bytes: usize = operations.iter().map(size_of_operation).sum();
+        if self.early.len() >= EARLY.0 || self.early_bytes + bytes > EARLY.1 {
+            return Err(early);
+        }
+        self.early_bytes += bytes;
+        self.early.push(early);
+        Ok(())
+    }
 }
 
 /// A use of an object. It ends when this is dropped.
@@ -116,12 +139,8 @@ impl LocalObjects {
                     return;
                 };
                 shared.taken(&inbox);
-                let locals: Vec<_> = {
-                    let locals = this.locals.borrow();
-                    let users = |local: &&Rc<LocalObject>| Arc::ptr_eq(&local.shared, &shared);
-                    locals.values().filter(users).cloned().collect()
-                };
-                for local in locals {
+                let local = this.locals.borrow().get(&Arc::as_ptr(&shared)).cloned();
+                if let Some(local) = local {
                     local.serve_all().await;
                 }
             }
@@ -142,7 +161,7 @@ impl LocalObjects {
         session: &Rc<dyn Session>,
     ) -> Result<Usage, Refusal> {
         let shared = objects.open(name, waiting.asked)?;
-        let key = (Arc::as_ptr(objects) as usize, shared.id());
+        let key = Arc::as_ptr(&shared);
         let local = Rc::clone(self.locals.borrow_mut().entry(key).or_insert_with(|| {
             shared.listen(&self.inbox);
             Rc::new(LocalObject {
@@ -204,6 +223,8 @@ impl Usage {
 
     /// What it wants to be done, in its message of that version.
     pub(super) fn request(&self, version: u32, operations: Vec<Operation>) -> Asked {
+        // The object may have come, and the walk not got to this user.
+        self.admit();
         let mut users = self.local.users.borrow_mut();
         let Some(User { place, .. }) = users.get_mut(self.slot).and_then(Option::as_mut) else {
             return Asked::Taken;
@@ -211,15 +232,14 @@ impl Usage {
         let cursor = match place {
             Place::At(cursor) => cursor,
             Place::Over => return Asked::Taken,
+            Place::Leaving => return Asked::Busy(operations),
             Place::Waiting(waiting) => {
-                let bytes: usize = operations.iter().map(size_of_operation).sum();
-                let fits = waiting.early.len() < EARLY.0 && waiting.early_bytes + bytes <= EARLY.1;
-                if !fits {
-                    return Asked::Busy(operations);
-                }
-                waiting.early_bytes += bytes;
-                waiting.early.push((version, operations));
-                return Asked::Taken;
+                return match waiting.keep(Early::Wanted(version, operations)) {
+                    Ok(()) => Asked::Taken,
+                    Err(Early::Wanted(_, operations) | Early::Refused(operations, _)) => {
+                        Asked::Busy(operations)
+                    }
+                };
             }
         };
         let outcome = self.local.shared.look(|look| match look {
@@ -234,19 +254,32 @@ impl Usage {
         outcome
     }
 
+    fn admit(&self) {
+        let is_waiting = {
+            let users = self.local.users.borrow();
+            let user = users.get(self.slot).and_then(Option::as_ref);
+            user.is_some_and(|user| matches!(user.place, Place::Waiting(_)))
+        };
+        if is_waiting {
+            self.local.serve(self.slot);
+        }
+    }
+
     /// Refuses what it wants to be done.
     pub(super) fn refuse(&self, operations: &[Operation], refusal: &Refusal) {
         let mut users = self.local.users.borrow_mut();
-        if let Some(User {
-            place: Place::At(cursor),
-            ..
-        }) = users.get_mut(self.slot).and_then(Option::as_mut)
-        {
-            self.local.shared.look(|look| {
+        let user = users.get_mut(self.slot).and_then(Option::as_mut);
+        match user.map(|user| &mut user.place) {
+            Some(Place::At(cursor)) => self.local.shared.look(|look| {
                 if let Look::Open(mirror) = look {
                     mirror.refuse(cursor, operations, refusal);
                 }
-            });
+            }),
+            Some(Place::Waiting(waiting)) => {
+                // Beyond what is kept it hears nothing: it has asked for a lot, and may do none of it.
+                let _ = waiting.keep(Early::Refused(operations.to_vec(), refusal.clone()));
+            }
+            Some(Place::Leaving | Place::Over) | None => {}
         }
         drop(users);
         self.local.objects.meters().refused.inc();
@@ -280,7 +313,7 @@ impl Drop for Usage {
         };
         local.objects.meters().users.dec();
         if is_last {
-            let key = (Arc::as_ptr(&local.objects) as usize, local.shared.id());
+            let key = Arc::as_ptr(&local.shared);
             let removed = local.home.locals.borrow_mut().remove(&key);
             if removed.is_some() {
                 local.shared.leave(&local.home.inbox);
@@ -400,7 +433,9 @@ impl LocalObject {
     /// What a user gets now.
     fn give(user: &mut User, look: &mut Look<'_>) -> Given {
         match (&mut user.place, look) {
-            (Place::Over, _) | (Place::Waiting(_), Look::Opening) => Given::Nothing,
+            (Place::Over | Place::Leaving, _) | (Place::Waiting(_), Look::Opening) => {
+                Given::Nothing
+            }
             // It was there before: it will be there again.
             (Place::At(_), Look::Opening) => Given::Nothing,
             (Place::At(cursor), Look::Open(mirror)) => {
@@ -421,16 +456,17 @@ impl LocalObject {
                     }
                 }
             }
-            (Place::At(cursor), Look::Refused(refusal, _)) => {
+            (Place::At(cursor), Look::Refused(refusal, asked)) => {
                 let waiting = Waiting {
                     client: cursor.client(),
                     asked: None,
                     dialect: cursor.dialect(),
                     encoding: cursor.encoding(),
                     version: 0,
-                    flags: Flags(match cursor.dialect() {
-                        Dialect::Proxy => Flags::PROXY,
-                        Dialect::Player => 0,
+                    flags: Flags(match (cursor.dialect(), asked) {
+                        (Dialect::Proxy, _) => Flags::PROXY,
+                        (Dialect::Player, Some(Persistence::Persistent)) => Flags::PERSISTENT,
+                        (Dialect::Player, _) => 0,
                     }),
                     early: Vec::new(),
                     early_bytes: 0,
@@ -454,17 +490,23 @@ impl LocalObject {
                             waiting.encoding,
                             waiting.version,
                         );
-                        for (version, operations) in std::mem::take(&mut waiting.early) {
-                            if let Asked::Busy(operations) =
-                                ask(mirror, &mut cursor, version, operations)
-                            {
-                                mirror.refuse(&mut cursor, &operations, &Refusal::Busy);
-                            }
+                        for early in std::mem::take(&mut waiting.early) {
+                            let (operations, refusal) = match early {
+                                Early::Refused(operations, refusal) => (operations, refusal),
+                                Early::Wanted(version, operations) => {
+                                    match ask(mirror, &mut cursor, version, operations) {
+                                        Asked::Taken => continue,
+                                        Asked::Busy(operations) => (operations, Refusal::Busy),
+                                    }
+                                }
+                            };
+                            mirror.refuse(&mut cursor, &operations, &refusal);
                         }
                         *place = Place::At(cursor);
                         Given::Bodies(waiting.encoding, bodies)
                     }
                     Look::Refused(Refusal::BadPersistence, asked) if waiting.asked != *asked => {
+                        *place = Place::Leaving;
                         Given::Again(waiting)
                     }
                     Look::Refused(refusal, _) => Given::Refused(waiting, refusal.clone()),
@@ -496,13 +538,9 @@ impl LocalObject {
                 }
             }
             Given::Refused(waiting, refusal) => {
-                tell_refused(
-                    &connection,
-                    self.shared.name(),
-                    &waiting,
-                    &refusal,
-                    self.home.chunk_size,
-                );
+                let chunk_size = self.home.chunk_size;
+                let form = refusal_form(self.shared.name(), &waiting, &refusal, chunk_size);
+                connection.borrow_mut().send_object(form);
                 self.objects.meters().refused.inc();
             }
             Given::Again(waiting) => session.again(self.shared.name(), waiting),
@@ -518,22 +556,14 @@ impl LocalObject {
     }
 }
 
-/// Tells a client that it cannot use an object.
-pub(super) fn tell_refused(
-    connection: &SharedConnection,
+/// The wire form of what tells a client that it cannot use an object.
+pub(super) fn refusal_form(
     name: &ObjectName,
     waiting: &Waiting,
     refusal: &Refusal,
     chunk_size: u32,
-) {
-    let flags = match waiting.dialect {
-        Dialect::Proxy => Flags(Flags::PROXY | Flags::OTHERS),
-        Dialect::Player => Flags(match waiting.asked {
-            Some(Persistence::Persistent) => Flags::PERSISTENT,
-            _ => 0,
-        }),
-    };
+) -> Bytes {
+    let flags = Dialect::status_flags(waiting.flags);
     let body = wire::status(waiting.encoding, name, flags, refusal);
-    let form = Form::default().of(waiting.encoding, body, chunk_size);
-    connection.borrow_mut().send_object(form);
+    Form::default().of(waiting.encoding, body, chunk_size)
 }

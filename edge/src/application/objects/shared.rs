@@ -40,8 +40,6 @@ impl Inbox {
 /// An object. Workers and the attachment of the instance share it.
 #[derive(Debug)]
 pub(crate) struct SharedObject {
-    /// Unique among those of the instance.
-    id: u64,
     name: ObjectName,
     edge: EdgeIncarnation,
     limits: MirrorLimits,
@@ -104,14 +102,12 @@ pub(super) enum Look<'a> {
 
 impl SharedObject {
     pub(super) fn new(
-        id: u64,
         name: ObjectName,
         asked: Option<Persistence>,
         edge: EdgeIncarnation,
         limits: MirrorLimits,
     ) -> Arc<Self> {
         Arc::new(Self {
-            id,
             name,
             edge,
             limits,
@@ -130,10 +126,6 @@ impl SharedObject {
             }),
             room: Notify::new(),
         })
-    }
-
-    pub(super) fn id(&self) -> u64 {
-        self.id
     }
 
     pub(super) fn name(&self) -> &ObjectName {
@@ -201,6 +193,14 @@ impl SharedObject {
         }
     }
 
+    /// Somebody is about to listen to it.
+    pub(super) fn touch(&self) {
+        let mut inner = self.inner.lock();
+        if inner.idle_since.is_some() {
+            inner.idle_since = Some(Instant::now());
+        }
+    }
+
     /// Nobody uses it, and nothing waits for an answer.
     pub(super) fn is_idle(&self, now: Instant, linger: Duration) -> bool {
         let inner = self.inner.lock();
@@ -228,7 +228,9 @@ impl SharedObject {
     }
 
     pub(super) fn say_release(&self) {
-        self.inner.lock().wants_release = true;
+        let mut inner = self.inner.lock();
+        inner.wants_use = false;
+        inner.wants_release = true;
     }
 
     /// The owner is gone.

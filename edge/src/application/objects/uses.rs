@@ -8,7 +8,7 @@ use headwater_shared_object::object::{ClientId, ObjectName, Operation, Refusal};
 use headwater_shared_object::wire::{Encoding, Event, Message};
 
 use super::Objects;
-use super::local::{Asked, LocalObjects, Session, Usage, Waiting, tell_refused};
+use super::local::{Asked, LocalObjects, Session, Usage, Waiting, refusal_form};
 use crate::application::access;
 use crate::fanout::SharedConnection;
 
@@ -50,11 +50,24 @@ pub(crate) struct Rest {
 pub(crate) struct Question {
     pub(crate) name: ObjectName,
     pub(crate) waiting: Box<Waiting>,
-    /// What the same message asks for besides.
-    operations: Vec<Operation>,
+    /// What it and later messages ask for besides.
+    operations: Vec<(u32, Vec<Operation>)>,
 }
 
+/// What a client may ask for while the handler is asked: messages.
+const MAX_EARLY: usize = 64;
+
 impl Question {
+    /// Keeps what a later message of the client asks for. `false`: it has asked for too much.
+    pub(crate) fn keep(&mut self, message: &Message) -> bool {
+        let has_room = self.operations.len() < MAX_EARLY;
+        if has_room {
+            self.operations
+                .push((message.version, message.operations()));
+        }
+        has_room
+    }
+
     /// Whether the client takes the object for a persistent one.
     pub(crate) fn persistent(&self) -> bool {
         use headwater_shared_object::object::Persistence;
@@ -71,6 +84,8 @@ pub(crate) struct Uses {
 struct Use {
     usage: Usage,
     may_write: bool,
+    /// The handler has nothing against it.
+    is_granted: bool,
 }
 
 impl Uses {
@@ -107,11 +122,10 @@ impl Uses {
                 return Outcome::Ask(Question {
                     name,
                     waiting,
-                    operations,
+                    operations: vec![(version, operations)],
                 });
             }
-            let may_write = access::allows(client.write_access, name.as_str());
-            self.join(client, &name, waiting, may_write);
+            self.join(client, &name, waiting, true);
         }
         let outcome = self.request(client, name.clone(), version, operations);
         if events.contains(&Event::Release) {
@@ -133,27 +147,42 @@ impl Uses {
             waiting,
             operations,
         } = question;
-        if !may_read {
+        if !may_read || !access::allows(client.read_access, name.as_str()) {
             refuse(client, &name, &waiting, &Refusal::NoReadAccess);
             return Outcome::Done;
         }
-        let version = waiting.version;
-        let may_write = may_write && access::allows(client.write_access, name.as_str());
+        if self.uses.len() >= client.most {
+            let description = format!("a client may use {} objects", client.most);
+            let refusal = Refusal::from_code("SharedObject.TooManyObjects", &description);
+            refuse(client, &name, &waiting, &refusal);
+            return Outcome::Done;
+        }
         self.join(client, &name, *waiting, may_write);
-        self.request(client, name, version, operations)
+        for (version, operations) in operations {
+            if let Outcome::Busy(rest) = self.request(client, name.clone(), version, operations) {
+                self.give_up(&rest);
+            }
+        }
+        Outcome::Done
+    }
+
+    /// Refuses what cannot be asked.
+    pub(crate) fn refuse(client: &Client<'_>, question: &Question, refusal: &Refusal) {
+        refuse(client, &question.name, &question.waiting, refusal);
     }
 
     /// Another client took the object for something else, which it is not.
     pub(crate) fn again(&mut self, client: &Client<'_>, name: &ObjectName, waiting: Waiting) {
         // Released meanwhile, maybe.
         if let Some(old) = self.uses.remove(name) {
-            let may_write = old.may_write;
+            let is_granted = old.is_granted;
             drop(old);
-            self.join(client, name, waiting, may_write);
+            self.join(client, name, waiting, is_granted);
         }
     }
 
-    fn join(&mut self, client: &Client<'_>, name: &ObjectName, waiting: Waiting, may_write: bool) {
+    fn join(&mut self, client: &Client<'_>, name: &ObjectName, waiting: Waiting, is_granted: bool) {
+        let may_write = is_granted && access::allows(client.write_access, name.as_str());
         let (flags, encoding) = (waiting.flags(), waiting.encoding);
         let (id, version) = (waiting.client, waiting.version);
         let joined = client.local.join(
@@ -165,7 +194,12 @@ impl Uses {
         );
         match joined {
             Ok(usage) => {
-                self.uses.insert(name.clone(), Use { usage, may_write });
+                let used = Use {
+                    usage,
+                    may_write,
+                    is_granted,
+                };
+                self.uses.insert(name.clone(), used);
             }
             Err(refusal) => {
                 let waiting = Waiting::new(id, flags, encoding, version);
@@ -224,7 +258,7 @@ impl Uses {
         self.uses
             .retain(|name, _| access::allows(read_access, name.as_str()));
         for (name, used) in &mut self.uses {
-            used.may_write = access::allows(write_access, name.as_str());
+            used.may_write = used.is_granted && access::allows(write_access, name.as_str());
         }
     }
 
@@ -239,5 +273,7 @@ impl Uses {
 
 fn refuse(client: &Client<'_>, name: &ObjectName, waiting: &Waiting, refusal: &Refusal) {
     client.objects.meters().refused.inc();
-    tell_refused(client.connection, name, waiting, refusal, client.chunk_size);
+    let form = refusal_form(name, waiting, refusal, client.chunk_size);
+    // As control messages: a client that asks and asks and does not read is closed.
+    client.connection.borrow_mut().send(form);
 }
