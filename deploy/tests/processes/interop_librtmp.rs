@@ -99,7 +99,10 @@ fn it_connects_calls_and_shares() {
     assert_eq!(seen["calledBack"], "from librtmp", "{seen}");
     assert_eq!(seen["called"], json!(["x", 2.0]));
     assert_eq!(seen["whoami"]["name"], "torben", "{seen}");
-    // Temporary, as Flash Player says it: used, empty, two changes of its own, and one slot less.
-    let expected = json!([[11], [8], [5, "a"], [5, "b"], [9, "a"]]);
-    assert_eq!(seen["objects"], expected, "{seen}");
+    // Temporary, as Flash Player says it: used, empty, two changes of its own, and one slot less. It asks before it has read the answer to
+    // its use, which clears what it has: each value is told again.
+    let first = json!([[11], [8], [5, "a"], [4, "a", "text"]]);
+    let then = json!([[5, "b"], [4, "b", 1.5], [9, "a"]]);
+    let expected = [first, then].map(|part| part.as_array().cloned().unwrap_or_default());
+    assert_eq!(seen["objects"], json!(expected.concat()), "{seen}");
 }

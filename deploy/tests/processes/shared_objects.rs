@@ -4,17 +4,21 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use headwater_loadtest::members::objects::{Dialect, ObjectOptions, Users};
 use headwater_loadtest::members::{Encodings, MemberOptions};
 use headwater_loadtest::report::ObjectSummary;
 use headwater_loadtest::target::Target;
+use headwater_rtmp::client::ClientEvent;
 use serde_json::json;
 
 use crate::applications::Hall;
 use crate::recordings_outlive_origins::kills;
+use crate::support::client::{Connection, Wishes};
+use crate::support::cluster::{Cluster, Plan};
 use crate::support::handler::Handler;
 use crate::support::talker::Talker;
-use crate::support::wait::{pause, until};
+use crate::support::wait::{pause, runtime, until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -191,6 +195,70 @@ fn nothing_that_was_confirmed_is_lost_when_the_owner_dies_and_clients_stay() {
     until("readers have the objects", LIMIT, || readers.have_joined());
     let left = readers.verified();
     assert!(left.is_without_loss(), "{}", left.table());
+}
+
+/// The message with which a client begins to use an object: type 19.
+fn use_message(name: &str) -> Bytes {
+    let length = u16::try_from(name.len()).expect("a short name");
+    let begin = length.to_be_bytes();
+    // Version, flags, and the event 1 without data.
+    [&begin[..], name.as_bytes(), &[0; 12], &[1, 0, 0, 0, 0]]
+        .concat()
+        .into()
+}
+
+#[test]
+fn a_user_that_reads_nothing_holds_up_nobody() {
+    let mut cluster = Cluster::with(&Plan {
+        origins: 1,
+        edges: 1,
+        // All clients on one thread.
+        edge_flags: ["--set", "edge.fanout.workers=1"].map(str::to_owned).into(),
+        ..Plan::default()
+    });
+    let url = cluster.edges[0].url("live/room");
+    let runtime = runtime();
+    let wishes = Wishes {
+        receive_buffer: Some(4_096),
+        ..Wishes::default()
+    };
+    let mut slow = runtime
+        .block_on(Connection::open_with(&format!("{url}/-"), &wishes))
+        .expect("a connection")
+        .0;
+    slow.session
+        .shared_object(use_message("busy0"))
+        .expect("a message");
+    // What it says leaves with the wait for an answer, which it reads, and nothing from then on.
+    let answered = runtime.block_on(async {
+        let answer = async {
+            loop {
+                let event = slow.next_event().await.expect("a connection");
+                if matches!(event, ClientEvent::SharedObject { .. }) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, answer).await
+    });
+    answered.expect("it uses the object");
+    let target = Target::with_name(&url, "").expect("an address");
+    let options = ObjectOptions {
+        prefix: "busy".to_owned(),
+        writers: 4,
+        bytes: 30_000,
+        rate: 200,
+        ..ObjectOptions::new(MemberOptions {
+            count: 6,
+            ..MemberOptions::new(vec![target])
+        })
+    };
+    let found = share(options, |users| {
+        until("many changes are made", LIMIT, || {
+            users.counts().answered > 400
+        });
+    });
+    assert!(found.is_without_loss(), "{}", found.table());
 }
 
 #[test]
