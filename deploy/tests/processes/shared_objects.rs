@@ -212,8 +212,15 @@ fn a_user_that_reads_nothing_holds_up_nobody() {
     let mut cluster = Cluster::with(&Plan {
         origins: 1,
         edges: 1,
-        // All clients on one thread.
-        edge_flags: ["--set", "edge.fanout.workers=1"].map(str::to_owned).into(),
+        // All clients on one thread; and the one that does not read is to be looked after while others go on.
+        edge_flags: [
+            "--set",
+            "edge.fanout.workers=1",
+            "--set",
+            "rtmp.ping_interval_ms=1000",
+        ]
+        .map(str::to_owned)
+        .into(),
         ..Plan::default()
     });
     let url = cluster.edges[0].url("live/room");
@@ -246,8 +253,9 @@ fn a_user_that_reads_nothing_holds_up_nobody() {
     let options = ObjectOptions {
         prefix: "busy".to_owned(),
         writers: 4,
-        bytes: 30_000,
-        rate: 200,
+        // Small, so that little waits for the one whose socket is full.
+        bytes: 1_000,
+        rate: 1_000,
         ..ObjectOptions::new(MemberOptions {
             count: 6,
             ..MemberOptions::new(vec![target])
@@ -255,7 +263,7 @@ fn a_user_that_reads_nothing_holds_up_nobody() {
     };
     let found = share(options, |users| {
         until("many changes are made", LIMIT, || {
-            users.counts().answered > 400
+            users.counts().answered > 5_000
         });
     });
     assert!(found.is_without_loss(), "{}", found.table());
