@@ -335,6 +335,12 @@ impl Held {
         self.database.room()
     }
 
+    /// Of the newest batch that was taken from anybody who holds the database: once it is durable, reading gives all that was written
+    /// until now.
+    pub(crate) fn newest(&self) -> Ticket {
+        self.database.newest()
+    }
+
     /// Completes when this process is the writer no longer, and says why: fenced, failed for good, or closed because the origin stops.
     pub(crate) async fn lost(&self) -> StateError {
         self.database.lost().await

@@ -261,6 +261,11 @@ impl Database {
         Ok(Ticket::new(number, self.progress.clone()))
     }
 
+    /// Of the newest batch that was taken, whoever wrote it.
+    pub(super) fn newest(&self) -> Ticket {
+        Ticket::new(self.queue.lock().newest, self.progress.clone())
+    }
+
     #[cfg(test)]
     pub(super) fn sever(&self) {
         self.leash.cut();

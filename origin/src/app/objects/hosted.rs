@@ -49,6 +49,8 @@ pub(crate) struct Hosted {
     states: States,
     partition: u32,
     held: Option<Held>,
+    /// Of the last write before ours: what an instance before this one has written may not be durable yet, and reading gives only what is.
+    before: Option<Ticket>,
     opening: Option<BoxFuture<'static, Result<Held, StateError>>>,
     retry_at: Option<Instant>,
     /// Of writes that are not durable yet, in order.
@@ -77,6 +79,7 @@ impl Hosted {
             states,
             partition,
             held: None,
+            before: None,
             opening: None,
             retry_at: None,
             tickets: VecDeque::new(),
@@ -155,6 +158,8 @@ impl Hosted {
                 self.opening = None;
                 match held {
                     Ok(held) => self.opened(held),
+                    // Whoever has taken the partition hosts its instances; the edges are to find him.
+                    Err(error @ (StateError::Fenced | StateError::Closed)) => self.lost(error),
                     Err(error) => {
                         tracing::debug!(partition = self.partition, %error, "the state store is tried again");
                         self.retry_at = Some(Instant::now() + RETRY);
@@ -171,6 +176,7 @@ impl Hosted {
     }
 
     fn opened(&mut self, held: Held) {
+        self.before = Some(held.newest());
         self.objects.store_opened(held.epoch());
         self.held = Some(held);
         self.perform();
@@ -228,8 +234,14 @@ impl Hosted {
             && let Some(held) = self.held.clone()
             && let Some((number, prefix)) = self.waiting.pop_front()
         {
-            let load = async move { (number, held.scan_prefix(&prefix, MAX_ROWS_BYTES).await) };
-            self.loads.push(load.boxed());
+            let before = self.before.clone();
+            let rows = async move {
+                if let Some(before) = before {
+                    before.durable().await?;
+                }
+                held.scan_prefix(&prefix, MAX_ROWS_BYTES).await
+            };
+            self.loads.push(async move { (number, rows.await) }.boxed());
         }
     }
 

@@ -7,6 +7,7 @@ use headwater_node::metrics::Metrics;
 use headwater_proto::v1::attach_request::Request as Said;
 use headwater_shared_object::object::ObjectName;
 use object_store::ObjectStore;
+use tokio::time::timeout;
 
 use super::super::*;
 use super::bench::name;
@@ -180,6 +181,48 @@ async fn an_origin_that_stops_lets_go() {
     origin.stopped().await;
     match next(&mut hosted).await {
         Outcome::Lost(error) => assert_eq!(error, StateError::Closed),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_the_instance_before_wrote_is_there_however_slow_the_store_is() {
+    let (faulty, objects): (Faulty, Arc<dyn ObjectStore>) = Faulty::new();
+    let origin = Origin::new("a", &objects);
+    let mut first = hosted(&origin.states, Some(origin.hold().await));
+    first.said(CALL, using());
+    state(&mut first).await;
+    faulty.set(Mode::Hangs);
+    for number in 1..=3 {
+        first.said(CALL, request(number, &format!("slot {number}"), "1"));
+    }
+    assert!(!first.is_settled());
+    // The database stays open.
+    let held = origin.hold().await;
+    drop(first);
+
+    let mut second = hosted(&origin.states, Some(held));
+    second.said(CALL, using());
+    let early = timeout(Duration::from_millis(200), second.work()).await;
+    assert!(early.is_err() && second.poll_outcome().is_none());
+    faulty.set(Mode::Works);
+    let found = state(&mut second).await;
+    assert_eq!((found.version, found.slots.len()), (3, 3));
+}
+
+#[tokio::test]
+async fn an_instance_that_waits_for_a_store_which_was_taken_lets_go() {
+    let objects = memory();
+    let a = Origin::with("a", &objects, |section| section.hold_off_ms = 30_000);
+    let fenced = a.hold().await;
+    let b = Origin::new("b", &objects);
+    let _theirs = b.hold().await;
+    assert_eq!(soon(fenced.lost()).await, StateError::Fenced);
+    drop(fenced);
+    let mut late = hosted(&a.states, None);
+    late.said(CALL, using());
+    match next(&mut late).await {
+        Outcome::Lost(error) => assert_eq!(error, StateError::Fenced),
         other => panic!("{other:?}"),
     }
 }
