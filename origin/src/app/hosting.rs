@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use headwater_cluster::{Availability, Cluster, NodeId, View};
 use headwater_media::name::InstanceName;
@@ -29,6 +30,10 @@ use crate::state::{Held, StateError, States};
 
 /// What edges have said that an instance has not taken yet.
 const INPUTS: usize = 256;
+
+/// How long an instance waits for its state store before it is hosted without it: less than edges wait to be attached, with what they wait
+/// for the handler.
+const HOLD_WAIT: Duration = Duration::from_millis(1_500);
 
 /// The instances. Clones share them.
 #[derive(Clone, Debug)]
@@ -168,9 +173,11 @@ impl Hosting {
             .shared
             .tasks
             .spawn(async move { hosting.hold(partition).await });
-        let held = held
-            .await
-            .map_err(|_| Status::unavailable("the origin is stopping"))??;
+        let held = match tokio::time::timeout(HOLD_WAIT, held).await {
+            Ok(held) => held.map_err(|_| Status::unavailable("the origin is stopping"))??,
+            // The instance takes it when it is open.
+            Err(_) => None,
+        };
         let mut instances = self.shared.instances.lock();
         if let Some(handle) = instances.get(name) {
             return Ok(Arc::clone(handle));
@@ -366,9 +373,10 @@ impl Attached {
 
     /// The call has ended, after everything that was said.
     pub(crate) async fn leave(mut self) {
-        self.gone = true;
         // Err: the instance is over.
         let _ = self.inputs.send(Input::Gone(self.call)).await;
+        // Not before: this may be dropped while it waits for room.
+        self.gone = true;
     }
 }
 

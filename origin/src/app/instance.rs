@@ -50,6 +50,9 @@ use link::Link;
 /// How long edges may take to leave once they were told where to go.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long an instance waits for the edge that it was made for, at least.
+const FIRST_IDLE: Duration = Duration::from_secs(1);
+
 /// The call of an edge. Counts in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CallId(pub(crate) u64);
@@ -129,6 +132,8 @@ pub(crate) struct Instance {
     draining: bool,
     /// Since when nobody is there.
     idle_since: Option<Instant>,
+    /// Whether an edge has attached.
+    was_used: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -165,6 +170,7 @@ impl Instance {
             settled: true,
             draining: false,
             idle_since: Some(now),
+            was_used: false,
             outputs: VecDeque::new(),
         };
         if instance.has_handler() {
@@ -353,10 +359,7 @@ impl Instance {
     #[must_use]
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let stage = match &self.stage {
-            Stage::Serving => {
-                let idle = Duration::from_millis(self.policy.idle_ms);
-                self.idle_since.map(|since| since + idle)
-            }
+            Stage::Serving => self.idle_since.map(|since| since + self.idle()),
             Stage::Departing { until, .. } | Stage::Leaving { until, .. } => Some(*until),
             Stage::Ended => return None,
         };
@@ -365,11 +368,20 @@ impl Instance {
         all.into_iter().flatten().min()
     }
 
+    /// How long it stays when nobody is there.
+    fn idle(&self) -> Duration {
+        let idle = Duration::from_millis(self.policy.idle_ms);
+        match self.was_used {
+            true => idle,
+            false => idle.max(FIRST_IDLE),
+        }
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.time_out_link(now);
         self.time_out_asks(now);
         self.time_out_edges(now);
-        let idle = Duration::from_millis(self.policy.idle_ms);
+        let idle = self.idle();
         if matches!(self.stage, Stage::Serving)
             && self.idle_since.is_some_and(|since| now >= since + idle)
         {

@@ -16,6 +16,9 @@ use super::{CallId, Counted, Cut, Instance, Output, Stage};
 const MAX_PARKED: usize = 1_024;
 const MAX_PARKED_BYTES: usize = 1 << 20;
 
+/// How long an edge waits for the handler's hello, at most: well below what it waits for to be attached.
+const OPEN_WAIT: Duration = Duration::from_millis(1_500);
+
 /// An edge's process.
 #[derive(Debug)]
 pub(super) struct Edge {
@@ -96,8 +99,15 @@ impl Instance {
         let metrics = &self.setup.metrics;
         let counted = Counted::new(&metrics.edges);
         let timeout = Duration::from_millis(self.policy.handler.timeout_ms);
-        let attached = Attached::Waiting(call, now + timeout);
-        let grace = now + self.setup.grace;
+        let until = now + timeout.min(OPEN_WAIT);
+        let attached = Attached::Waiting(call, until);
+        // Before it is attached it says nothing.
+        let said_from = if self.link.hooks_now().is_some() {
+            now
+        } else {
+            until
+        };
+        let grace = said_from + self.setup.grace;
         let before = match self.edges.get_mut(&incarnation) {
             Some(edge) => {
                 let before = edge.call();
@@ -139,6 +149,7 @@ impl Instance {
             self.open_edge(incarnation, hooks);
         }
         self.idle_since = None;
+        self.was_used = true;
     }
 
     /// Tells an edge that waits that it is attached, and what happened while it was away.
