@@ -286,11 +286,8 @@ impl Host {
                         let status = Status::aborted("the edge has attached anew");
                         self.cut(call, Err(status), false);
                     }
-                    Cut::Again => {
-                        let status =
-                            Status::unavailable("the handler wants to hear more: attach again");
-                        self.cut(call, Err(status), false);
-                    }
+                    // In order: nothing is wrong with this node.
+                    Cut::Again => self.cut(call, Ok(()), false),
                     Cut::Done => self.cut(call, Ok(()), true),
                 },
                 Output::EdgeObject(call, said) => self.objects.said(EdgeCall(call.0), said),

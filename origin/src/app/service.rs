@@ -161,14 +161,21 @@ impl ApplicationService {
         };
         let outcome = {
             let hear = async {
+                let mut closed = false;
                 while let Ok(Some(message)) = inbound.message().await {
                     // None: something that a newer version has added.
-                    if let Some(said) = message.request
-                        && !attached.say(said).await
-                    {
-                        // How it ended is said on the other way.
-                        return std::future::pending().await;
+                    let Some(said) = message.request else {
+                        continue;
+                    };
+                    closed |= matches!(said, Said::Close(_));
+                    if !attached.say(said).await {
+                        closed = true;
+                        break;
                     }
+                }
+                // The instance has ended the call, or does: how is said on the other way, after what waits there.
+                if closed {
+                    return std::future::pending().await;
                 }
                 Ok(())
             };
