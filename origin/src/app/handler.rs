@@ -46,7 +46,7 @@ pub(crate) enum Event {
         /// What the client said of itself.
         object: Value,
     },
-    /// A client that was accepted before this handler was called.
+    /// A client that was accepted before this handler was called, or without it.
     Resumed {
         client: Arc<v1::ClientProperties>,
         grant: v1::ClientGrant,

@@ -212,7 +212,7 @@ impl Instance {
         match said {
             Said::Open(_) => return Err(Malformed::Open),
             Said::Connect(said) => self.connect(now, edge, said)?,
-            Said::Disconnect(said) => self.remove_client(key(said.client), true),
+            Said::Disconnect(said) => self.disconnect(key(said.client)),
             Said::Call(said) => self.client_calls(now, key(said.client), said),
             Said::Answer(said) => self.client_answers(key(said.client), said),
             Said::Publish(said) => self.client_publishes(now, key(said.client), said),
@@ -242,8 +242,10 @@ impl Instance {
         };
         if let Some(edge) = self.edges.get_mut(&incarnation) {
             edge.lost(now + self.setup.grace);
-            if edge.clients.is_empty() || !matches!(self.stage, Stage::Serving) {
-                self.remove_edge(incarnation, matches!(self.stage, Stage::Serving));
+            let is_empty = edge.clients.is_empty() && edge.ended.is_empty();
+            self.fail_server_calls(incarnation);
+            if is_empty || !self.is_open() {
+                self.remove_edge(incarnation, self.is_open());
             }
         }
         self.advance(now);
@@ -437,11 +439,16 @@ impl Instance {
         let Some(edge) = self.edges.get_mut(&edge) else {
             return;
         };
+        let asked = match &told {
+            Told::Call(call) => call.call,
+            _ => 0,
+        };
         match edge.take(told) {
             Ok(Some((call, told))) => self.outputs.push_back(Output::Tell(call, told)),
             Ok(None) => {}
             Err(edges::Lost) => {
                 self.setup.metrics.lost_calls.inc();
+                self.fail_server_call(asked);
             }
         }
     }

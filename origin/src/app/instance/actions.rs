@@ -253,11 +253,8 @@ impl Instance {
             }
             client.server_calls.push_back(number);
         });
-        if let Some(oldest) = oldest.and_then(|oldest| self.server_calls.remove(&oldest)) {
-            self.notify(Event::Answer {
-                call: oldest.call,
-                result: Err(Value::Undefined),
-            });
+        if let Some(oldest) = oldest {
+            self.fail_server_call(oldest);
         }
         number
     }

@@ -12,9 +12,10 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use super::asks::{Asked, decoded};
+use super::edges::{Ending, MAX_ENDED};
 use super::link::Gate;
-use super::{Counted, Instance, Malformed};
-use crate::app::handler::{ClientId, Ended, Event};
+use super::{Counted, Instance, Malformed, Stage};
+use crate::app::handler::{ClientId, Ended, Event, Reason};
 
 /// Largest description of a client, in bytes: its properties, its object and its arguments.
 const MAX_DESCRIPTION: usize = 256 << 10;
@@ -106,7 +107,9 @@ impl Instance {
         let Some(edge) = self.edges.get_mut(&key.edge) else {
             return Ok(());
         };
-        if let Some(end) = edge.ended.remove(&key.client) {
+        if let Some(ending) = edge.ended.get_mut(&key.client) {
+            ending.said = true;
+            let end = ending.end.clone();
             self.tell(key.edge, Told::End(end));
             return Ok(());
         }
@@ -134,6 +137,17 @@ impl Instance {
         if length > MAX_DESCRIPTION {
             let why = format!("More than {MAX_DESCRIPTION} bytes to connect.");
             self.turn_away(key, why);
+            return Ok(());
+        }
+        let moves = matches!(
+            self.stage,
+            Stage::Leaving {
+                reason: Reason::Moved,
+                ..
+            }
+        );
+        if moves && said.resumed.is_none() {
+            // Its edge says it to the next owner.
             return Ok(());
         }
         if self.ids.contains_key(properties.id.as_str()) {
@@ -193,14 +207,12 @@ impl Instance {
                 self.with(key, |client| client.state = State::Pending(number));
             }
             (None, Gate::Refuse(why)) => self.failed(key, 0, &Asked::Connect, why),
-            (None, _) if said.resumed.is_some() => {
-                if self.link.is_up() {
-                    self.with(key, |client| client.known = true);
-                    let client = properties;
-                    self.notify(Event::Resumed { client, grant });
+            (None, _) => {
+                self.introduce(key);
+                if said.resumed.is_none() {
+                    self.tell_accepted(key, grant, Bytes::new());
                 }
             }
-            (None, _) => self.tell_accepted(key, grant, Bytes::new()),
         }
         Ok(())
     }
@@ -220,7 +232,28 @@ impl Instance {
             client.asks.remove(&0);
             client.grant = grant.clone();
         });
+        self.introduce(key);
         self.tell_accepted(key, grant, properties);
+    }
+
+    /// Tells the handler of a client that it has not let in itself, before that client can ask anything: it could not place what the client
+    /// asks, nor that it leaves.
+    fn introduce(&mut self, key: ClientKey) {
+        if !self.link.is_up() {
+            // It hears of all when it is there.
+            return;
+        }
+        let Some(client) = self.client_mut(key) else {
+            return;
+        };
+        if std::mem::replace(&mut client.known, true) {
+            return;
+        }
+        let resumed = Event::Resumed {
+            client: Arc::clone(&client.properties),
+            grant: client.grant.clone(),
+        };
+        self.notify(resumed);
     }
 
     fn tell_accepted(&mut self, key: ClientKey, grant: v1::ClientGrant, properties: Bytes) {
@@ -285,12 +318,52 @@ impl Instance {
             description,
         };
         self.remove_client(key, true);
-        match self.edges.get_mut(&key.edge) {
-            Some(edge) if edge.is_away() => {
-                edge.ended.insert(key.client, end);
-            }
-            _ => self.tell(key.edge, Told::End(end)),
+        let Some(edge) = self.edges.get_mut(&key.edge) else {
+            return;
+        };
+        let is_away = edge.is_away();
+        // Whether it was heard is not known before the edge says that the client is gone: its call may break before.
+        if edge.ended.len() < MAX_ENDED {
+            let end = end.clone();
+            let said = !is_away;
+            edge.ended.insert(key.client, Ending { end, said });
         }
+        if !is_away {
+            self.tell(key.edge, Told::End(end));
+        }
+    }
+
+    /// An edge says that a client of it is gone.
+    pub(super) fn disconnect(&mut self, key: ClientKey) {
+        if let Some(edge) = self.edges.get_mut(&key.edge) {
+            edge.ended.remove(&key.client);
+        }
+        self.remove_client(key, true);
+    }
+
+    /// The call of an edge broke: what the handler asked clients there is not answered.
+    pub(super) fn fail_server_calls(&mut self, incarnation: u64) {
+        let Some(edge) = self.edges.get_mut(&incarnation) else {
+            return;
+        };
+        let calls = edge.clients.values_mut();
+        let calls: Vec<u64> = calls.flat_map(|it| it.server_calls.drain(..)).collect();
+        for number in calls {
+            self.fail_server_call(number);
+        }
+    }
+
+    pub(super) fn fail_server_call(&mut self, number: u64) {
+        let Some(call) = self.server_calls.remove(&number) else {
+            return;
+        };
+        self.with(call.client, |client| {
+            client.server_calls.retain(|it| *it != number);
+        });
+        self.notify(Event::Answer {
+            call: call.call,
+            result: Err(Value::Undefined),
+        });
     }
 
     /// Forgets a client. `told`: the handler is to hear of it.
@@ -304,12 +377,7 @@ impl Instance {
             self.asks.remove(*ask);
         }
         for number in &client.server_calls {
-            if let Some(call) = self.server_calls.remove(number) {
-                self.notify(Event::Answer {
-                    call: call.call,
-                    result: Err(Value::Undefined),
-                });
-            }
+            self.fail_server_call(*number);
         }
         if !told || !client.known || !self.link.wants(|hooks| hooks.ends) {
             return;

@@ -10,11 +10,14 @@ use tokio::time::Instant;
 
 use super::clients::{Client, ClientKey, State};
 use super::link::ALL;
-use super::{CallId, Counted, Cut, Instance, Output, Stage};
+use super::{CallId, Counted, Cut, Instance, Output};
 
 /// Most of what an edge that is away is to be told: messages, and their bytes.
 const MAX_PARKED: usize = 1_024;
 const MAX_PARKED_BYTES: usize = 1 << 20;
+
+/// Clients that were ended and that an edge has not said to be gone: more than an edge has at a time.
+pub(super) const MAX_ENDED: usize = 1 << 16;
 
 /// How long an edge waits for the handler's hello, at most: well below what it waits for to be attached.
 const OPEN_WAIT: Duration = Duration::from_millis(1_500);
@@ -29,10 +32,18 @@ pub(super) struct Edge {
     pub(super) clients: HashMap<u64, Client>,
     parked: VecDeque<Told>,
     parked_bytes: usize,
-    /// Clients that were ended while it was away.
-    pub(super) ended: HashMap<u64, v1::EndClient>,
+    /// Clients that were ended, until it says that they are gone.
+    pub(super) ended: HashMap<u64, Ending>,
     /// After it came back: how many clients it has still to say, and until when.
     pub(super) saying: Option<(u32, Instant)>,
+}
+
+/// The end of a client.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) end: v1::EndClient,
+    /// Whether the edge has heard it on its present call, as far as that tells.
+    pub(super) said: bool,
 }
 
 #[derive(Debug)]
@@ -116,6 +127,9 @@ impl Instance {
                 for client in edge.clients.values_mut() {
                     client.said = false;
                 }
+                for ending in edge.ended.values_mut() {
+                    ending.said = false;
+                }
                 before
             }
             None => {
@@ -139,6 +153,7 @@ impl Instance {
         }
         if let Some(before) = before {
             self.calls.remove(&before);
+            self.fail_server_calls(incarnation);
             self.outputs.push_back(Output::Cut(before, Cut::Replaced));
         }
         self.calls.insert(call, incarnation);
@@ -251,7 +266,7 @@ impl Instance {
             return;
         };
         // Clients that it has not taken leave of go on at another owner, which says them to its handler.
-        let leave = matches!(self.stage, Stage::Serving);
+        let leave = self.is_open();
         self.remove_edge(incarnation, leave);
     }
 
@@ -286,7 +301,7 @@ impl Instance {
         if over || edge.clients.values().filter(|it| unsaid(it)).count() == gone.len() {
             edge.saying = None;
         }
-        edge.ended.clear();
+        edge.ended.retain(|_, ending| ending.said);
         for client in gone {
             let edge = incarnation;
             self.remove_client(ClientKey { edge, client }, true);

@@ -488,3 +488,77 @@ fn a_handler_that_hears_nothing_is_called_again() {
     assert!(bench.instance.link.has_fewer_than(1));
     assert_eq!(bench.metric("clients"), 1);
 }
+
+#[test]
+fn edges_wait_for_a_slow_handler_for_less_than_they_wait_at_all() {
+    let mut bench = Bench::new(&HANDLER.replace("1000", "60000"));
+    bench.outputs();
+    bench.attach(1, 10, 1);
+    bench.wait(1_499);
+    assert_eq!(bench.outputs(), []);
+    bench.wait(2);
+    assert!(matches!(bench.told_one(), Told::Opened(opened) if opened.hooks == Some(ALL)));
+    // The handler is waited for all the same.
+    bench.act(Action::Hello(ALL));
+    assert_eq!(bench.outputs(), []);
+    bench.say(1, resume(1));
+    assert!(matches!(bench.event(), Event::Resumed { .. }));
+}
+
+#[test]
+fn what_clients_are_asked_has_an_answer_when_their_edge_breaks() {
+    let mut bench = Bench::up("", ALL);
+    bench.client(1, 1);
+    let ask = |call: u64| Action::CallClients {
+        clients: vec![id(1)],
+        call,
+        name: "ask".to_owned(),
+        arguments: Vec::new(),
+    };
+    let failed = |call: u64| Event::Answer {
+        call,
+        result: Err(Value::Undefined),
+    };
+    bench.act(ask(71));
+    bench.told_one();
+    bench.instance.detached(bench.now, CallId(1));
+    assert_eq!(bench.events(), [failed(71)]);
+    // What waits for the edge is answered later, and what there is no room for at once.
+    for call in 1..=1_025 {
+        bench.act(ask(call));
+    }
+    let lost: Vec<Event> = (1..=769).map(failed).chain([failed(1_025)]).collect();
+    assert_eq!(bench.events(), lost);
+    bench.attach(2, 10, 1);
+    bench.outputs();
+    bench.say(2, resume(1));
+    assert_eq!(bench.events(), []);
+    // An edge that replaces its call has lost what was said on it.
+    bench.attach(3, 10, 1);
+    assert_eq!(bench.events().len(), 1_025 - lost.len());
+}
+
+#[test]
+fn the_end_of_a_client_is_told_until_its_edge_says_that_it_is_gone() {
+    let mut bench = Bench::up("", ALL);
+    bench.client(1, 1);
+    bench.act(Action::Disconnect {
+        client: id(1),
+        code: String::new(),
+        description: "enough".to_owned(),
+    });
+    assert!(matches!(bench.told_one(), Told::End(_)));
+    bench.events();
+    for call in 2..=3 {
+        // On its way it was lost.
+        bench.instance.detached(bench.now, CallId(call - 1));
+        bench.attach(call, 10, 1);
+        bench.told_one();
+        bench.say(call, resume(1));
+        assert!(matches!(bench.told_one(), Told::End(end) if end.description == "enough"));
+        assert_eq!(bench.events(), []);
+    }
+    bench.say(3, disconnect(1));
+    bench.instance.detached(bench.now, CallId(3));
+    assert!(bench.instance.edges.is_empty(), "nothing is left of it");
+}

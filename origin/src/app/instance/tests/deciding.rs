@@ -302,3 +302,36 @@ fn a_handler_is_asked_only_what_it_wants() {
     bench.say(1, disconnect(1));
     assert_eq!(bench.events(), []);
 }
+
+#[test]
+fn a_handler_hears_of_those_who_are_let_in_without_it() {
+    let hooks = v1::Hooks {
+        connect: false,
+        ..ALL
+    };
+    let mut bench = Bench::up("", hooks);
+    bench.say(1, connect(1));
+    assert!(is_accepted(&bench.told_one()));
+    bench.say(1, call(1, 1, "f"));
+    bench.say(1, disconnect(1));
+    let events = bench.events();
+    assert!(
+        matches!(&events[..], [Event::Resumed { client, .. }, Event::Left { .. }] if client.id == id(1)),
+        "{events:?}"
+    );
+    // Where it had a say and has not heard the question in time.
+    let mut bench = Bench::up("", ALL);
+    let open = policy(&format!("{HANDLER}on_failure = \"open\"\n"));
+    bench.instance.set_policy(bench.now, open);
+    bench.say(1, connect(2));
+    bench.wait(1_001);
+    assert!(is_accepted(&bench.told_one()));
+    let event = bench.event();
+    assert!(matches!(event, Event::Resumed { client, .. } if client.id == id(2)));
+    // Where it is too late with its answer, it knows the client.
+    bench.say(1, connect(3));
+    assert!(matches!(bench.event(), Event::Connect { .. }));
+    bench.wait(60_000);
+    assert!(is_accepted(&bench.told_one()));
+    assert_eq!(bench.events(), []);
+}

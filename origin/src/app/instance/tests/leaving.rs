@@ -121,3 +121,41 @@ fn an_origin_that_ends_waits_for_nobody_who_may_come() {
     bench.instance.set_draining(bench.now, true);
     assert_eq!(bench.outputs(), []);
 }
+
+#[test]
+fn who_comes_while_an_instance_moves_is_not_turned_away() {
+    let mut bench = Bench::up("", ALL);
+    bench.client(1, 1);
+    bench.say(1, call(1, 1, "f"));
+    bench.events();
+    bench.instance.depart(bench.now, moved());
+    // Until then a break is one like any other.
+    bench.instance.detached(bench.now, CallId(1));
+    assert_eq!(bench.metric("clients"), 1);
+    bench.attach(2, 10, 1);
+    bench.say(2, resume(1));
+    bench.outputs();
+    bench.wait(2_001);
+    let told = bench.told();
+    assert!(
+        told.iter().any(|(_, told)| matches!(told, Told::Moved(_))),
+        "{told:?}"
+    );
+    bench.say(2, connect(2));
+    assert_eq!(bench.outputs(), []);
+    assert_eq!(bench.metric("clients"), 1);
+}
+
+#[test]
+fn an_instance_waits_for_the_edge_that_it_was_made_for() {
+    let mut bench = Bench::new("idle_ms = 0\n");
+    bench.wait(999);
+    assert_eq!(bench.outputs(), []);
+    bench.attach(1, 10, 0);
+    bench.told_one();
+    bench.wait(5_000);
+    assert_eq!(bench.outputs(), []);
+    bench.instance.detached(bench.now, CallId(1));
+    bench.wait(0);
+    assert_eq!(bench.outputs().last(), Some(&Output::Ended));
+}
