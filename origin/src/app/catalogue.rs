@@ -172,6 +172,14 @@ impl Catalogue {
         Ok(known)
     }
 
+    /// Goes on looking for an application.
+    pub(crate) fn keep(&self, vhost: &str, app: &str) {
+        let key = (vhost.to_owned(), app.to_owned());
+        if let Some(entry) = self.shared.entries.lock().get_mut(&key) {
+            entry.asked = Instant::now();
+        }
+    }
+
     /// The names of applications whose description has changed, from now on.
     pub(crate) fn changes(&self) -> broadcast::Receiver<Key> {
         self.shared.changes.subscribe()

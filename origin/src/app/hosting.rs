@@ -178,6 +178,25 @@ impl Hosting {
             // The instance takes it when it is open.
             Err(_) => None,
         };
+        let keeping = Keeping {
+            states: self.shared.states.clone(),
+            partition,
+            held,
+            metrics: self.shared.object_metrics.clone(),
+        };
+        let handle = self.enter(name, policy, keeping)?;
+        // It may have changed since it was read, when nobody was there yet to be told.
+        self.refresh(name, &handle).await;
+        Ok(handle)
+    }
+
+    /// Starts an instance, unless somebody else has meanwhile.
+    fn enter(
+        &self,
+        name: &InstanceName,
+        policy: Arc<Policy>,
+        keeping: Keeping,
+    ) -> Result<Arc<Handle>, Status> {
         let mut instances = self.shared.instances.lock();
         if let Some(handle) = instances.get(name) {
             return Ok(Arc::clone(handle));
@@ -185,16 +204,10 @@ impl Hosting {
         if instances.len() >= self.shared.section.max_instances {
             self.shared.metrics.refused.inc();
             let most = self.shared.section.max_instances;
-            let status =
-                Status::resource_exhausted(format!("there are {most} instances here already"));
-            return Err(status.into());
+            return Err(Status::resource_exhausted(format!(
+                "there are {most} instances here already"
+            )));
         }
-        let keeping = Keeping {
-            states: self.shared.states.clone(),
-            partition,
-            held,
-            metrics: self.shared.object_metrics.clone(),
-        };
         let handle = self.start(name, policy, keeping);
         instances.insert(name.clone(), Arc::clone(&handle));
         self.counted(&instances);
@@ -304,6 +317,8 @@ impl Hosting {
     pub(crate) fn place(&self, view: &View, may_depart: bool, draining: bool) {
         let instances = self.shared.instances.lock();
         for (name, handle) in instances.iter() {
+            // Where it is not in the store, it would be forgotten, and not noticed when it comes.
+            self.shared.catalogue.keep(&name.vhost, &name.app);
             let target = other_owner(view, &name.key());
             if target.is_some() && !may_depart {
                 continue;
@@ -348,20 +363,26 @@ impl Hosting {
                     .collect()
             };
             for (name, handle) in running {
-                // Broken or unavailable: what is good stays.
-                if let Ok(policy) = self.policy(&name).await {
-                    handle.orders.send_if_modified(|orders| {
-                        let was_stored = orders.policy.as_ref().is_some_and(|it| it.stored);
-                        // One that only its edges know is still not there.
-                        let changed = orders.policy != policy && (policy.is_some() || was_stored);
-                        if changed {
-                            orders.policy = policy;
-                        }
-                        changed
-                    });
-                }
+                self.refresh(&name, &handle).await;
             }
         }
+    }
+
+    /// Tells an instance what its application allows now.
+    async fn refresh(&self, name: &InstanceName, handle: &Handle) {
+        // Broken or unavailable: what is good stays.
+        let Ok(policy) = self.policy(name).await else {
+            return;
+        };
+        handle.orders.send_if_modified(|orders| {
+            let was_stored = orders.policy.as_ref().is_some_and(|it| it.stored);
+            // One that only its edges know is still not there.
+            let changed = orders.policy != policy && (policy.is_some() || was_stored);
+            if changed {
+                orders.policy = policy;
+            }
+            changed
+        });
     }
 }
 
