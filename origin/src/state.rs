@@ -24,6 +24,10 @@
 //! - What is written and not durable yet is bounded for each partition; what waits for the store waits for a bounded time, except for
 //!   tickets, which last as long as the database does: a store that comes back takes what it was given.
 //!
+//! # What stays
+//! Whoever opens a database leaves a fence in it, an empty object among the written batches. Fences are not deleted with the batches: a
+//! writer that was stopped for long could write again where one was. So there is one for each time that the database was opened.
+//!
 //! # What it does not do
 //! It decides nothing about who should own a partition: the ring does, and who is wrong about it is fenced.
 

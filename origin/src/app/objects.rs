@@ -260,12 +260,18 @@ impl Objects {
             return;
         }
         self.store = Store::Lost;
+        self.uncount();
         self.objects.clear();
         self.deadlines.clear();
         self.line = Line::default();
         self.outputs.clear();
-        self.metrics.objects.set(0);
         self.outputs.push_back(Output::Lost(error));
+    }
+
+    /// Takes what there is off the count that all instances share.
+    fn uncount(&self) {
+        let objects = i64::try_from(self.objects.len()).unwrap_or(i64::MAX);
+        self.metrics.objects.dec_by(objects);
     }
 
     /// Whether all that was taken is durable and was told.
@@ -338,6 +344,12 @@ impl Objects {
     fn has_room(&self) -> bool {
         matches!(self.store, Store::Open { has_room: true, .. })
             && self.line.bytes() < LINE_BYTES / 2
+    }
+}
+
+impl Drop for Objects {
+    fn drop(&mut self) {
+        self.uncount();
     }
 }
 

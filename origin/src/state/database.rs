@@ -236,6 +236,9 @@ impl Database {
         self.check()?;
         let cost = batch.cost();
         let mut queue = self.queue.lock();
+        if queue.batches.is_closed() {
+            return Err(StateError::Closed);
+        }
         let unflushed = self.unflushed.load(Ordering::Acquire);
         // One that is too large by itself goes alone, rather than never.
         let is_full = unflushed > 0 && unflushed.saturating_add(cost) > self.unflushed_limit;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::line::Due;
 use super::opening::Ask;
-use super::{Author, Objects, Output, Place, Store};
+use super::{Author, LINE_BYTES, Objects, Output, Place, Store};
 
 /// What a handler does to an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,11 +93,22 @@ impl Objects {
         }
     }
 
-    /// The handler is gone, and watches nothing any more.
+    /// The handler is gone, watches nothing and waits for nothing any more; what it has changed is done. Another one counts anew.
     pub(crate) fn handler_gone(&mut self, now: Instant) {
+        self.line.forget_answers();
         let watched = |(name, place): (&ObjectName, &mut Place)| match place {
             Place::Open(object) => std::mem::take(&mut object.is_watched).then(|| name.clone()),
-            Place::Loading(_) => None,
+            Place::Loading(loading) => {
+                for ask in &mut loading.asks {
+                    if let Ask::Command(command) = ask {
+                        command.command = 0;
+                        if let Action::Watch(watch) = &mut command.action {
+                            *watch = false;
+                        }
+                    }
+                }
+                None
+            }
         };
         let names: Vec<ObjectName> = self.objects.iter_mut().filter_map(watched).collect();
         for name in names {
@@ -107,11 +118,15 @@ impl Objects {
 
     pub(super) fn obey(&mut self, now: Instant, name: &ObjectName, command: Command) {
         let has_room = self.has_room();
+        let line_is_full = self.line.bytes() >= LINE_BYTES;
         let Some(object) = self.open_object(name) else {
             return;
         };
         if object.master.persistence() != command.persistence() {
             return self.refuse_ask(name, Ask::Command(command), &Refusal::BadPersistence);
+        }
+        if command.command != 0 && object.waits() && line_is_full {
+            return self.refuse_ask(name, Ask::Command(command), &Refusal::Busy);
         }
         let mut slots = Vec::new();
         let mut waits = false;

@@ -121,6 +121,9 @@ impl Hosted {
     }
 
     pub(crate) fn handler_gone(&mut self) {
+        let is_its =
+            |outcome: &Outcome| matches!(outcome, Outcome::Answer(_) | Outcome::Changed(_));
+        self.outcomes.retain(|outcome| !is_its(outcome));
         self.input(Objects::handler_gone);
     }
 
@@ -234,6 +237,9 @@ impl Hosted {
             && let Some(held) = self.held.clone()
             && let Some((number, prefix)) = self.waiting.pop_front()
         {
+            if !self.objects.is_wanted(number) {
+                continue;
+            }
             let before = self.before.clone();
             let rows = async move {
                 if let Some(before) = before {

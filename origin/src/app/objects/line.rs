@@ -92,6 +92,15 @@ impl Line {
         });
     }
 
+    /// Nobody waits for answers to commands any more.
+    pub(super) fn forget_answers(&mut self) {
+        for entry in &mut self.entries {
+            if let Due::Answer(answer) = &mut entry.due {
+                answer.command = 0;
+            }
+        }
+    }
+
     pub(super) fn durable(&mut self, writes: u64) {
         self.durable = self.durable.max(writes.min(self.written));
     }

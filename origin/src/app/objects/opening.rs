@@ -167,6 +167,26 @@ impl Objects {
         }
     }
 
+    /// Whether what [`Output::Load`] wants is wanted still. If not, it is not looked for any more.
+    pub(super) fn is_wanted(&mut self, number: u64) -> bool {
+        let Some(name) = self.loads.get(&number).cloned() else {
+            return false;
+        };
+        let asks = match self.objects.get(&name) {
+            Some(Place::Loading(loading)) if loading.load == Some(number) => loading.asks.len(),
+            // It was too late.
+            _ => {
+                self.loads.remove(&number);
+                return false;
+            }
+        };
+        if asks == 0 {
+            self.loads.remove(&number);
+            self.remove(&name);
+        }
+        asks > 0
+    }
+
     /// What [`Output::Load`] has found.
     pub(crate) fn loaded(
         &mut self,

@@ -15,8 +15,8 @@ use super::line::Due;
 use super::object::User;
 use super::opening::Ask;
 use super::{
-    Author, Changed, EdgeCall, LINE_BYTES, LINGER, Objects, Output, PIECE, Place, Store, named,
-    unavailable,
+    Answer, Author, Changed, EdgeCall, LINE_BYTES, LINGER, Objects, Output, PIECE, Place, Store,
+    named, unavailable,
 };
 
 /// What the state of an edge may take besides what the application allows for an object, bytes: versions, removals, and what was allowed
@@ -339,6 +339,8 @@ impl Objects {
     /// Tells it.
     pub(super) fn emit(&mut self, name: &ObjectName, sequence: u64, due: Due) {
         let due = match due {
+            // Who asked is gone.
+            Due::Answer(Answer { command: 0, .. }) => return,
             Due::Answer(answer) => return self.outputs.push_back(Output::Answer(answer)),
             due => due,
         };

@@ -109,3 +109,23 @@ fn commands_wait_for_the_object_and_fail_where_it_does_not_come() {
     let apply = bench.command("score", true, Action::Apply(vec![set("a", "1")]));
     assert_eq!(found(&bench, apply).version, 1);
 }
+
+#[test]
+fn one_that_is_gone_is_not_answered_and_what_it_has_changed_stays() {
+    let mut bench = Bench::new(1);
+    bench.use_object(0, "score", Kind::Persistent);
+    bench.is_fast = false;
+    bench.command("score", true, Action::Apply(vec![set("a", "1")]));
+    bench.command("later", true, Action::Apply(vec![set("b", "1")]));
+    bench.command("watched", true, Action::Watch(true));
+    bench.objects.handler_gone(bench.now);
+    bench.is_fast = true;
+    bench.answer_loads();
+    bench.make_durable(usize::MAX);
+    assert_eq!(bench.answers, []);
+    assert_eq!(bench.edges[0].value("score", "a"), Some(text("1")));
+    assert_eq!(bench.master("later").slot("b"), Some(&text("1")));
+    bench.use_object(0, "watched", Kind::Persistent);
+    bench.request(0, "watched", vec![set("c", "1")]);
+    assert_eq!(bench.changed, []);
+}

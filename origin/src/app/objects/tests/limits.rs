@@ -134,3 +134,50 @@ fn an_edge_that_wants_more_than_there_is_room_for_is_sent_away() {
     bench.make_durable(1);
     assert_eq!(bench.objects.line.bytes(), 0);
 }
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_loaded() {
+    let mut bench = Bench::new(1);
+    bench.is_fast = false;
+    bench.use_object(0, "kept", Kind::Persistent);
+    assert!(bench.objects.is_wanted(1));
+    bench.release(0, "kept");
+    assert!(!bench.objects.is_wanted(1));
+    assert_eq!(
+        (bench.objects.len(), bench.objects.poll_timeout()),
+        (0, None)
+    );
+}
+
+#[test]
+fn an_instance_takes_what_it_had_off_the_count_of_all() {
+    let metrics = ObjectMetrics::new(&headwater_node::metrics::Metrics::new("test", "origin"));
+    let policy = Arc::new(SharedObjectsSection::default());
+    let with = |names: &[&str]| {
+        let setup = Setup {
+            name: bench::name(),
+            epoch: 1,
+            grace: Duration::ZERO,
+        };
+        let mut objects = Objects::new(setup, Arc::clone(&policy), metrics.clone());
+        for name in names {
+            let command = Command {
+                command: 0,
+                object: (*name).to_owned(),
+                persistent: false,
+                action: Action::Watch(true),
+            };
+            objects.command(Instant::now(), command);
+        }
+        objects
+    };
+    let (mut lost, dropped, stays) = (with(&["a"]), with(&["a", "b"]), with(&["c"]));
+    assert_eq!(metrics.objects.get(), 4);
+    lost.lost(StateError::Fenced);
+    assert_eq!(metrics.objects.get(), 3);
+    drop(lost);
+    drop(dropped);
+    assert_eq!(metrics.objects.get(), 1);
+    drop(stays);
+    assert_eq!(metrics.objects.get(), 0);
+}
