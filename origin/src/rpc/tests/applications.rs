@@ -468,3 +468,31 @@ async fn instances_are_bounded() {
     again.edge_incarnation = 2;
     Edge::attach(&bench, "a", again).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_edge_that_closes_its_call_hears_what_was_told_before() {
+    let bench = bench(&["a"]).await;
+    let edge = Edge::attach(&bench, "a", open(&instance("room"))).await;
+    for client in 1..=100 {
+        edge.connect(client).await;
+    }
+    edge.say(Say::Close(v1::AttachClose {})).await;
+    let Edge { say, mut told } = edge;
+    drop(say);
+    let mut decisions = 0;
+    while let Some(answer) = soon(told.message()).await.unwrap() {
+        decisions += u32::from(matches!(answer.response, Some(Told::Decision(_))));
+    }
+    assert_eq!(decisions, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_comes_late_is_noticed_by_its_instances() {
+    let bench = bench(&["a"]).await;
+    let mut edge = Edge::attach(&bench, "a", open(&instance("room"))).await;
+    // Longer than it is remembered that somebody asked for it.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    write(&bench, "chat", "max_clients = 1\n");
+    // Its edge is to say more, and ends nothing that is wrong.
+    assert_eq!(soon(edge.told.message()).await.unwrap(), None);
+}
