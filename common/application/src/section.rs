@@ -136,7 +136,7 @@ section! {
         pub multicast: bool = false,
         /// Clients of one instance at once, on all edges together, where they are said to its origin. 0: any number.
         pub max_clients: usize = 0 => 0..=10_000_000,
-        /// How long an instance stays that has no clients any more, in milliseconds.
+        /// How long an instance stays that has no clients any more, in milliseconds; a second at least before its first client.
         pub idle_ms: u64 = 60_000 => 0..=86_400_000,
         /// What clients may play and which shared objects they may use, unless the handler says otherwise: beginnings of names, with a
         /// `;` between them. `/`: all; empty: none.

@@ -4,7 +4,7 @@
 #   .test-tools/node    npm package rtmp-client, as pinned in package-lock.json here
 #   .test-tools/python  venv with Py3AMF, moto, imageio-ffmpeg (ffmpeg 7) and grpcio, as pinned in requirements.txt here, and with
 #                       python-librtmp, as pinned in requirements-librtmp.txt
-#   Debian packages     ffmpeg, rtmpdump, librtmp with its headers, GStreamer with its RTMP elements, openssl
+#   Debian packages     ffmpeg, rtmpdump, librtmp with its headers, GStreamer with its RTMP elements, openssl, iproute2
 #   cargo               cargo-nextest; cargo-deny and cargo-fuzz too when asked for with HEADWATER_TOOLS=all
 #
 # A tool that cannot be installed is named at the end. That is an error where tests must not be skipped (CI=true or
@@ -23,6 +23,7 @@ debian_packages() {
     have ffmpeg && have ffprobe || wanted+=(ffmpeg)
     have rtmpdump || wanted+=(rtmpdump)
     have openssl || wanted+=(openssl)
+    have ip || wanted+=(iproute2)
     [ -f /usr/include/librtmp/rtmp.h ] || wanted+=(librtmp-dev)
     have npm || wanted+=(nodejs npm)
     if ! have gst-inspect-1.0 || ! gst-inspect-1.0 --exists rtmp2sink; then
