@@ -20,7 +20,8 @@
 //!   durable in the order in which they were written, each as a whole or not at all.
 //! - [`Held::epoch`] is greater than that of any writer before, on whatever machine.
 //! - Reading gives what is durable, and nothing else.
-//! - A database is open once in this process, however many hold it, and is closed when none has held it for the linger time.
+//! - A database is open once in this process, however many hold it, and is closed when none has held it for the linger time, or none does
+//!   and its partition is another origin's: what is kept open while another one may write would be found out only when it is used again.
 //! - What is written and not durable yet is bounded for each partition; what waits for the store waits for a bounded time, except for
 //!   tickets, which last as long as the database does: a store that comes back takes what it was given.
 //!
@@ -44,12 +45,18 @@ mod writer;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use parking_lot::Mutex;
+use slatedb::db_cache::DbCache;
+use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -61,12 +68,15 @@ pub(crate) use owner::Owner;
 pub use section::StateSection;
 pub(crate) use writer::Ticket;
 
-use database::Database;
+use database::{Database, Opening};
 use owner::Tenure;
 use writer::Writer;
 
 /// Below it are the databases, each in a folder that is named after its partition.
 const FOLDER: &str = "state";
+
+/// How long what was read is kept that nobody reads again.
+const CACHE_IDLE: Duration = Duration::from_secs(60);
 
 /// The databases of an origin. Clones share them.
 #[derive(Clone, Debug)]
@@ -84,9 +94,23 @@ struct Shared {
     identity: Identity,
     /// By partition. As many as the cluster has, at most.
     entries: Mutex<HashMap<u32, Arc<Entry>>>,
+    /// What was read of all databases.
+    cache: Option<Cache>,
     metrics: StateMetrics,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+struct Cache {
+    cache: Arc<dyn DbCache>,
+    /// The newest that was given to a database.
+    number: AtomicU64,
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").finish_non_exhaustive()
+    }
 }
 
 /// Who we are, for those who come after us.
@@ -103,6 +127,10 @@ pub(crate) struct Identity {
 struct Entry {
     /// Held while the database is being opened or closed.
     gate: tokio::sync::Mutex<Gate>,
+    /// Whether it is another origin's: then it is closed as soon as nobody holds it.
+    elsewhere: watch::Sender<bool>,
+    /// Whose it was when that was looked for last, and when that began. Held meanwhile.
+    owner: tokio::sync::Mutex<Option<(Instant, Option<Owner>)>>,
 }
 
 #[derive(Debug, Default)]
@@ -123,12 +151,21 @@ impl States {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
+        let cache = (section.cache_bytes > 0).then(|| Cache {
+            cache: Arc::new(MokaCache::new_with_opts(MokaCacheOptions {
+                max_capacity: section.cache_bytes,
+                time_to_live: None,
+                time_to_idle: Some(CACHE_IDLE),
+            })),
+            number: AtomicU64::new(0),
+        });
         let shared = Shared {
             section: section.clone(),
             objects,
             is_remote,
             identity,
             entries: Mutex::default(),
+            cache,
             metrics,
             tasks,
             stop,
@@ -144,11 +181,39 @@ impl States {
     /// [`StateError::Fenced`] for the hold-off time after it was taken from us; [`StateError::Unavailable`] after the open timeout at the
     /// latest; [`StateError::Closed`] when the origin stops; others as the store has them.
     pub(crate) async fn hold(&self, partition: u32) -> Result<Held, StateError> {
+        self.hold_or_take(partition, false).await
+    }
+
+    /// As [`hold`](Self::hold), also within the hold-off time: for a partition whose other owner is gone.
+    ///
+    /// # Errors
+    /// As [`hold`](Self::hold), but for the hold-off time.
+    pub(crate) async fn take(&self, partition: u32) -> Result<Held, StateError> {
+        self.hold_or_take(partition, true).await
+    }
+
+    /// Says which partitions are ours: others are not kept open for who might come back.
+    pub(crate) fn place(&self, is_ours: impl Fn(u32) -> bool) {
+        for (partition, entry) in self.shared.entries.lock().iter() {
+            let elsewhere = !is_ours(*partition);
+            entry.elsewhere.send_if_modified(|was| {
+                let changed = *was != elsewhere;
+                *was = elsewhere;
+                changed
+            });
+        }
+    }
+
+    fn entry(&self, partition: u32) -> Arc<Entry> {
+        Arc::clone(self.shared.entries.lock().entry(partition).or_default())
+    }
+
+    async fn hold_or_take(&self, partition: u32, is_taken: bool) -> Result<Held, StateError> {
         let shared = &self.shared;
-        let entry = Arc::clone(shared.entries.lock().entry(partition).or_default());
+        let entry = self.entry(partition);
         let deadline = Instant::now() + shared.section.open_timeout();
         let held = tokio::select! {
-            held = self.hold_of(&entry, partition, deadline) => held,
+            held = self.hold_of(&entry, partition, is_taken, deadline) => held,
             () = shared.stop.cancelled() => Err(StateError::Closed),
         };
         if let Err(error) = &held {
@@ -161,6 +226,7 @@ impl States {
         &self,
         entry: &Arc<Entry>,
         partition: u32,
+        is_taken: bool,
         deadline: Instant,
     ) -> Result<Held, StateError> {
         let shared = &self.shared;
@@ -175,20 +241,23 @@ impl States {
             open.check()?;
             return Ok(Held::new(open));
         }
-        if gate.hold_off.is_some_and(|until| Instant::now() < until) {
+        if !is_taken && gate.hold_off.is_some_and(|until| Instant::now() < until) {
             return Err(StateError::Fenced);
         }
-        let tenure = Tenure::of(&shared.identity);
-        let (database, writer) = Database::open(
-            shared.objects.clone(),
-            &path(partition),
-            &shared.section,
-            shared.is_remote,
-            tenure,
+        let opening = Opening {
+            objects: shared.objects.clone(),
+            path: path(partition),
+            section: &shared.section,
+            is_remote: shared.is_remote,
+            cache: shared.cache.as_ref().map(|cache| {
+                let number = cache.number.fetch_add(1, Ordering::Relaxed);
+                (Arc::clone(&cache.cache), number)
+            }),
+            tenure: Tenure::of(&shared.identity),
+            elsewhere: entry.elsewhere.subscribe(),
             deadline,
-            &shared.metrics,
-        )
-        .await?;
+        };
+        let (database, writer) = Database::open(opening, &shared.metrics).await?;
         let database = Arc::new(database);
         let held = Held::new(&database);
         gate.open = Some(Arc::clone(&database));
@@ -209,8 +278,22 @@ impl States {
     /// [`StateError`]; [`StateError::Unavailable`] after the open timeout at the latest.
     pub(crate) async fn owner_of(&self, partition: u32) -> Result<Option<Owner>, StateError> {
         let shared = &self.shared;
+        let entry = self.entry(partition);
         let path = path(partition);
-        let found = database::owner(shared.objects.clone(), &path, &shared.metrics);
+        let asked = Instant::now();
+        let found = async {
+            // Instances of one partition ask at the same time: one answer is for all who asked before it was looked for.
+            let mut known = entry.owner.lock().await;
+            if let Some((from, owner)) = &*known
+                && *from > asked
+            {
+                return Ok(owner.clone());
+            }
+            let from = Instant::now();
+            let owner = database::owner(shared.objects.clone(), &path, &shared.metrics).await?;
+            *known = Some((from, owner.clone()));
+            Ok(owner)
+        };
         timeout(shared.section.open_timeout(), found)
             .await
             .unwrap_or_else(|_| Err(StateError::unavailable("no answer in time")))
@@ -300,16 +383,17 @@ impl Held {
         self.database.get(key).await
     }
 
-    /// The durable rows whose keys begin with `prefix`, in the order of keys, with their whole keys.
+    /// The durable rows whose keys are in `keys`, in the order of keys, as many as keys and values of `limit` bytes allow; and the key of
+    /// the first that was left out.
     ///
     /// # Errors
-    /// [`StateError::TooLarge`] where keys and values are more than `limit` bytes; others as [`get`](Self::get).
-    pub(crate) async fn scan_prefix(
+    /// As [`get`](Self::get).
+    pub(crate) async fn scan(
         &self,
-        prefix: &[u8],
+        keys: Range<Bytes>,
         limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, StateError> {
-        self.database.scan_prefix(prefix, limit).await
+    ) -> Result<(Vec<(Bytes, Bytes)>, Option<Bytes>), StateError> {
+        self.database.scan(keys, limit).await
     }
 
     /// Takes rows to be written, all or none, after all that were taken before. Does not wait.

@@ -173,7 +173,12 @@ impl View {
     /// thinks: two views that differ settle as soon as they agree on who is reachable. A draining node also looks behind
     /// itself in the order, and keeps the stream only where nobody else is available.
     pub fn placement(&self, name: &StreamName, caller_unreachable: &[String]) -> Placement {
-        let order = self.ring.candidate_indices(self.ring.partition(name));
+        self.placement_of(self.ring.partition(name), caller_unreachable)
+    }
+
+    /// [`placement`](Self::placement) of all streams of a partition.
+    pub fn placement_of(&self, partition: u32, caller_unreachable: &[String]) -> Placement {
+        let order = self.ring.candidate_indices(partition);
         let before = order.iter().position(|index| Some(*index) == self.this);
         let draining = self
             .this_status()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use headwater_cluster::{Availability, Cluster, NodeId, View};
+use headwater_cluster::{Availability, Cluster, NodeId, Placement, View};
 use headwater_media::name::InstanceName;
 use headwater_proto::v1;
 use parking_lot::Mutex;
@@ -77,6 +77,14 @@ impl From<Status> for NotAttached {
     fn from(status: Status) -> Self {
         Self::Failed(status)
     }
+}
+
+/// Who has taken a partition.
+enum Taken {
+    By(v1::Moved),
+    /// A node that is gone, or has left it: there is nobody to wait for.
+    ByNobodyThere,
+    Unknown,
 }
 
 /// The call of an edge that is attached. When it is dropped, the edge is away.
@@ -219,31 +227,36 @@ impl Hosting {
     async fn hold(&self, partition: u32) -> Result<Option<Held>, NotAttached> {
         match self.shared.states.hold(partition).await {
             Ok(held) => Ok(Some(held)),
-            Err(StateError::Fenced) => {
-                let taken = self.taken_by(partition).await.map(NotAttached::Moved);
-                Err(taken.unwrap_or_else(|| {
-                    Status::unavailable("another origin has taken the instance: retry").into()
-                }))
-            }
-            Err(StateError::Closed) => Err(Status::unavailable("the origin is stopping").into()),
-            Err(error) => {
-                tracing::warn!(partition, %error, "instances are hosted without their state store");
-                Ok(None)
-            }
+            Err(StateError::Fenced) => match self.taken_by(partition).await {
+                Taken::By(moved) => Err(NotAttached::Moved(moved)),
+                Taken::ByNobodyThere => match self.shared.states.take(partition).await {
+                    Ok(held) => Ok(Some(held)),
+                    Err(error) => not_held(partition, &error),
+                },
+                Taken::Unknown => not_held(partition, &StateError::Fenced),
+            },
+            Err(error) => not_held(partition, &error),
         }
     }
 
-    /// Who has taken a partition from us, if it can be reached.
-    async fn taken_by(&self, partition: u32) -> Option<v1::Moved> {
-        let owner = self.shared.states.owner_of(partition).await.ok()??;
+    /// Who has taken a partition from us.
+    async fn taken_by(&self, partition: u32) -> Taken {
+        let Ok(Some(owner)) = self.shared.states.owner_of(partition).await else {
+            return Taken::Unknown;
+        };
         let view = self.shared.cluster.view();
-        let id = NodeId::new(&owner.node).ok()?;
-        let reachable = view.availability(&id) == Availability::Available;
-        (reachable && id != *self.shared.cluster.id()).then(|| v1::Moved {
-            owner: owner.node,
-            address: owner.address,
-            ring_version: view.ring_version(),
-        })
+        match NodeId::new(&owner.node) {
+            _ if owner.left => Taken::ByNobodyThere,
+            // It has not said yet who it is.
+            Ok(id) if id == *self.shared.cluster.id() => Taken::Unknown,
+            // One that drains would send everybody back.
+            Ok(id) if view.availability(&id) == Availability::Available => Taken::By(v1::Moved {
+                owner: owner.node,
+                address: owner.address,
+                ring_version: view.ring_version(),
+            }),
+            _ => Taken::ByNobodyThere,
+        }
     }
 
     /// None for an application that is unknown here.
@@ -315,6 +328,10 @@ impl Hosting {
 
     /// Keeps the instances in line with the ring, and with what is to become of the origin.
     pub(crate) fn place(&self, view: &View, may_depart: bool, draining: bool) {
+        if may_depart {
+            let is_ours = |partition| matches!(view.placement_of(partition, &[]), Placement::Own);
+            self.shared.states.place(is_ours);
+        }
         let instances = self.shared.instances.lock();
         for (name, handle) in instances.iter() {
             // Where it is not in the store, it would be forgotten, and not noticed when it comes.
@@ -398,6 +415,20 @@ impl Attached {
         let _ = self.inputs.send(Input::Gone(self.call)).await;
         // Not before: this may be dropped while it waits for room.
         self.gone = true;
+    }
+}
+
+/// What follows from a state store that is not to be had. None: what it is for does without.
+fn not_held(partition: u32, error: &StateError) -> Result<Option<Held>, NotAttached> {
+    match error {
+        StateError::Fenced => {
+            Err(Status::unavailable("another origin has taken the instance: retry").into())
+        }
+        StateError::Closed => Err(Status::unavailable("the origin is stopping").into()),
+        error => {
+            tracing::warn!(partition, %error, "instances are hosted without their state store");
+            Ok(None)
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `using` | what edges say: uses, requests, states |
 //! | `commands` | what the handler does |
 //! | `line` | what waits until something is durable |
+//! | `loading` | reads objects from the store, together |
 //! | `rows` | objects as rows of the store |
 //! | `hosted` | all that with its store, for the task of an instance |
 //! | `metrics` | what is counted |
@@ -34,6 +35,7 @@
 mod commands;
 mod hosted;
 mod line;
+mod loading;
 mod metrics;
 mod object;
 mod opening;

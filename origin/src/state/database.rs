@@ -1,5 +1,6 @@
 //! The database of one partition, as those who hold it see it.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use slatedb::config::{
     CompactionWorkerOptions, CompactorOptions, DbReaderOptions, DurabilityLevel,
     GarbageCollectorDirectoryOptions, GarbageCollectorOptions, ReadOptions, ScanOptions, Settings,
 };
+use slatedb::db_cache::DbCache;
 use slatedb::{Db, DbReader, DbReaderMode, WriteBatch};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -41,8 +43,11 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// meanwhile might make anew.
 const LOCAL_SWEEP_AGE: Duration = Duration::from_secs(3600);
 
-/// What is read ahead in a scan, bytes.
-const READ_AHEAD_BYTES: usize = 64 << 10;
+/// What is read ahead in a scan, bytes: from each file of rows that it goes over.
+const READ_AHEAD_BYTES: usize = 256 << 10;
+
+/// Requests in which that is read.
+const READ_AHEAD_TASKS: usize = 2;
 
 /// An open database.
 pub(super) struct Database {
@@ -57,6 +62,21 @@ pub(super) struct Database {
     holds: watch::Sender<usize>,
     answer_timeout: Duration,
     metrics: StateMetrics,
+}
+
+/// What it takes to open one.
+pub(super) struct Opening<'a> {
+    pub(super) objects: Arc<dyn ObjectStore>,
+    pub(super) path: Path,
+    pub(super) section: &'a StateSection,
+    /// Whether `objects` is a bucket.
+    pub(super) is_remote: bool,
+    /// With a number that is of this opening alone: who wrote meanwhile may have given other things the same names.
+    pub(super) cache: Option<(Arc<dyn DbCache>, u64)>,
+    pub(super) tenure: Tenure,
+    /// Whether the partition is another origin's.
+    pub(super) elsewhere: watch::Receiver<bool>,
+    pub(super) deadline: Instant,
 }
 
 struct Queue {
@@ -76,22 +96,30 @@ impl std::fmt::Debug for Database {
 impl Database {
     /// Opens it as its one writer. What was begun is cut off when this is dropped.
     pub(super) async fn open(
-        objects: Arc<dyn ObjectStore>,
-        path: &Path,
-        section: &StateSection,
-        is_remote: bool,
-        tenure: Tenure,
-        deadline: Instant,
+        opening: Opening<'_>,
         metrics: &StateMetrics,
     ) -> Result<(Self, Writer), StateError> {
+        let Opening {
+            objects,
+            path,
+            section,
+            is_remote,
+            cache,
+            tenure,
+            elsewhere,
+            deadline,
+        } = opening;
+        let since = Instant::now();
         let leash = Leash::new(objects, metrics.store_errors.clone());
         let guard = leash.guard();
         let begun = async {
-            let db = Db::builder(path.clone(), Arc::new(leash.clone()))
-                .with_settings(settings(section, is_remote))
-                .with_db_cache_disabled()
-                .build()
-                .await?;
+            let builder = Db::builder(path.clone(), Arc::new(leash.clone()))
+                .with_settings(settings(section, is_remote));
+            let builder = match cache {
+                Some((cache, id)) => builder.with_db_cache(cache, id),
+                None => builder.with_db_cache_disabled(),
+            };
+            let db = builder.build().await?;
             let before = db.get_with_options(owner::KEY, &reading()).await?;
             let before = before.map(|row| Owner::read(&row)).transpose()?;
             let owner = tenure.begin(before.as_ref());
@@ -105,6 +133,7 @@ impl Database {
             .await
             .unwrap_or_else(|_| Err(leash.silence()))?;
         guard.disarm();
+        metrics.open_seconds.observe(since.elapsed().as_secs_f64());
         let (queue, batches) = mpsc::unbounded_channel();
         let (progress, progressed) = watch::channel(Progress::default());
         let holds = watch::Sender::new(0);
@@ -112,12 +141,12 @@ impl Database {
         let writer = Writer::new(
             db.clone(),
             leash.clone(),
-            path.clone(),
+            (path, owner.clone()),
             section.flush(),
             batches,
             progress,
             Arc::clone(&unflushed),
-            holds.subscribe(),
+            (holds.subscribe(), elsewhere),
             metrics.clone(),
         );
         let database = Self {
@@ -182,33 +211,33 @@ impl Database {
         self.soon(found).await
     }
 
-    pub(super) async fn scan_prefix(
+    pub(super) async fn scan(
         &self,
-        prefix: &[u8],
+        keys: Range<Bytes>,
         limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, StateError> {
+    ) -> Result<(Vec<(Bytes, Bytes)>, Option<Bytes>), StateError> {
         let found = async {
             let mut rows = Vec::new();
             let mut left = limit;
             let options = ScanOptions {
                 durability_filter: DurabilityLevel::Remote,
                 read_ahead_bytes: READ_AHEAD_BYTES,
+                max_fetch_tasks: READ_AHEAD_TASKS,
+                cache_blocks: true,
                 ..ScanOptions::default()
             };
-            let mut scan = self
-                .db
-                .scan_prefix_with_options(prefix, .., &options)
-                .await?;
+            let mut scan = self.db.scan_with_options(keys, &options).await?;
             while let Some(row) = scan.next().await? {
-                left = left
-                    .checked_sub(row.key.len() + row.value.len())
-                    .ok_or(StateError::TooLarge)?;
+                let Some(now_left) = left.checked_sub(row.key.len() + row.value.len()) else {
+                    return Ok((rows, Some(Bytes::copy_from_slice(&row.key))));
+                };
+                left = now_left;
                 rows.push((
                     Bytes::copy_from_slice(&row.key),
                     Bytes::copy_from_slice(&row.value),
                 ));
             }
-            Ok(rows)
+            Ok((rows, None))
         };
         self.soon(found).await
     }

@@ -12,11 +12,15 @@ const DURABLE_SECONDS: [f64; 11] = [
     0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0,
 ];
 
+/// Upper bounds of the time until a partition is open: a folder takes some milliseconds, a bucket some tens of requests.
+const OPEN_SECONDS: [f64; 9] = [0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+
 /// The metrics of the state store, `headwater_origin_state_*`.
 #[derive(Clone, Debug)]
 pub(crate) struct StateMetrics {
     pub(super) open: Gauge,
     pub(super) opened: Counter,
+    pub(super) open_seconds: Histogram,
     pub(super) batches: Counter,
     pub(super) writes: Counter,
     pub(super) durable_seconds: Histogram,
@@ -33,6 +37,11 @@ impl StateMetrics {
         Self {
             open: room.gauge("state_open", "Partitions whose state is open here"),
             opened: room.counter("state_opened", "Partitions whose state was opened"),
+            open_seconds: room.histogram(
+                "state_open_seconds",
+                "Time until a partition was open, with what had to be read for it",
+                OPEN_SECONDS,
+            ),
             batches: room.counter("state_batches", "Batches of rows that became durable"),
             writes: room.counter(
                 "state_writes",

@@ -18,6 +18,9 @@ pub(crate) struct Owner {
     pub(crate) node: String,
     /// Where other nodes reach him.
     pub(crate) address: String,
+    /// He has closed the database, and writes no more.
+    #[serde(default)]
+    pub(crate) left: bool,
 }
 
 impl Owner {
@@ -56,6 +59,7 @@ impl Tenure {
             epoch: self.now.max(least),
             node: self.identity.node,
             address: self.identity.address,
+            left: false,
         }
     }
 }

@@ -15,15 +15,18 @@ headwater_node::section! {
         /// How much of a partition's newest rows is kept in memory before it goes to the store in order, bytes. A partition
         /// that is in use takes up to twice this.
         pub memory_bytes: usize = 1 << 20 => 65_536..=1 << 28,
+        /// How much of what was read of merged rows is kept in memory, bytes, for all partitions of an origin together. A partition that
+        /// is taken over is read object by object: without this each of them reads the same files again.
+        pub cache_bytes: u64 = 16 << 20 => 0..=1 << 34,
         /// How often each open partition looks whether another origin has taken it, milliseconds. Each look is one request to
         /// a bucket. An origin that writes finds out with that.
         pub poll_ms: u64 = 1_000 => 50..=60_000,
         /// How long a partition may take to be opened, to be closed, or to answer, milliseconds.
         pub open_timeout_ms: u64 = 10_000 => 100..=600_000,
-        /// How long a partition stays open when nothing uses it any more, milliseconds.
+        /// How long a partition stays open when nothing uses it any more, milliseconds. One that has gone to another origin is closed at once.
         pub linger_ms: u64 = 30_000 => 0..=3_600_000,
         /// How long a partition that another origin has taken is left to it, milliseconds: two that both think that they own it
-        /// would take it from each other in turn.
+        /// would take it from each other in turn. When the other one cannot be reached any more, it is not waited for.
         pub hold_off_ms: u64 = 5_000 => 0..=600_000,
     }
 }

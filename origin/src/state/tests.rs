@@ -122,7 +122,9 @@ async fn value(held: &Held, key: &str) -> Option<String> {
 /// Keys and values, as text.
 async fn rows(held: &Held, prefix: &str) -> Vec<(String, String)> {
     let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-    let found = held.scan_prefix(prefix.as_bytes(), 1 << 20).await.unwrap();
+    let keys = Bytes::from(prefix.to_owned())..Bytes::from(format!("{prefix}~"));
+    let (found, end) = held.scan(keys, 1 << 20).await.unwrap();
+    assert_eq!(end, None);
     found
         .into_iter()
         .map(|(key, value)| (text(key), text(value)))

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::gauged;
 use super::leash::Leash;
+use super::owner::{self, Owner};
 use super::{Batch, StateError, StateMetrics};
 
 /// The most that goes to the store in one object, bytes, but for a batch that is larger by itself.
@@ -91,7 +92,7 @@ impl Ticket {
 /// Why a writer has stopped to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// Nobody has held the database for the linger time.
+    /// Nobody has held the database for the linger time, or nobody does and it is another origin's.
     Unused,
     /// It can write no more, or should not.
     Over,
@@ -102,6 +103,7 @@ pub(super) struct Writer {
     db: Db,
     leash: Leash,
     path: Path,
+    owner: Owner,
     flush: Duration,
     batches: mpsc::UnboundedReceiver<Queued>,
     /// Taken from the queue for a write that was full without it.
@@ -109,6 +111,8 @@ pub(super) struct Writer {
     progress: watch::Sender<Progress>,
     unflushed: Arc<AtomicUsize>,
     holds: watch::Receiver<usize>,
+    /// Whether the partition is another origin's.
+    elsewhere: watch::Receiver<bool>,
     status: watch::Receiver<DbStatus>,
     flight: Option<Flight>,
     /// Writes since what is in memory went to the store in order.
@@ -149,12 +153,12 @@ impl Writer {
     pub(super) fn new(
         db: Db,
         leash: Leash,
-        path: Path,
+        (path, owner): (Path, Owner),
         flush: Duration,
         batches: mpsc::UnboundedReceiver<Queued>,
         progress: watch::Sender<Progress>,
         unflushed: Arc<AtomicUsize>,
-        holds: watch::Receiver<usize>,
+        (holds, elsewhere): (watch::Receiver<usize>, watch::Receiver<bool>),
         metrics: StateMetrics,
     ) -> Self {
         Self {
@@ -162,12 +166,14 @@ impl Writer {
             db,
             leash,
             path,
+            owner,
             flush,
             batches,
             left_over: None,
             progress,
             unflushed,
             holds,
+            elsewhere,
             flight: None,
             unordered: 0,
             ordering: None,
@@ -218,7 +224,7 @@ impl Writer {
                     self.ordering = None;
                 }
                 () = stalled(warn_at) => self.warn(),
-                () = unused(&mut self.holds, linger) => return Ended::Unused,
+                () = unused(&mut self.holds, &mut self.elsewhere, linger) => return Ended::Unused,
             }
         }
     }
@@ -256,6 +262,24 @@ impl Writer {
         lost
     }
 
+    /// Leaves word that nobody has to wait for us.
+    async fn say_left(&mut self) {
+        self.owner.left = true;
+        let Ok(row) = self.owner.to_row() else {
+            return;
+        };
+        let mut write = WriteBatch::new();
+        write.put(owner::KEY, row);
+        let said = async {
+            self.db.write(write).await?;
+            self.db.flush().await
+        };
+        // Where somebody else has it already, that is found here.
+        if let Err(error) = said.await {
+            tracing::debug!(path = %self.path, %error, "a state store is left without a word");
+        }
+    }
+
     async fn write_all(&mut self) {
         loop {
             if let Err(error) = match &mut self.flight {
@@ -269,7 +293,7 @@ impl Writer {
             let now = Instant::now();
             match next_of(&mut self.batches, &mut self.left_over, now).await {
                 Some(queued) => self.take_off(queued),
-                None => return,
+                None => return self.say_left().await,
             }
         }
     }
@@ -404,8 +428,12 @@ async fn closed(status: &mut watch::Receiver<DbStatus>) -> StateError {
     reason.map_or(StateError::Closed, StateError::of_close)
 }
 
-/// Completes when nobody has held the database for `linger`.
-async fn unused(holds: &mut watch::Receiver<usize>, linger: Duration) {
+/// Completes when nobody has held the database for `linger`, or nobody holds it and it is another origin's.
+async fn unused(
+    holds: &mut watch::Receiver<usize>,
+    elsewhere: &mut watch::Receiver<bool>,
+    linger: Duration,
+) {
     loop {
         // An error: whoever counts is gone, and so are all who held it.
         if holds.wait_for(|holds| *holds == 0).await.is_err() {
@@ -413,6 +441,8 @@ async fn unused(holds: &mut watch::Receiver<usize>, linger: Duration) {
         }
         tokio::select! {
             () = sleep(linger) => return,
+            // An error: the origin has ended.
+            _ = elsewhere.wait_for(|elsewhere| *elsewhere) => return,
             _ = holds.wait_for(|holds| *holds > 0) => {}
         }
     }

@@ -7,24 +7,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use headwater_application::SharedObjectsSection;
 use headwater_proto::v1::attach_request::Request as Said;
 use headwater_proto::v1::attach_response::Response as Told;
 use tokio::time::{Instant, sleep_until};
 
+use super::loading::Loads;
 use super::{Answer, Changed, Command, EdgeCall, ObjectMetrics, Objects, Output, Setup};
 use crate::state::{Held, StateError, States, Ticket};
-
-/// Objects that are loaded at a time.
-const MAX_LOADS: usize = 32;
-
-/// The most that the rows of one object may take, bytes: above the largest object that an application can allow, with all that it may
-/// remember.
-const MAX_ROWS_BYTES: usize = 256 << 20;
 
 /// After how long it is tried again to open the store.
 const RETRY: Duration = Duration::from_secs(1);
@@ -40,8 +32,6 @@ pub(crate) enum Outcome {
     /// The instance is to let go of everything: all calls end as unavailable. The last one.
     Lost(StateError),
 }
-
-type Rows = Result<Vec<(Bytes, Bytes)>, StateError>;
 
 /// The objects of an instance, with their store.
 pub(crate) struct Hosted {
@@ -59,8 +49,7 @@ pub(crate) struct Hosted {
     first: Option<BoxFuture<'static, Result<(), StateError>>>,
     /// Writes that are durable.
     durable: u64,
-    loads: FuturesUnordered<BoxFuture<'static, (u64, Rows)>>,
-    waiting: VecDeque<(u64, Bytes)>,
+    loads: Loads,
     outcomes: VecDeque<Outcome>,
 }
 
@@ -85,8 +74,7 @@ impl Hosted {
             tickets: VecDeque::new(),
             first: None,
             durable: 0,
-            loads: FuturesUnordered::new(),
-            waiting: VecDeque::new(),
+            loads: Loads::default(),
             outcomes: VecDeque::new(),
         };
         match held {
@@ -154,8 +142,12 @@ impl Hosted {
                 self.first = None;
                 self.landed(first);
             }
-            Some((number, rows)) = self.loads.next() => {
-                self.input(|objects, now| objects.loaded(now, number, rows));
+            read = self.loads.next() => {
+                self.input(|objects, now| {
+                    for (number, rows) in read {
+                        objects.loaded(now, number, rows);
+                    }
+                });
             }
             held = first(&mut self.opening) => {
                 self.opening = None;
@@ -210,7 +202,7 @@ impl Hosted {
                     continue;
                 }
                 Output::Load { number, prefix } => {
-                    self.waiting.push_back((number, prefix));
+                    self.loads.push(number, prefix);
                     continue;
                 }
                 Output::Tell(call, told) => Outcome::Tell(call, told),
@@ -233,21 +225,9 @@ impl Hosted {
         {
             self.first = Some(ticket.clone().durable().boxed());
         }
-        while self.loads.len() < MAX_LOADS
-            && let Some(held) = self.held.clone()
-            && let Some((number, prefix)) = self.waiting.pop_front()
-        {
-            if !self.objects.is_wanted(number) {
-                continue;
-            }
-            let before = self.before.clone();
-            let rows = async move {
-                if let Some(before) = before {
-                    before.durable().await?;
-                }
-                held.scan_prefix(&prefix, MAX_ROWS_BYTES).await
-            };
-            self.loads.push(async move { (number, rows.await) }.boxed());
+        if let Some(held) = &self.held {
+            let is_wanted = |number| self.objects.is_wanted(number);
+            self.loads.begin(held, self.before.as_ref(), is_wanted);
         }
     }
 

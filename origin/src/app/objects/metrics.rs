@@ -3,6 +3,10 @@
 use headwater_node::metrics::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+/// Upper bounds of the time until an object is read: from what is in memory to a bucket under load.
+const LOAD_SECONDS: [f64; 9] = [0.001, 0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 
 /// The metrics of the shared objects that this origin owns, `headwater_origin_objects*`.
 #[derive(Clone, Debug)]
@@ -14,6 +18,7 @@ pub(crate) struct ObjectMetrics {
     pub(super) refused: Counter,
     pub(super) duplicates: Counter,
     pub(super) loads: Counter,
+    pub(super) load_seconds: Histogram,
     pub(super) load_failures: Counter,
     pub(super) adopted: Counter,
     pub(super) broken: Counter,
@@ -33,6 +38,11 @@ impl ObjectMetrics {
                 "Requests that came again and had been applied",
             ),
             loads: room.counter("object_loads", "Shared objects looked for in the store"),
+            load_seconds: room.histogram(
+                "object_load_seconds",
+                "Time from the first who asked for a shared object until it was read from the store",
+                LOAD_SECONDS,
+            ),
             load_failures: room.counter(
                 "object_load_failures",
                 "Shared objects that could not be loaded",

@@ -210,6 +210,10 @@ impl Objects {
             Ok(stored) => stored,
             Err(error) => return self.load_failed(now, &name, &error),
         };
+        if let Some(Place::Loading(loading)) = self.objects.get(&name) {
+            let took = LOAD_LIMIT.saturating_sub(loading.until.saturating_duration_since(now));
+            self.metrics.load_seconds.observe(took.as_secs_f64());
+        }
         let asks = self.loading_asks(&name);
         let Some(first) = asks.first() else {
             self.remove(&name);

@@ -76,12 +76,17 @@ async fn reading_waits_for_no_longer_than_it_should() {
         write(&origin.hold().await, put("key", "1")).await;
         origin.stopped().await;
     }
-    let origin = Origin::with("a", &objects, small);
+    // What was read for opening would not be read again.
+    let origin = Origin::with("a", &objects, |section| {
+        small(section);
+        section.cache_bytes = 0;
+    });
     let held = origin.hold().await;
     faulty.set(Mode::Hangs);
+    let everything = Bytes::new()..Bytes::from_static(b"~");
     for refused in [
         held.get(b"key").await.map(drop),
-        held.scan_prefix(b"", 1_000).await.map(drop),
+        held.scan(everything, 1_000).await.map(drop),
         origin.states.owner_of(3).await.map(drop),
     ] {
         assert!(matches!(refused, Err(StateError::Unavailable { .. })));

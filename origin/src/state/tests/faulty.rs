@@ -29,6 +29,8 @@ pub(crate) enum Mode {
 pub(crate) struct Faulty {
     objects: Arc<InMemory>,
     mode: watch::Sender<Mode>,
+    /// Requests for what is in an object.
+    gets: Arc<AtomicU64>,
 }
 
 impl Faulty {
@@ -36,12 +38,17 @@ impl Faulty {
         let faulty = Self {
             objects: Arc::default(),
             mode: watch::Sender::new(Mode::Works),
+            gets: Arc::default(),
         };
         (faulty.clone(), Arc::new(faulty))
     }
 
     pub(crate) fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
+    }
+
+    pub(super) fn gets(&self) -> u64 {
+        self.gets.load(Ordering::Relaxed)
     }
 
     async fn pass(&self, is_write: bool) -> Result<()> {
@@ -90,6 +97,7 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.gets.fetch_add(1, Ordering::Relaxed);
         self.pass(false).await?;
         self.objects.get_opts(location, options).await
     }

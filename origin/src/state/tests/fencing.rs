@@ -28,7 +28,8 @@ async fn whoever_opens_later_fences_who_was_there_also_when_that_is_idle() {
         Owner {
             epoch: new.epoch(),
             node: "b".to_owned(),
-            address: "b:1".to_owned()
+            address: "b:1".to_owned(),
+            left: false,
         }
     );
     a.wait_for_metric("fenced_total", 1.0).await;
@@ -111,4 +112,60 @@ async fn a_writer_that_was_held_up_finds_out_with_its_next_write() {
     assert_eq!(soon(ticket.durable()).await, Err(StateError::Fenced));
     assert_eq!(soon(old.lost()).await, StateError::Fenced);
     assert_eq!(value(&new, "key").await, None);
+}
+
+#[tokio::test]
+async fn what_has_gone_to_another_origin_is_closed_when_it_is_let_go_of() {
+    let objects = memory();
+    let a = Origin::with("a", &objects, |section| section.linger_ms = 600_000);
+    let old = a.hold().await;
+    a.states.place(|partition| partition != 3);
+    // Still in use: it goes on.
+    write(&old, put("key", "a")).await;
+    drop(old);
+    a.wait_for_metric("open", 0.0).await;
+    let owner = a.states.owner_of(3).await.unwrap().unwrap();
+    assert!(owner.left);
+    // Nothing was taken from it.
+    assert!((a.metric("fenced_total")).abs() < 0.1);
+
+    // Whoever gets it back meanwhile is the writer, and not one of before.
+    let b = Origin::new("b", &objects);
+    let other = b.hold().await;
+    write(&other, put("key", "b")).await;
+    let again = a.hold().await;
+    assert!(again.epoch() > other.epoch());
+    assert_eq!(value(&again, "key").await.as_deref(), Some("b"));
+}
+
+#[tokio::test]
+async fn one_that_is_taken_is_not_left_to_who_has_left_it() {
+    let objects = memory();
+    let a = Origin::with("a", &objects, |section| section.hold_off_ms = 600_000);
+    let b = Origin::new("b", &objects);
+    let old = a.hold().await;
+    let new = b.hold().await;
+    assert_eq!(soon(old.lost()).await, StateError::Fenced);
+    a.wait_for_metric("open", 0.0).await;
+    assert!(matches!(a.states.hold(3).await, Err(StateError::Fenced)));
+    let owner = a.states.owner_of(3).await.unwrap().unwrap();
+    assert_eq!((owner.node.as_str(), owner.left), ("b", false));
+
+    drop(new);
+    b.wait_for_metric("open", 0.0).await;
+    let left = soon(async {
+        loop {
+            let owner = a.states.owner_of(3).await.unwrap().unwrap();
+            if owner.left {
+                break owner;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(left.node, "b");
+    let again = a.states.take(3).await.unwrap();
+    assert!(again.epoch() > left.epoch);
+    // Others share it.
+    assert_eq!(a.hold().await.epoch(), again.epoch());
 }

@@ -64,10 +64,11 @@ async fn rows_that_no_database_takes_are_refused() {
     }
     write(&held, put(&long, "1")).await;
     assert_eq!(value(&held, "good").await, None);
-    let limited = held.scan_prefix(b"x", Batch::MAX_KEY).await;
-    assert_eq!(limited, Err(StateError::TooLarge));
-    let all = held.scan_prefix(b"x", Batch::MAX_KEY + 1).await.unwrap();
-    assert_eq!(all.len(), 1);
+    let keys = || Bytes::from_static(b"x")..Bytes::from_static(b"y");
+    let (rows, end) = held.scan(keys(), Batch::MAX_KEY).await.unwrap();
+    assert_eq!((rows.len(), end), (0, Some(Bytes::from(long))));
+    let (rows, end) = held.scan(keys(), Batch::MAX_KEY + 1).await.unwrap();
+    assert_eq!((rows.len(), end), (1, None));
 }
 
 #[tokio::test]
@@ -150,4 +151,26 @@ async fn what_was_written_is_durable_when_the_origin_stops() {
     ));
     let next = Origin::new("b", &objects);
     assert_eq!(rows(&next.hold().await, "").await.len(), 3);
+}
+
+#[tokio::test]
+async fn one_that_is_read_piece_by_piece_is_not_read_from_the_store_each_time() {
+    let (faulty, objects) = faulty::Faulty::new();
+    let first = Origin::new("a", &objects);
+    let held = first.hold().await;
+    for object in 0..50 {
+        write(&held, put(&format!("{object:02}/slot"), "value")).await;
+    }
+    first.stopped().await;
+
+    let next = Origin::new("b", &objects);
+    let held = next.hold().await;
+    assert_eq!(rows(&held, "00/").await.len(), 1);
+    let before = faulty.gets();
+    for object in 0..50 {
+        assert_eq!(rows(&held, &format!("{object:02}/")).await.len(), 1);
+    }
+    // It may look for another owner meanwhile.
+    let gets = faulty.gets() - before;
+    assert!(gets < 20, "{gets} requests for 50 objects");
 }
