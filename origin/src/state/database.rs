@@ -27,9 +27,6 @@ use super::{Batch, StateError, StateMetrics, StateSection};
 /// can write.
 const MAX_UNMERGED: usize = 64;
 
-/// How often it is looked whether there is something to merge.
-const MERGE_INTERVAL: Duration = Duration::from_secs(5);
-
 /// The largest file of merged rows, bytes.
 const MERGED_BYTES: usize = 16 << 20;
 
@@ -381,12 +378,12 @@ fn settings(section: &StateSection, is_remote: bool) -> Settings {
             .saturating_mul(3)
             .saturating_add(section.unflushed_bytes.saturating_mul(2)),
         compactor_options: Some(CompactorOptions {
-            poll_interval: MERGE_INTERVAL,
-            commit_compacted_interval: MERGE_INTERVAL,
+            poll_interval: section.merge(),
+            commit_compacted_interval: section.merge(),
             max_concurrent_compactions: 1,
             worker: Some(CompactionWorkerOptions {
                 max_concurrent_compactions: 1,
-                compactions_poll_interval: MERGE_INTERVAL,
+                compactions_poll_interval: section.merge(),
                 max_sst_size: MERGED_BYTES,
                 max_fetch_tasks: 1,
                 bytes_to_fetch: MERGE_READ_BYTES,

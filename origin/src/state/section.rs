@@ -18,6 +18,9 @@ headwater_node::section! {
         /// How much of what was read of merged rows is kept in memory, bytes, for all partitions of an origin together. A partition that
         /// is taken over is read object by object: without this each of them reads the same files again.
         pub cache_bytes: u64 = 16 << 20 => 0..=1 << 34,
+        /// How often each open partition looks whether it has files of rows to be merged, milliseconds. Each look is some requests to
+        /// a bucket; files that were not merged are read by whoever takes the partition over.
+        pub merge_ms: u64 = 2_000 => 100..=600_000,
         /// How often each open partition looks whether another origin has taken it, milliseconds. Each look is one request to
         /// a bucket. An origin that writes finds out with that.
         pub poll_ms: u64 = 1_000 => 50..=60_000,
@@ -38,6 +41,10 @@ impl StateSection {
 
     pub(super) fn poll(&self) -> Duration {
         Duration::from_millis(self.poll_ms)
+    }
+
+    pub(super) fn merge(&self) -> Duration {
+        Duration::from_millis(self.merge_ms)
     }
 
     pub(super) fn open_timeout(&self) -> Duration {
