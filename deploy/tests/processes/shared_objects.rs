@@ -81,7 +81,7 @@ fn members(hall: &mut Hall, count: usize) -> MemberOptions {
 }
 
 /// Has clients of both edges write, does something meanwhile, and tells what they found.
-fn share(options: ObjectOptions, meanwhile: impl FnOnce(&Users)) -> ObjectSummary {
+pub(crate) fn share(options: ObjectOptions, meanwhile: impl FnOnce(&Users)) -> ObjectSummary {
     let users = Users::start(options).expect("clients");
     until("all use their objects", LIMIT, || users.have_joined());
     users.begin();

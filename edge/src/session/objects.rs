@@ -260,11 +260,14 @@ impl Session {
         };
         objects.attachment.objects().meters().malformed.inc();
         objects.malformed += 1;
-        if objects.malformed >= MAX_MALFORMED {
+        // There may be no name to say it of.
+        let status = Status::new(StatusCode::CallBadVersion).describe(error.to_string());
+        let outcome = if objects.malformed < MAX_MALFORMED {
+            self.core.status(0, status)
+        } else {
             info!(%error, "a client whose shared object messages make no sense is closed");
-            let status = Status::new(StatusCode::CallBadVersion).describe(error.to_string());
-            let outcome = self.core.close(&status);
-            self.note_failure(outcome);
-        }
+            self.core.close(&status)
+        };
+        self.note_failure(outcome);
     }
 }
