@@ -113,6 +113,16 @@ impl fmt::Debug for Cache {
     }
 }
 
+/// What is known of the origin that took a partition from us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Other {
+    MayWrite,
+    /// We cannot reach it. It may be dead, or on the other side of a network that is cut, with edges that take it for the owner.
+    Unreachable,
+    /// It said that it writes no more.
+    Left,
+}
+
 /// Who we are, for those who come after us.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
@@ -136,8 +146,8 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Gate {
     open: Option<Arc<Database>>,
-    /// It was taken from us, and is not to be taken back before.
-    hold_off: Option<Instant>,
+    /// It was taken from us while it was in use, and is not to be taken back at once.
+    fenced: Option<Instant>,
 }
 
 impl States {
@@ -181,15 +191,7 @@ impl States {
     /// [`StateError::Fenced`] for the hold-off time after it was taken from us; [`StateError::Unavailable`] after the open timeout at the
     /// latest; [`StateError::Closed`] when the origin stops; others as the store has them.
     pub(crate) async fn hold(&self, partition: u32) -> Result<Held, StateError> {
-        self.hold_or_take(partition, false).await
-    }
-
-    /// As [`hold`](Self::hold), also within the hold-off time: for a partition whose other owner is gone.
-    ///
-    /// # Errors
-    /// As [`hold`](Self::hold), but for the hold-off time.
-    pub(crate) async fn take(&self, partition: u32) -> Result<Held, StateError> {
-        self.hold_or_take(partition, true).await
+        self.hold_from(partition, Other::MayWrite).await
     }
 
     /// Says which partitions are ours: others are not kept open for who might come back.
@@ -208,12 +210,16 @@ impl States {
         Arc::clone(self.shared.entries.lock().entry(partition).or_default())
     }
 
-    async fn hold_or_take(&self, partition: u32, is_taken: bool) -> Result<Held, StateError> {
+    /// As [`hold`](Self::hold), where something is known of whoever took it from us.
+    ///
+    /// # Errors
+    /// As [`hold`](Self::hold).
+    pub(crate) async fn hold_from(&self, partition: u32, other: Other) -> Result<Held, StateError> {
         let shared = &self.shared;
         let entry = self.entry(partition);
         let deadline = Instant::now() + shared.section.open_timeout();
         let held = tokio::select! {
-            held = self.hold_of(&entry, partition, is_taken, deadline) => held,
+            held = self.hold_of(&entry, partition, other, deadline) => held,
             () = shared.stop.cancelled() => Err(StateError::Closed),
         };
         if let Err(error) = &held {
@@ -226,7 +232,7 @@ impl States {
         &self,
         entry: &Arc<Entry>,
         partition: u32,
-        is_taken: bool,
+        other: Other,
         deadline: Instant,
     ) -> Result<Held, StateError> {
         let shared = &self.shared;
@@ -241,7 +247,12 @@ impl States {
             open.check()?;
             return Ok(Held::new(open));
         }
-        if !is_taken && gate.hold_off.is_some_and(|until| Instant::now() < until) {
+        let hold_off = match other {
+            Other::MayWrite => shared.section.hold_off(),
+            Other::Unreachable => shared.section.hold_off() / 4,
+            Other::Left => Duration::ZERO,
+        };
+        if gate.fenced.is_some_and(|at| at.elapsed() < hold_off) {
             return Err(StateError::Fenced);
         }
         let opening = Opening {
@@ -261,7 +272,7 @@ impl States {
         let database = Arc::new(database);
         let held = Held::new(&database);
         gate.open = Some(Arc::clone(&database));
-        gate.hold_off = None;
+        gate.fenced = None;
         shared.metrics.opened.inc();
         shared.metrics.open.inc();
         let (entry, shared_again) = (Arc::clone(entry), Arc::clone(shared));
@@ -327,8 +338,7 @@ async fn attend(
     gate.open = None;
     if lost == StateError::Fenced {
         // One that lingered was not taken from anybody: its instances had gone to whoever has it now, and may come back.
-        let hold_off = shared.section.hold_off();
-        gate.hold_off = was_held.then(|| Instant::now() + hold_off);
+        gate.fenced = was_held.then(Instant::now);
         shared.metrics.fenced.inc();
     } else if lost != StateError::Closed {
         shared.metrics.failed(&lost);

@@ -108,6 +108,7 @@ pub fn update(name: &ObjectName, persistence: Persistence, update: &Update) -> v
         operations: operations(&update.operations),
         edge_incarnation: update.request.map_or(0, |request| request.edge.0),
         number: update.request.map_or(0, |request| request.number),
+        repeated: update.is_repeated,
     }
 }
 
@@ -122,6 +123,7 @@ pub fn read_update(update: &v1::ObjectUpdate) -> Update {
             number: update.number,
         }),
         operations: read_operations(&update.operations).into(),
+        is_repeated: update.repeated,
     }
 }
 
@@ -239,6 +241,7 @@ mod tests {
                 version: Version(5),
                 request,
                 operations: some_operations().into(),
+                is_repeated: request.is_some(),
             };
             let wire = update(&name, Persistence::Temporary, &told);
             assert_eq!(read_update(&wire), told);

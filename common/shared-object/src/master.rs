@@ -26,6 +26,7 @@ mod tenure;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 pub use self::rows::{Meta, Row, Rows};
 use crate::content::{AppliedNumbers, Content, cost};
@@ -85,7 +86,8 @@ pub struct Applied {
 pub enum Outcome {
     /// It was applied.
     Applied(Applied),
-    /// It had been applied before: nothing happens. `state_since(version())` tells the edge so, through its applied numbers.
+    /// It had been applied before: nothing happens. `state_since(version())` tells the edge so, through its applied numbers; and
+    /// [`Master::repeat`] is for the others.
     Duplicate,
 }
 
@@ -269,6 +271,28 @@ impl Master {
         Ok(Outcome::Applied(self.change(operations, Some(request))))
     }
 
+    /// What a request has sent that was applied before, for mirrors that have not heard of it: the owner that applied it may have told
+    /// nobody. `None`: nothing.
+    #[must_use]
+    pub fn repeat(
+        &self,
+        edge: EdgeIncarnation,
+        number: u64,
+        operations: &[Operation],
+    ) -> Option<Update> {
+        let sent: Arc<[Operation]> = operations
+            .iter()
+            .filter(|it| it.is_send())
+            .cloned()
+            .collect();
+        (!sent.is_empty()).then(|| Update {
+            version: self.version,
+            request: Some(RequestId { edge, number }),
+            operations: sent,
+            is_repeated: true,
+        })
+    }
+
     /// Applies what the server itself wants.
     ///
     /// # Errors
@@ -307,6 +331,7 @@ impl Master {
         };
         Applied {
             update: Update {
+                is_repeated: false,
                 version: self.version,
                 request,
                 operations: effective.into(),

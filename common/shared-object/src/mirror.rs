@@ -14,7 +14,8 @@
 //! Requests stay in [`Mirror::unanswered`] until an update, a refusal or the applied numbers of a state answer them. After a break:
 //! [`Mirror::handle_disconnect`], use the object again with [`Mirror::known`], feed the state, send what is unanswered. What the state
 //! differs in from what clients have comes to them as changes. A request that was applied before the break, whose update did not come, is
-//! confirmed from here, with what it sent; what other edges' clients sent at that moment is lost.
+//! confirmed from here, with what it sent; and what it sent goes to the owner once more ([`Mirror::poll_repeat`]), for mirrors that have
+//! not heard of it. What another edge has heard of, and this one has not, is lost.
 
 mod serve;
 #[cfg(test)]
@@ -31,7 +32,7 @@ use crate::content::{AppliedNumbers, Content};
 use crate::log::{Answer, AnswerKind, Entry, Log, LogLimits, Standing};
 use crate::object::{
     Assembly, AssemblyError, ClientId, EdgeIncarnation, Epoch, ObjectName, Operation, Persistence,
-    Refusal, SlotName, State, Update, Version,
+    Refusal, RequestId, SlotName, State, Update, Version,
 };
 use crate::value::SlotValue;
 use crate::wire::Encoding;
@@ -146,6 +147,10 @@ pub struct Mirror {
     /// `content` is what an owner has had at `version`.
     trusted: bool,
     applied: AppliedNumbers,
+    /// Requests whose updates came, or that were applied before this was there.
+    heard: AppliedNumbers,
+    /// What is to be sent again for others.
+    repeats: VecDeque<Request>,
     assembly: Assembly,
     pending: VecDeque<Pending>,
     pending_bytes: usize,
@@ -173,6 +178,8 @@ impl Mirror {
             ready: false,
             trusted: false,
             applied: AppliedNumbers::default(),
+            heard: AppliedNumbers::default(),
+            repeats: VecDeque::new(),
             assembly: Assembly::new(limits.state_bytes),
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -267,6 +274,7 @@ impl Mirror {
         self.cache.clear();
         if !std::mem::replace(&mut self.ready, true) {
             self.log.begin(version);
+            self.heard = self.applied.clone();
         } else if !operations.is_empty() {
             self.append(Entry {
                 version,
@@ -288,12 +296,25 @@ impl Mirror {
     fn confirm_late(&mut self, pending: Pending) {
         self.pending_bytes -= pending.cost;
         let Request {
-            client, operations, ..
+            number,
+            client,
+            operations,
         } = pending.request;
-        let is_send = |operation: &&Operation| matches!(operation, Operation::Send { .. });
+        let sent: Arc<[Operation]> = operations
+            .iter()
+            .filter(|it| it.is_send())
+            .cloned()
+            .collect();
+        if !sent.is_empty() && self.repeats.len() < self.limits.pending {
+            self.repeats.push_back(Request {
+                number,
+                client,
+                operations: Arc::clone(&sent),
+            });
+        }
         self.append(Entry {
             version: self.version,
-            operations: operations.iter().filter(is_send).cloned().collect(),
+            operations: sent,
             answer: Some(Answer {
                 client,
                 kind: AnswerKind::Late {
@@ -367,7 +388,12 @@ impl Mirror {
             version,
             request,
             operations,
+            is_repeated,
         } = update;
+        if is_repeated {
+            self.hear_again(request, operations);
+            return Ok(());
+        }
         if !self.trusted || self.assembly.is_partial() {
             return Err(OutOfStep::NoState { found: version });
         }
@@ -399,6 +425,7 @@ impl Mirror {
         }
         if let Some(request) = request {
             self.applied.note(request.edge, request.number);
+            self.heard.note(request.edge, request.number);
         }
         self.version = version;
         let answer = answer.map(|pending: Pending| {
@@ -411,6 +438,22 @@ impl Mirror {
             answer,
         });
         Ok(())
+    }
+
+    /// What was sent before a break: clients get it, unless they have it.
+    fn hear_again(&mut self, request: Option<RequestId>, sent: Arc<[Operation]>) {
+        let Some(RequestId { edge, number }) = request else {
+            return;
+        };
+        if !self.ready || edge == self.edge || number <= self.heard.number(edge) {
+            return;
+        }
+        self.heard.note(edge, number);
+        self.append(Entry {
+            version: self.version,
+            operations: sent,
+            answer: None,
+        });
     }
 
     /// To be made before its entry is appended.
@@ -503,6 +546,18 @@ impl Mirror {
             applied: self.applied.list(),
             more: false,
         }
+    }
+
+    /// What has to be sent to the owner before requests without an answer: sent by requests of before a break, which others may not have
+    /// heard of.
+    #[must_use]
+    pub fn poll_repeat(&mut self) -> Option<Request> {
+        self.repeats.pop_front()
+    }
+
+    /// Whether [`poll_repeat`](Self::poll_repeat) has something.
+    pub fn has_repeats(&self) -> bool {
+        !self.repeats.is_empty()
     }
 
     /// Requests without an answer, in order.

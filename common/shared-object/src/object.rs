@@ -102,6 +102,11 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether it changes nothing, and is only heard.
+    pub const fn is_send(&self) -> bool {
+        matches!(self, Self::Send { .. })
+    }
+
     /// A set, or a removal where the value is `null` or `undefined`: that is how clients of all kinds remove.
     pub fn set_or_remove(name: SlotName, value: SlotValue) -> Self {
         if value.is_nullish() {
@@ -133,6 +138,9 @@ pub struct Update {
     pub request: Option<RequestId>,
     /// What it has changed, in order. Without what changed nothing, so that it may be empty.
     pub operations: Arc<[Operation]>,
+    /// The request was applied before, by an owner whose update may have reached nobody: this is what it has sent, for those who have not
+    /// heard of it. It changes nothing, and has the version that the object has now.
+    pub is_repeated: bool,
 }
 
 /// A slot of a [`State`].

@@ -3,26 +3,22 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use headwater_loadtest::members::MemberOptions;
 use headwater_loadtest::members::objects::ObjectOptions;
 use headwater_loadtest::target::Target;
-use headwater_rtmp::client::ClientEvent;
-use headwater_shared_object::wire::{self, DecodeLimits, Event, Message};
-use tokio::runtime::Runtime;
+use headwater_shared_object::wire::Event;
 
 use crate::shared_objects::share;
-use crate::support::client::{ClientError, Connection};
+use crate::support::client::ClientError;
 use crate::support::cluster::{Cluster, Plan};
-use crate::support::wait::{runtime, until};
+use crate::support::object_user::{Heard, ObjectUser, REQUEST_CHANGE, USE, change, message};
+use crate::support::wait::until;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Objects that one client may use, as `app.toml` has it where it says nothing.
 const MOST: usize = 1_000;
-
-const USE: u8 = 1;
-const REQUEST_CHANGE: u8 = 3;
 
 /// A cluster of one origin and one edge, with the applications that every cluster has.
 fn small() -> Cluster {
@@ -31,95 +27,6 @@ fn small() -> Cluster {
         edges: 1,
         ..Plan::default()
     })
-}
-
-/// A client whose messages a test makes by hand.
-struct Client {
-    connection: Connection,
-    runtime: &'static Runtime,
-}
-
-impl Client {
-    fn join(url: &str) -> Self {
-        let runtime = runtime();
-        let opened = runtime.block_on(Connection::open(&format!("{url}/-")));
-        Self {
-            connection: opened.expect("a connection").0,
-            runtime,
-        }
-    }
-
-    fn send(&mut self, message: Bytes) {
-        let sent = self.connection.session.shared_object(message);
-        sent.expect("a message");
-        let flushed = self.runtime.block_on(self.connection.flush());
-        flushed.expect("a connection");
-    }
-
-    /// The next that the server says: an object's message, or a status of the connection.
-    fn next(&mut self) -> Result<Heard, ClientError> {
-        let heard = async {
-            loop {
-                match self.connection.next_event().await? {
-                    ClientEvent::SharedObject { message } => {
-                        let decoded = wire::decode(&message.payload, DecodeLimits::default());
-                        return Ok(Heard::Object(decoded.expect("a message of an object")));
-                    }
-                    ClientEvent::Status { status, .. } => {
-                        let description = status.description;
-                        return Ok(Heard::Status(status.code.into_owned(), description));
-                    }
-                    _ => {}
-                }
-            }
-        };
-        let heard = async { tokio::time::timeout(LIMIT, heard).await };
-        self.runtime.block_on(heard).expect("an answer in time")
-    }
-
-    /// The next message of an object: its name, and what it holds.
-    fn object(&mut self) -> (String, Vec<Event>) {
-        match self.next().expect("a connection") {
-            Heard::Object(message) => (message.name.as_str().to_owned(), message.events),
-            Heard::Status(code, description) => panic!("{code}: {description}"),
-        }
-    }
-
-    /// Uses an object, as whoever keeps to the rules.
-    fn uses(&mut self, name: &str) {
-        self.send(message(name.as_bytes(), &[(USE, &[])]));
-        let (object, events) = self.object();
-        assert_eq!(object, name);
-        assert!(events.contains(&Event::UseSuccess), "{events:?}");
-    }
-}
-
-#[derive(Debug)]
-enum Heard {
-    Object(Message),
-    Status(String, String),
-}
-
-/// A message of type 19.
-fn message(name: &[u8], events: &[(u8, &[u8])]) -> Bytes {
-    let mut bytes = BytesMut::new();
-    bytes.extend_from_slice(&u16::try_from(name.len()).expect("short").to_be_bytes());
-    bytes.extend_from_slice(name);
-    // Version and flags.
-    bytes.extend_from_slice(&[0; 12]);
-    for (kind, data) in events {
-        bytes.extend_from_slice(&[*kind]);
-        let length = u32::try_from(data.len()).expect("a length");
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(data);
-    }
-    bytes.freeze()
-}
-
-/// What is changed, with a value in AMF0.
-fn change(slot: &str, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(slot.len()).expect("short").to_be_bytes();
-    [&length[..], slot.as_bytes(), value].concat()
 }
 
 /// A long text in AMF0.
@@ -134,7 +41,7 @@ fn text(length: u32) -> Vec<u8> {
 fn messages_that_make_no_sense_are_answered_and_are_not_taken_for_ever() {
     let mut cluster = small();
     let url = cluster.edges[0].url("live/room");
-    let mut client = Client::join(&url);
+    let mut client = ObjectUser::join(&url);
     let long = [b'x'; 5_000];
     let deep = [10, 0, 0, 0, 1].repeat(10_000);
     let mut nonsense: Vec<Bytes> = [
@@ -170,14 +77,14 @@ fn messages_that_make_no_sense_are_answered_and_are_not_taken_for_ever() {
         client.next().err()
     });
     assert!(matches!(closed, Some(ClientError::Closed)), "{closed:?}");
-    Client::join(&url).uses("good");
+    ObjectUser::join(&url).uses("good");
 }
 
 #[test]
 fn a_client_with_ten_thousand_objects_has_as_many_as_it_may_and_holds_up_nobody() {
     let mut cluster = small();
     let url = cluster.edges[0].url("live/room");
-    let mut greedy = Client::join(&url);
+    let mut greedy = ObjectUser::join(&url);
     let target = Target::with_name(&url, "").expect("an address");
     let options = ObjectOptions {
         prefix: "of others".to_owned(),
@@ -232,7 +139,7 @@ fn a_client_with_ten_thousand_objects_has_as_many_as_it_may_and_holds_up_nobody(
 fn a_value_that_is_too_large_is_refused_and_what_is_not_used_is_not_changed() {
     let mut cluster = small();
     let url = cluster.edges[0].url("live/room");
-    let (mut writer, mut reader) = (Client::join(&url), Client::join(&url));
+    let (mut writer, mut reader) = (ObjectUser::join(&url), ObjectUser::join(&url));
     reader.uses("state");
     // Nobody who does not use it writes to it.
     let small = change("stray", &[1, 1]);

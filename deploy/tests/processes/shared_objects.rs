@@ -4,12 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use headwater_amf::Value;
 use headwater_loadtest::members::objects::{Dialect, ObjectOptions, Users};
 use headwater_loadtest::members::{Encodings, MemberOptions};
 use headwater_loadtest::report::ObjectSummary;
 use headwater_loadtest::target::Target;
 use headwater_rtmp::client::ClientEvent;
+use headwater_shared_object::wire::Event;
 use serde_json::json;
 
 use crate::applications::Hall;
@@ -17,8 +18,9 @@ use crate::recordings_outlive_origins::kills;
 use crate::support::client::{Connection, Wishes};
 use crate::support::cluster::{Cluster, Plan};
 use crate::support::handler::Handler;
+use crate::support::object_user::{ObjectUser, USE, message};
 use crate::support::talker::Talker;
-use crate::support::wait::{pause, runtime, until};
+use crate::support::wait::{comes_true, pause, runtime, until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -87,7 +89,9 @@ pub(crate) fn share(options: ObjectOptions, meanwhile: impl FnOnce(&Users)) -> O
     users.begin();
     meanwhile(&users);
     users.settle();
-    until("all have the same", 2 * LIMIT, || users.have_settled());
+    if !comes_true(2 * LIMIT, || users.have_settled()) {
+        panic!("they have not all the same:\n{}", users.report().table());
+    }
     users.report()
 }
 
@@ -197,14 +201,39 @@ fn nothing_that_was_confirmed_is_lost_when_the_owner_dies_and_clients_stay() {
     assert!(left.is_without_loss(), "{}", left.table());
 }
 
-/// The message with which a client begins to use an object: type 19.
-fn use_message(name: &str) -> Bytes {
-    let length = u16::try_from(name.len()).expect("a short name");
-    let begin = length.to_be_bytes();
-    // Version, flags, and the event 1 without data.
-    [&begin[..], name.as_bytes(), &[0; 12], &[1, 0, 0, 0, 0]]
-        .concat()
-        .into()
+#[test]
+fn clients_over_rtmfp_have_the_same_as_those_over_tcp() {
+    let mut hall = Hall::with(&[("chat", "")]);
+    let tcp = hall.url(0, "chat/room");
+    let udp = hall.cluster.edges[1].rtmfp_url("chat/room");
+    for amf3 in [false, true] {
+        let wishes = Wishes {
+            amf3,
+            ..Wishes::default()
+        };
+        let name = format!("state {amf3}");
+        let mut first = ObjectUser::join(&tcp);
+        first.uses(&name);
+        first.change(&name, "seed", &Value::from(1.0), false);
+        first.object();
+        let users = [&tcp, &udp].map(|url| ObjectUser::join_with(url, &wishes));
+        let mut users = users.map(|mut user| {
+            user.uses(&name);
+            user
+        });
+        for (writer, slot) in [(0, "of tcp"), (1, "of udp")] {
+            users[writer].change(&name, slot, &Value::from(slot), amf3);
+            for (user, object_user) in users.iter_mut().enumerate() {
+                let (_, events) = object_user.object();
+                let told = match events.as_slice() {
+                    [Event::Success { name }] if user == writer => name,
+                    [Event::Change { name, .. }] if user != writer => name,
+                    events => panic!("user {user}: {events:?}"),
+                };
+                assert_eq!(told.to_string(), slot);
+            }
+        }
+    }
 }
 
 #[test]
@@ -234,7 +263,7 @@ fn a_user_that_reads_nothing_holds_up_nobody() {
         .expect("a connection")
         .0;
     slow.session
-        .shared_object(use_message("busy0"))
+        .shared_object(message(b"busy0", &[(USE, &[])]))
         .expect("a message");
     // What it says leaves with the wait for an answer, which it reads, and nothing from then on.
     let answered = runtime.block_on(async {

@@ -13,6 +13,7 @@
 //! | [`media`] | a clip made by ffmpeg, and the digests of what is in a file |
 //! | [`recorded`] | what is in a recorded file |
 //! | [`handler`] | programs that decide for applications |
+//! | [`object_user`] | a client that uses shared objects, its messages made by hand |
 //! | [`talker`] | a client of the npm package rtmp-client that does what the test tells it |
 //! | [`s3`] | an S3 server of others |
 //! | [`tools`] | programs of others, and what to do when they are missing |
@@ -26,6 +27,7 @@ pub(crate) mod media;
 pub(crate) mod member;
 pub(crate) mod network;
 pub(crate) mod node;
+pub(crate) mod object_user;
 pub(crate) mod ports;
 pub(crate) mod recorded;
 pub(crate) mod s3;

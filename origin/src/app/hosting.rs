@@ -26,7 +26,7 @@ use super::outbox::Outbox;
 use super::section::ApplicationsSection;
 use crate::log::table::unix_millis;
 use crate::rpc::other_owner;
-use crate::state::{Held, StateError, States};
+use crate::state::{Held, Other, StateError, States};
 
 /// What edges have said that an instance has not taken yet.
 const INPUTS: usize = 256;
@@ -82,8 +82,8 @@ impl From<Status> for NotAttached {
 /// Who has taken a partition.
 enum Taken {
     By(v1::Moved),
-    /// A node that is gone, or has left it: there is nobody to wait for.
-    ByNobodyThere,
+    /// Nobody whom an edge could be sent to.
+    From(Other),
     Unknown,
 }
 
@@ -229,7 +229,7 @@ impl Hosting {
             Ok(held) => Ok(Some(held)),
             Err(StateError::Fenced) => match self.taken_by(partition).await {
                 Taken::By(moved) => Err(NotAttached::Moved(moved)),
-                Taken::ByNobodyThere => match self.shared.states.take(partition).await {
+                Taken::From(other) => match self.shared.states.hold_from(partition, other).await {
                     Ok(held) => Ok(Some(held)),
                     Err(error) => not_held(partition, &error),
                 },
@@ -246,7 +246,7 @@ impl Hosting {
         };
         let view = self.shared.cluster.view();
         match NodeId::new(&owner.node) {
-            _ if owner.left => Taken::ByNobodyThere,
+            _ if owner.left => Taken::From(Other::Left),
             // It has not said yet who it is.
             Ok(id) if id == *self.shared.cluster.id() => Taken::Unknown,
             // One that drains would send everybody back.
@@ -255,7 +255,7 @@ impl Hosting {
                 address: owner.address,
                 ring_version: view.ring_version(),
             }),
-            _ => Taken::ByNobodyThere,
+            _ => Taken::From(Other::Unreachable),
         }
     }
 

@@ -29,7 +29,8 @@ headwater_node::section! {
         /// How long a partition stays open when nothing uses it any more, milliseconds. One that has gone to another origin is closed at once.
         pub linger_ms: u64 = 30_000 => 0..=3_600_000,
         /// How long a partition that another origin has taken is left to it, milliseconds: two that both think that they own it
-        /// would take it from each other in turn. When the other one cannot be reached any more, it is not waited for.
+        /// would take it from each other in turn. A quarter of it where the other one
+        /// cannot be reached; nothing where it has left.
         pub hold_off_ms: u64 = 5_000 => 0..=600_000,
     }
 }

@@ -1,4 +1,5 @@
 //! Tables for the mirror, and the model.
 
 mod model;
+mod repeats;
 mod serve;

@@ -47,6 +47,18 @@ pub(crate) fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool
     eventually(what, limit, || holds().then_some(()));
 }
 
+/// Whether a condition comes to hold in time: for a test that has more to say than that it does not.
+pub(crate) fn comes_true(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let (start, limit) = (Instant::now(), patience(limit));
+    while start.elapsed() < limit {
+        if holds() {
+            return true;
+        }
+        pause(INTERVAL);
+    }
+    false
+}
+
 /// Checks that a condition goes on to hold for a time.
 pub(crate) fn holds_for(what: &str, time: Duration, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();

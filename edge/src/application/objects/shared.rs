@@ -269,6 +269,10 @@ impl SharedObject {
         else {
             return None;
         };
+        if let Some(again) = mirror.poll_repeat() {
+            let again = wire::request(&self.name, mirror.persistence(), &again);
+            return Some(Say::Object(again));
+        }
         let request = mirror.unanswered_after(*sent).next()?;
         *sent = request.number;
         let request = wire::request(&self.name, mirror.persistence(), request);
@@ -279,7 +283,7 @@ impl SharedObject {
         let inner = self.inner.lock();
         let requests = match &inner.phase {
             Phase::Open(mirror) if inner.in_step => {
-                mirror.unanswered_after(inner.sent).next().is_some()
+                mirror.has_repeats() || mirror.unanswered_after(inner.sent).next().is_some()
             }
             _ => false,
         };

@@ -202,10 +202,11 @@ impl Objects {
         if object.waits() && line_is_full {
             return self.break_call(now, call);
         }
+        let mut repeated = None;
+        let edge = EdgeIncarnation(author.incarnation);
         let outcome = if object.is_persistent() && !has_room {
             Err(Refusal::Busy)
         } else {
-            let edge = EdgeIncarnation(author.incarnation);
             object.master.apply(edge, number, operations)
         };
         let due = match outcome {
@@ -214,6 +215,7 @@ impl Objects {
             }
             // Its applied numbers say so.
             Ok(Outcome::Duplicate) => {
+                repeated = object.master.repeat(edge, number, operations);
                 let state = object.master.state_since(object.master.version());
                 self.metrics.duplicates.inc();
                 Due::State {
@@ -229,6 +231,10 @@ impl Objects {
             },
         };
         self.publish(name, due, false);
+        if let Some(update) = repeated {
+            let author = Some(author);
+            self.publish(name, Due::Update { update, author }, false);
+        }
     }
 
     /// Writes and tells what a master has taken.
@@ -355,7 +361,7 @@ impl Objects {
                     .iter()
                     .filter(|(_, user)| matches!(user, User::Served(since) if *since < sequence));
                 let calls: Vec<EdgeCall> = served.map(|(call, _)| *call).collect();
-                if object.is_watched {
+                if object.is_watched && !update.is_repeated {
                     self.outputs.push_back(Output::Changed(Changed {
                         object: name.to_string(),
                         persistent: persistence == Persistence::Persistent,

@@ -164,7 +164,7 @@ async fn one_that_is_taken_is_not_left_to_who_has_left_it() {
     })
     .await;
     assert_eq!(left.node, "b");
-    let again = a.states.take(3).await.unwrap();
+    let again = a.states.hold_from(3, Other::Left).await.unwrap();
     assert!(again.epoch() > left.epoch);
     // Others share it.
     assert_eq!(a.hold().await.epoch(), again.epoch());

@@ -60,6 +60,7 @@ fn update(mirror: &mut Mirror, own: Option<u64>, operations: &[Operation]) {
         version,
         request,
         operations: operations.into(),
+        is_repeated: false,
     };
     mirror.handle_update(update).unwrap();
 }
@@ -438,6 +439,7 @@ fn what_does_not_follow_is_refused_and_mended() {
         version: Version(version),
         request,
         operations: vec![set("b", 1.0)].into(),
+        is_repeated: false,
     };
     for version in [10, 12] {
         let error = OutOfStep::Version {
@@ -533,6 +535,7 @@ fn a_snapshot_tells_the_next_owner_of_all_edges_requests() {
             number: 5,
         }),
         operations: vec![remove("a")].into(),
+        is_repeated: false,
     };
     mirror.handle_update(applied).unwrap();
     let snapshot = mirror.snapshot();

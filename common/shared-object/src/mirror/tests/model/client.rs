@@ -257,11 +257,11 @@ impl Client {
         if !self.disturbed {
             assert_eq!(self.got, &sends[self.since..], "sends to {:?}", self.id);
         }
-        let mut rest = sends.iter();
+        let mut got = std::collections::HashSet::new();
         for number in &self.got {
             assert!(
-                rest.any(|sent| sent == number),
-                "send {number} came twice or out of order to client {:?}: {:?} of {sends:?}",
+                sends.contains(number) && got.insert(number),
+                "send {number} came twice, or from nobody, to client {:?}: {:?} of {sends:?}",
                 self.id,
                 self.got
             );

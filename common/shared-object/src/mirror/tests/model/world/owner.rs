@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::client::{Map, Sent};
 use super::{EDGES, ToEdge, ToOwner, World, master_limits};
 use crate::master::{Applied, Greeting, Keeping, Master, Meta, Outcome, Row, Rows};
-use crate::object::{EdgeIncarnation, Operation, State, Version};
+use crate::object::{EdgeIncarnation, Operation, State, Update, Version};
 
 /// What the owner has accepted, in order: to be written, then to be told.
 pub(super) struct Accepted {
@@ -86,6 +86,12 @@ impl World {
                         };
                         let held = self.done.iter().find(is_it);
                         assert!(held.is_some() || self.uncertain, "applied before");
+                        let (number, operations) = (request.number, &request.operations);
+                        let repeated = self.master.repeat(incarnation, number, operations);
+                        if let Some(update) = repeated {
+                            let told = self.tell_all(&update);
+                            self.accept(None, told);
+                        }
                     }
                     Err(refusal) => {
                         let told = self.tell(edge, ToEdge::Refused(request.number, refusal));
@@ -116,10 +122,7 @@ impl World {
         assert!(self.uncertain || !self.done.iter().any(|held| twice(&held)));
         run(&mut self.map, &mut self.sends, &done);
         self.done.push(done);
-        let told = (0..EDGES)
-            .filter(|edge| self.edges[*edge].using)
-            .map(|edge| self.tell(edge, ToEdge::Update(applied.update.clone())))
-            .collect();
+        let told = self.tell_all(&applied.update);
         let kept = self.keeping != Keeping::Temporary;
         assert_eq!(kept, applied.rows != Rows::default());
         self.accept(kept.then_some(applied.rows), told);
@@ -161,6 +164,13 @@ impl World {
 
     fn tell(&self, edge: usize, message: ToEdge) -> (usize, u32, ToEdge) {
         (edge, self.edges[edge].call, message)
+    }
+
+    fn tell_all(&self, update: &Update) -> Vec<(usize, u32, ToEdge)> {
+        (0..EDGES)
+            .filter(|edge| self.edges[*edge].using)
+            .map(|edge| self.tell(edge, ToEdge::Update(update.clone())))
+            .collect()
     }
 
     fn accept(&mut self, rows: Option<Rows>, told: Vec<(usize, u32, ToEdge)>) {
