@@ -103,7 +103,7 @@ struct Shared {
 
 struct Cache {
     cache: Arc<dyn DbCache>,
-    /// The newest that was given to a database.
+    /// The next that is given to a database.
     number: AtomicU64,
 }
 
@@ -117,7 +117,7 @@ impl fmt::Debug for Cache {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Other {
     MayWrite,
-    /// We cannot reach it. It may be dead, or on the other side of a network that is cut, with edges that take it for the owner.
+    /// It drains, or we cannot reach it: it may be dead, or on the other side of a network that is cut, with edges that take it for the owner.
     Unreachable,
     /// It said that it writes no more.
     Left,
@@ -146,8 +146,8 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Gate {
     open: Option<Arc<Database>>,
-    /// It was taken from us while it was in use, and is not to be taken back at once.
-    fenced: Option<Instant>,
+    /// It was taken from us while it was in use, or while we opened it (`true`), and is not to be taken back at once.
+    fenced: Option<(Instant, bool)>,
 }
 
 impl States {
@@ -250,9 +250,11 @@ impl States {
         let hold_off = match other {
             Other::MayWrite => shared.section.hold_off(),
             Other::Unreachable => shared.section.hold_off() / 4,
+            // What is known is of before whoever fenced us while we opened it.
+            Other::Left if matches!(gate.fenced, Some((_, true))) => shared.section.hold_off() / 4,
             Other::Left => Duration::ZERO,
         };
-        if gate.fenced.is_some_and(|at| at.elapsed() < hold_off) {
+        if gate.fenced.is_some_and(|(at, _)| at.elapsed() < hold_off) {
             return Err(StateError::Fenced);
         }
         let opening = Opening {
@@ -268,7 +270,12 @@ impl States {
             elsewhere: entry.elsewhere.subscribe(),
             deadline,
         };
-        let (database, writer) = Database::open(opening, &shared.metrics).await?;
+        let opened = Database::open(opening, &shared.metrics).await;
+        if matches!(opened, Err(StateError::Fenced)) {
+            // Somebody else opens it, and has not said yet who he is.
+            gate.fenced = Some((Instant::now(), true));
+        }
+        let (database, writer) = opened?;
         let database = Arc::new(database);
         let held = Held::new(&database);
         gate.open = Some(Arc::clone(&database));
@@ -338,7 +345,7 @@ async fn attend(
     gate.open = None;
     if lost == StateError::Fenced {
         // One that lingered was not taken from anybody: its instances had gone to whoever has it now, and may come back.
-        gate.fenced = was_held.then(Instant::now);
+        gate.fenced = was_held.then(|| (Instant::now(), false));
         shared.metrics.fenced.inc();
     } else if lost != StateError::Closed {
         shared.metrics.failed(&lost);

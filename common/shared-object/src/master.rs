@@ -262,7 +262,7 @@ impl Master {
         number: u64,
         operations: &[Operation],
     ) -> Result<Outcome, Refusal> {
-        if number <= self.applied.number(edge) {
+        if self.has_applied(edge, number) {
             return Ok(Outcome::Duplicate);
         }
         self.check(operations)?;
@@ -271,8 +271,14 @@ impl Master {
         Ok(Outcome::Applied(self.change(operations, Some(request))))
     }
 
+    /// Whether a request was applied, now or before.
+    #[must_use]
+    pub fn has_applied(&self, edge: EdgeIncarnation, number: u64) -> bool {
+        number <= self.applied.number(edge)
+    }
+
     /// What a request has sent that was applied before, for mirrors that have not heard of it: the owner that applied it may have told
-    /// nobody. `None`: nothing.
+    /// nobody. `None`: nothing, or what is never applied.
     #[must_use]
     pub fn repeat(
         &self,
@@ -285,7 +291,7 @@ impl Master {
             .filter(|it| it.is_send())
             .cloned()
             .collect();
-        (!sent.is_empty()).then(|| Update {
+        (!sent.is_empty() && self.check(&sent).is_ok()).then(|| Update {
             version: self.version,
             request: Some(RequestId { edge, number }),
             operations: sent,

@@ -14,8 +14,8 @@
 //! Requests stay in [`Mirror::unanswered`] until an update, a refusal or the applied numbers of a state answer them. After a break:
 //! [`Mirror::handle_disconnect`], use the object again with [`Mirror::known`], feed the state, send what is unanswered. What the state
 //! differs in from what clients have comes to them as changes. A request that was applied before the break, whose update did not come, is
-//! confirmed from here, with what it sent; and what it sent goes to the owner once more ([`Mirror::poll_repeat`]), for mirrors that have
-//! not heard of it. What another edge has heard of, and this one has not, is lost.
+//! confirmed from here, with what it sent; and what it sent goes to the owner once more ([`Mirror::repeats_after`]), for mirrors that have
+//! not heard of it. What its own edge has heard of, and this one has not, is lost.
 
 mod serve;
 mod states;
@@ -80,6 +80,9 @@ pub struct Request {
     /// What it wants.
     pub operations: Arc<[Operation]>,
 }
+
+/// Repeats that wait for an owner; more are left out.
+const MAX_REPEATS: usize = 64;
 
 /// What the owner sent does not follow what the mirror has: [`Mirror::distrust`] it, and use the object again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -310,7 +313,11 @@ impl Mirror {
         let Some(RequestId { edge, number }) = request else {
             return;
         };
-        if !self.ready || edge == self.edge || number <= self.heard.number(edge) {
+        if edge == self.edge {
+            self.repeats.retain(|it| it.number > number);
+            return;
+        }
+        if !self.ready || number <= self.heard.number(edge) {
             return;
         }
         self.heard.note(edge, number);
@@ -413,16 +420,10 @@ impl Mirror {
         }
     }
 
-    /// What has to be sent to the owner before requests without an answer: sent by requests of before a break, which others may not have
-    /// heard of.
-    #[must_use]
-    pub fn poll_repeat(&mut self) -> Option<Request> {
-        self.repeats.pop_front()
-    }
-
-    /// Whether [`poll_repeat`](Self::poll_repeat) has something.
-    pub fn has_repeats(&self) -> bool {
-        !self.repeats.is_empty()
+    /// What has to be sent to an owner before requests without an answer, in order: sent by requests of before a break, which others
+    /// may not have heard of. Those with a number greater than `number`. They stay until an owner has repeated them.
+    pub fn repeats_after(&self, number: u64) -> impl Iterator<Item = &Request> {
+        self.repeats.iter().filter(move |it| it.number > number)
     }
 
     /// Requests without an answer, in order.

@@ -132,7 +132,7 @@ impl Operation {
 /// What one request has changed, for every mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
-    /// The object's version with it: one more than before.
+    /// The object's version with it: one more than before, unless it is repeated.
     pub version: Version,
     /// Whose request it was; `None`: the server's own.
     pub request: Option<RequestId>,

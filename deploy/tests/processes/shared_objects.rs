@@ -20,7 +20,7 @@ use crate::support::cluster::{Cluster, Plan};
 use crate::support::handler::Handler;
 use crate::support::object_user::{ObjectUser, USE, message};
 use crate::support::talker::Talker;
-use crate::support::wait::{comes_true, pause, runtime, until};
+use crate::support::wait::{comes_true, patience, pause, runtime, until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -275,7 +275,7 @@ fn a_user_that_reads_nothing_holds_up_nobody() {
                 }
             }
         };
-        tokio::time::timeout(LIMIT, answer).await
+        tokio::time::timeout(patience(LIMIT), answer).await
     });
     answered.expect("it uses the object");
     let target = Target::with_name(&url, "").expect("an address");

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use headwater_cluster::{Availability, Cluster, NodeId, Placement, View};
@@ -177,12 +177,17 @@ impl Hosting {
         let partition = self.shared.cluster.view().partition(&name.key());
         // In a task of its own: it is opened also when the edge that asked for it asks again meanwhile, and the next one finds it open.
         let hosting = self.clone();
+        let is_taken = Arc::new(AtomicBool::new(false));
+        let said = Arc::clone(&is_taken);
         let held = self
             .shared
             .tasks
-            .spawn(async move { hosting.hold(partition).await });
+            .spawn(async move { hosting.hold(partition, &said).await });
         let held = match tokio::time::timeout(HOLD_WAIT, held).await {
             Ok(held) => held.map_err(|_| Status::unavailable("the origin is stopping"))??,
+            Err(_) if is_taken.load(Ordering::Relaxed) => {
+                return Err(Status::unavailable("another origin has taken the instance").into());
+            }
             // The instance takes it when it is open.
             Err(_) => None,
         };
@@ -224,17 +229,22 @@ impl Hosting {
 
     /// Takes the state store of a partition: who writes it hosts its instances. None while it is not available: an instance is hosted without
     /// it then, and persistent objects wait.
-    async fn hold(&self, partition: u32) -> Result<Option<Held>, NotAttached> {
-        match self.shared.states.hold(partition).await {
+    async fn hold(
+        &self,
+        partition: u32,
+        is_taken: &AtomicBool,
+    ) -> Result<Option<Held>, NotAttached> {
+        let mut held = self.shared.states.hold(partition).await;
+        if matches!(held, Err(StateError::Fenced)) {
+            is_taken.store(true, Ordering::Relaxed);
+            held = match self.taken_by(partition).await {
+                Taken::By(moved) => return Err(NotAttached::Moved(moved)),
+                Taken::From(other) => self.shared.states.hold_from(partition, other).await,
+                Taken::Unknown => Err(StateError::Fenced),
+            };
+        }
+        match held {
             Ok(held) => Ok(Some(held)),
-            Err(StateError::Fenced) => match self.taken_by(partition).await {
-                Taken::By(moved) => Err(NotAttached::Moved(moved)),
-                Taken::From(other) => match self.shared.states.hold_from(partition, other).await {
-                    Ok(held) => Ok(Some(held)),
-                    Err(error) => not_held(partition, &error),
-                },
-                Taken::Unknown => not_held(partition, &StateError::Fenced),
-            },
             Err(error) => not_held(partition, &error),
         }
     }

@@ -26,7 +26,8 @@
 //! lost, the whole instance is ([`Output::Lost`]): its masters are thrown away with what was not durable, which nobody has seen.
 //!
 //! # Invariants
-//! - An edge that uses an object gets its state, and then each update once, in order and without a gap, or its call is broken.
+//! - An edge that uses an object gets its state, and then each update once, in order and without a gap, or its call is broken. What is
+//!   repeated of before this tenure comes between, and counts for nothing there.
 //! - What is confirmed when it is durable is not told to anybody before: updates, states, refusals, what the handler asks.
 //! - A name is one object, temporary or persistent. A temporary object stays as long as somebody uses it, or the handler has put something in.
 //! - Everything is bounded: objects by the application's limits, what waits in the line by [`LINE_BYTES`], who waits for the store by

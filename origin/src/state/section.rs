@@ -15,12 +15,12 @@ headwater_node::section! {
         /// How much of a partition's newest rows is kept in memory before it goes to the store in order, bytes. A partition
         /// that is in use takes up to twice this.
         pub memory_bytes: usize = 1 << 20 => 65_536..=1 << 28,
-        /// How much of what was read of merged rows is kept in memory, bytes, for all partitions of an origin together. A partition that
-        /// is taken over is read object by object: without this each of them reads the same files again.
+        /// How much of what was read of merged rows is kept in memory, bytes, for all partitions of an origin together. Objects are
+        /// read in several scans when a partition is taken over: without this each of them reads the same blocks again.
         pub cache_bytes: u64 = 16 << 20 => 0..=1 << 34,
         /// How often each open partition looks whether it has files of rows to be merged, milliseconds. Each look is some requests to
-        /// a bucket; files that were not merged are read by whoever takes the partition over.
-        pub merge_ms: u64 = 2_000 => 100..=600_000,
+        /// a bucket; files that were not merged are read by whoever takes the partition over, and changes wait when there are too many.
+        pub merge_ms: u64 = 2_000 => 100..=30_000,
         /// How often each open partition looks whether another origin has taken it, milliseconds. Each look is one request to
         /// a bucket. An origin that writes finds out with that.
         pub poll_ms: u64 = 1_000 => 50..=60_000,
@@ -30,7 +30,7 @@ headwater_node::section! {
         pub linger_ms: u64 = 30_000 => 0..=3_600_000,
         /// How long a partition that another origin has taken is left to it, milliseconds: two that both think that they own it
         /// would take it from each other in turn. A quarter of it where the other one
-        /// cannot be reached; nothing where it has left.
+        /// cannot be reached or drains; nothing where it has left.
         pub hold_off_ms: u64 = 5_000 => 0..=600_000,
     }
 }

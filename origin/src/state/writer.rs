@@ -234,12 +234,14 @@ impl Writer {
     pub(super) async fn finish(mut self, limit: Duration) -> StateError {
         let deadline = Instant::now() + limit;
         self.batches.close();
-        if self.lost.is_none()
-            && timeout_at(deadline, self.write_all()).await.is_err()
-            && self.lost.is_none()
-        {
-            let error = self.leash.silence();
-            tracing::warn!(path = %self.path, %error, "state was not written before it was closed");
+        if self.lost.is_none() {
+            let written = timeout_at(deadline, self.write_all()).await;
+            if self.lost.is_none() && written.is_err() {
+                let error = self.leash.silence();
+                tracing::warn!(path = %self.path, %error, "state was not written before it was closed");
+            } else if self.lost.is_none() && timeout_at(deadline, self.say_left()).await.is_err() {
+                tracing::debug!(path = %self.path, "a state store is left without a word");
+            }
         }
         let lost = self.lost.get_or_insert(StateError::Closed).clone();
         self.progress.send_modify(|progress| {
@@ -293,7 +295,7 @@ impl Writer {
             let now = Instant::now();
             match next_of(&mut self.batches, &mut self.left_over, now).await {
                 Some(queued) => self.take_off(queued),
-                None => return self.say_left().await,
+                None => return,
             }
         }
     }

@@ -65,7 +65,7 @@ impl Mirror {
             .filter(|it| it.is_send())
             .cloned()
             .collect();
-        if !sent.is_empty() && self.repeats.len() < self.limits.pending {
+        if !sent.is_empty() && self.repeats.len() < MAX_REPEATS {
             self.repeats.push_back(Request {
                 number,
                 client,

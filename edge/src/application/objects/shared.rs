@@ -64,6 +64,8 @@ struct Inner {
     in_step: bool,
     /// The last request that went to the owner of now.
     sent: u64,
+    /// The newest repeat that went to this owner.
+    repeated: u64,
     /// Pieces of the whole object, which the owner wants.
     pieces: VecDeque<v1::ObjectState>,
 }
@@ -122,6 +124,7 @@ impl SharedObject {
                 wants_release: false,
                 in_step: false,
                 sent: 0,
+                repeated: 0,
                 pieces: VecDeque::new(),
             }),
             room: Notify::new(),
@@ -205,7 +208,11 @@ impl SharedObject {
     pub(super) fn is_idle(&self, now: Instant, linger: Duration) -> bool {
         let inner = self.inner.lock();
         let unanswered = match &inner.phase {
-            Phase::Open(mirror) => mirror.unanswered().next().is_some(),
+            Phase::Open(mirror) => {
+                let waiting = mirror.unanswered();
+                let mut waiting = waiting.chain(mirror.repeats_after(inner.repeated));
+                waiting.next().is_some()
+            }
             Phase::Opening | Phase::Refused(_) => false,
         };
         let idle = |since| now.saturating_duration_since(since) >= linger;
@@ -225,6 +232,7 @@ impl SharedObject {
         inner.wants_use = true;
         inner.in_step = false;
         inner.sent = 0;
+        inner.repeated = 0;
     }
 
     pub(super) fn say_release(&self) {
@@ -240,6 +248,7 @@ impl SharedObject {
         inner.wants_release = false;
         inner.in_step = false;
         inner.sent = 0;
+        inner.repeated = 0;
         inner.pieces = VecDeque::new();
         if let Phase::Open(mirror) = &mut inner.phase {
             mirror.handle_disconnect();
@@ -263,14 +272,16 @@ impl SharedObject {
         let Inner {
             phase: Phase::Open(mirror),
             sent,
+            repeated,
             in_step: true,
             ..
         } = &mut *inner
         else {
             return None;
         };
-        if let Some(again) = mirror.poll_repeat() {
-            let again = wire::request(&self.name, mirror.persistence(), &again);
+        if let Some(again) = mirror.repeats_after(*repeated).next() {
+            *repeated = again.number;
+            let again = wire::request(&self.name, mirror.persistence(), again);
             return Some(Say::Object(again));
         }
         let request = mirror.unanswered_after(*sent).next()?;
@@ -283,7 +294,10 @@ impl SharedObject {
         let inner = self.inner.lock();
         let requests = match &inner.phase {
             Phase::Open(mirror) if inner.in_step => {
-                mirror.has_repeats() || mirror.unanswered_after(inner.sent).next().is_some()
+                let mut requests = mirror
+                    .repeats_after(inner.repeated)
+                    .chain(mirror.unanswered_after(inner.sent));
+                requests.next().is_some()
             }
             _ => false,
         };
@@ -330,8 +344,11 @@ impl SharedObject {
         match mirror.handle_state(wire::read_state(state)) {
             Ok(false) => {}
             Ok(true) => {
-                inner.in_step = true;
-                inner.sent = 0;
+                // What went to this owner since its first state is on its way.
+                if !std::mem::replace(&mut inner.in_step, true) {
+                    inner.sent = 0;
+                    inner.repeated = 0;
+                }
                 self.room.notify_waiters();
                 self.tell(inner);
             }
@@ -355,7 +372,7 @@ impl SharedObject {
             // Of a use before this one.
             return Ok(());
         };
-        if !inner.in_step {
+        if !inner.in_step && !update.repeated {
             // It is in the state that was asked for.
             return Ok(());
         }

@@ -113,7 +113,17 @@ impl Owner {
                         let update = wire::update(&name, *persistence, &applied.update);
                         vec![Told::ObjectUpdate(update)]
                     }
-                    Ok(Applied::Duplicate) => Vec::new(),
+                    Ok(Applied::Duplicate) => {
+                        let state = master.state_since(master.version());
+                        let state = wire::state(&name, *persistence, &state);
+                        let again = master.repeat(EdgeIncarnation(7), request.number, &operations);
+                        let again = again.map(|again| wire::update(&name, *persistence, &again));
+                        let again = again.map(Told::ObjectUpdate);
+                        [Told::ObjectState(state)]
+                            .into_iter()
+                            .chain(again)
+                            .collect()
+                    }
                     Err(refusal) => vec![Told::ObjectRefused(v1::ObjectRefused {
                         object: request.object,
                         number: request.number,

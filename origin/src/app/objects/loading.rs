@@ -13,8 +13,12 @@ use futures_util::{FutureExt, StreamExt};
 
 use crate::state::{Held, StateError, Ticket};
 
-/// Reads that are under way at a time. While they are, others gather: few, since many that begin at the same time would read the same.
-const MAX_READS: usize = 2;
+/// Scans for several objects that are under way at a time. While they are, others gather: few, since many that begin at the same time
+/// would read the same.
+const MAX_SCANS: usize = 2;
+
+/// Objects that are read alone at a time.
+const MAX_ALONE: usize = 32;
 
 /// The most that the rows of one object may take, bytes: above the largest object that an application can allow, with all that it may
 /// remember.
@@ -40,13 +44,25 @@ pub(super) struct Loads {
     waiting: Vec<Wanted>,
     /// Too much lies between them.
     scattered: VecDeque<Wanted>,
-    under_way: FuturesUnordered<BoxFuture<'static, Read>>,
+    under_way: FuturesUnordered<BoxFuture<'static, (Way, Read)>>,
+    scans: usize,
+    alone: usize,
+}
+
+/// How objects are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Together,
+    Alone,
 }
 
 /// What a scan has come to.
 struct Read {
     found: Vec<(u64, Rows)>,
+    /// Too much lies between them.
     left: Vec<Wanted>,
+    /// There was just too much for one scan.
+    again: Vec<Wanted>,
 }
 
 impl Loads {
@@ -61,18 +77,21 @@ impl Loads {
         before: Option<&Ticket>,
         mut is_wanted: impl FnMut(u64) -> bool,
     ) {
-        while self.under_way.len() < MAX_READS {
-            let mut wanted = std::mem::take(&mut self.waiting);
-            if wanted.is_empty() {
-                wanted.extend(self.scattered.pop_front());
-            }
-            if wanted.is_empty() {
+        loop {
+            let (mut wanted, way) = if self.scans < MAX_SCANS && !self.waiting.is_empty() {
+                (std::mem::take(&mut self.waiting), Way::Together)
+            } else if self.alone < MAX_ALONE
+                && let Some(one) = self.scattered.pop_front()
+            {
+                (vec![one], Way::Alone)
+            } else {
                 return;
-            }
+            };
             wanted.retain(|it| is_wanted(it.number));
             if wanted.is_empty() {
                 continue;
             }
+            *self.under_way_of(way) += 1;
             let (held, before) = (held.clone(), before.cloned());
             let read = async move {
                 let found = match before {
@@ -84,15 +103,25 @@ impl Loads {
                     Err(error) => failed(&wanted, &error),
                 }
             };
+            let read = async move { (way, read.await) };
             self.under_way.push(read.boxed());
+        }
+    }
+
+    fn under_way_of(&mut self, way: Way) -> &mut usize {
+        match way {
+            Way::Together => &mut self.scans,
+            Way::Alone => &mut self.alone,
         }
     }
 
     /// What was read next, which may be nothing; there may be more to [`begin`](Self::begin) then. Can be dropped and called again.
     pub(super) async fn next(&mut self) -> Vec<(u64, Rows)> {
         match self.under_way.next().await {
-            Some(read) => {
+            Some((way, read)) => {
+                *self.under_way_of(way) -= 1;
                 self.scattered.extend(read.left);
+                self.waiting.extend(read.again);
                 read.found
             }
             None => std::future::pending().await,
@@ -115,10 +144,11 @@ async fn read(held: &Held, mut wanted: Vec<Wanted>) -> Read {
         return Read {
             found: vec![(alone.number, rows)],
             left: Vec::new(),
+            again: Vec::new(),
         };
     }
     match held.scan(keys, TOGETHER_BYTES).await {
-        Ok((rows, end)) => share_out(&rows, end.as_ref(), wanted),
+        Ok((rows, end)) => go_on(share_out(&rows, end.as_ref(), wanted), &rows),
         Err(error) => failed(&wanted, &error),
     }
 }
@@ -128,6 +158,7 @@ fn failed(wanted: &[Wanted], error: &StateError) -> Read {
     Read {
         found: wanted.iter().map(of).collect(),
         left: Vec::new(),
+        again: Vec::new(),
     }
 }
 
@@ -136,6 +167,7 @@ fn share_out(rows: &[(Bytes, Bytes)], end: Option<&Bytes>, wanted: Vec<Wanted>) 
     let mut read = Read {
         found: Vec::new(),
         left: Vec::new(),
+        again: Vec::new(),
     };
     for wanted in wanted {
         let after = after(&wanted.prefix);
@@ -149,6 +181,25 @@ fn share_out(rows: &[(Bytes, Bytes)], end: Option<&Bytes>, wanted: Vec<Wanted>) 
         read.found.push((wanted.number, Ok(own)));
     }
     read
+}
+
+/// Whether what a scan has not come to is worth another scan. Each finds something, or has one object less to find.
+fn go_on(mut read: Read, rows: &[(Bytes, Bytes)]) -> Read {
+    let found = read.found.iter().filter_map(|(_, rows)| rows.as_ref().ok());
+    let useful: usize = found.map(|rows| size(rows)).sum();
+    if read.found.is_empty() {
+        // The first one by itself is more than a scan goes over, or what lies before it.
+        read.again = read.left.split_off(read.left.len().min(1));
+    } else if useful >= size(rows) / 4 {
+        read.again = std::mem::take(&mut read.left);
+    }
+    read
+}
+
+fn size(rows: &[(Bytes, Bytes)]) -> usize {
+    rows.iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum()
 }
 
 /// The least key that is after all that begin with `prefix`.
@@ -213,6 +264,24 @@ mod tests {
         assert_eq!(left("d5"), [1, 2, 3]);
         assert_eq!(left("e"), [3]);
         assert_eq!(left("g"), [0; 0]);
+    }
+
+    #[test]
+    fn what_is_left_is_scanned_for_again_where_that_finds_much() {
+        let all = ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "b1", "d1"];
+        let gone_on = |keys: &[&'static str], end: &'static str| {
+            let rows = rows(keys);
+            let end = Bytes::from_static(end.as_bytes());
+            let read = share_out(&rows, Some(&end), wanted(&["b", "d", "f", "g"]));
+            let read = go_on(read, &rows);
+            let numbers = |wanted: &[Wanted]| wanted.iter().map(|it| it.number).collect::<Vec<_>>();
+            (read.found.len(), numbers(&read.left), numbers(&read.again))
+        };
+        assert_eq!(gone_on(&all[6..], "e"), (2, vec![], vec![2, 3]));
+        // Most of it was for nobody.
+        assert_eq!(gone_on(&all, "e"), (2, vec![2, 3], vec![]));
+        // The first one is large: it alone is read alone.
+        assert_eq!(gone_on(&["b1", "b2"], "b3"), (0, vec![0], vec![1, 2, 3]));
     }
 
     #[test]

@@ -1,14 +1,21 @@
 //! One object: its master, who uses it, and what of it is in the store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use headwater_shared_object::master::{Keeping, Master, Rows};
-use headwater_shared_object::object::{Assembly, Persistence, SlotName};
+use headwater_shared_object::object::{Assembly, Persistence, SlotName, Update};
 use tokio::time::Instant;
 
 use super::EdgeCall;
 use super::rows::Keys;
 use crate::state::Batch;
+
+/// How long after a failover edges may come that have not heard of what was sent before it.
+const REPEATS_KEPT: Duration = Duration::from_secs(30);
+
+/// Messages that are kept for them, each of the size of a slot at the most; the oldest go first.
+const MAX_REPEATS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Object {
@@ -31,6 +38,8 @@ pub(super) struct Object {
     pub(super) is_durable: bool,
     /// When it is looked at again.
     pub(super) deadline: Option<Instant>,
+    /// What was sent before this tenure, and edges that have not come back yet may not have heard of.
+    repeats: VecDeque<(Instant, Update)>,
 }
 
 /// An edge that uses it.
@@ -56,7 +65,29 @@ impl Object {
             written: 0,
             is_durable: true,
             deadline: None,
+            repeats: VecDeque::new(),
         }
+    }
+
+    /// Keeps what was sent before this tenure for edges that come later.
+    pub(super) fn keep_repeat(&mut self, now: Instant, update: &Update) {
+        self.forget_repeats(now);
+        if self.repeats.len() >= MAX_REPEATS {
+            self.repeats.pop_front();
+        }
+        self.repeats.push_back((now, update.clone()));
+    }
+
+    /// What an edge that comes now may not have heard of.
+    pub(super) fn repeats(&mut self, now: Instant) -> Vec<Update> {
+        self.forget_repeats(now);
+        let updates = self.repeats.iter();
+        updates.map(|(_, update)| update.clone()).collect()
+    }
+
+    fn forget_repeats(&mut self, now: Instant) {
+        let is_old = |(at, _): &mut (Instant, Update)| now.duration_since(*at) > REPEATS_KEPT;
+        while self.repeats.pop_front_if(is_old).is_some() {}
     }
 
     pub(super) fn is_persistent(&self) -> bool {

@@ -10,4 +10,4 @@ mod random;
 mod speed;
 mod stored;
 
-use bench::{Bench, EdgeSim, Kind, set, text};
+use bench::{Bench, EdgeSim, Kind, send, set, text};

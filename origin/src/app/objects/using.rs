@@ -141,6 +141,12 @@ impl Objects {
                     is_greeting: true,
                 };
                 self.publish_as(name, sequence, due, false);
+                let repeats = self.open_object(name).map(|object| object.repeats(now));
+                // Others have heard of them, and know that.
+                for update in repeats.unwrap_or_default() {
+                    let author = None;
+                    self.publish(name, Due::Update { update, author }, false);
+                }
             }
             Greeting::Wanted => {
                 let bytes = self.policy.max_object_bytes.saturating_mul(2) + STATE_OVERHEAD;
@@ -204,7 +210,9 @@ impl Objects {
         }
         let mut repeated = None;
         let edge = EdgeIncarnation(author.incarnation);
-        let outcome = if object.is_persistent() && !has_room {
+        // What was done needs no room.
+        let is_done = object.master.has_applied(edge, number);
+        let outcome = if object.is_persistent() && !has_room && !is_done {
             Err(Refusal::Busy)
         } else {
             object.master.apply(edge, number, operations)
@@ -232,6 +240,9 @@ impl Objects {
         };
         self.publish(name, due, false);
         if let Some(update) = repeated {
+            if let Some(object) = self.open_object(name) {
+                object.keep_repeat(now, &update);
+            }
             let author = Some(author);
             self.publish(name, Due::Update { update, author }, false);
         }

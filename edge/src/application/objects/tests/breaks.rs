@@ -55,6 +55,47 @@ fn what_an_owner_has_not_answered_goes_to_the_next() {
 }
 
 #[test]
+fn what_was_sent_is_repeated_and_nothing_that_is_on_its_way_is_said_again() {
+    run(async {
+        let stage = Stage::start();
+        let mut owner = Owner::new(1);
+        stage.objects.attached();
+        let mut author = stage.client(1, Encoding::Amf0).await;
+        author.say(&stage, "room", PROXY, vec![Event::Use]);
+        owner.drive(&stage.objects);
+        let arguments = Arguments::new(&["hello".into()]).unwrap();
+        author.say(&stage, "room", PROXY, vec![Event::Send { arguments }]);
+        let said = stage.objects.poll_next().unwrap();
+        // Applied, and nobody hears of it.
+        owner.answer(said);
+        stage.objects.detached();
+        author.set(&stage, "room", PROXY, "a", "1");
+
+        stage.objects.attached();
+        let said = stage.objects.poll_next().unwrap();
+        for told in owner.answer(said) {
+            stage.objects.handle(told);
+        }
+        let repeat = stage.objects.poll_next().unwrap();
+        let change = stage.objects.poll_next().unwrap();
+        assert!(stage.objects.poll_next().is_none());
+        for told in owner.answer(repeat) {
+            stage.objects.handle(told);
+            assert!(stage.objects.poll_next().is_none());
+        }
+        for told in owner.answer(change) {
+            stage.objects.handle(told);
+        }
+        assert_eq!(owner.requests, [1, 1, 2]);
+        // It was repeated: the next owner does not hear of it.
+        stage.objects.detached();
+        stage.objects.attached();
+        owner.drive(&stage.objects);
+        assert_eq!(owner.requests, [1, 1, 2]);
+    });
+}
+
+#[test]
 fn a_client_that_does_not_read_delays_nobody_and_gets_all_messages_in_the_end() {
     run(async {
         let stage = Stage::start();

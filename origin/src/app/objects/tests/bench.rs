@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use headwater_amf::{Limits, Value};
 use headwater_application::Confirm;
 use headwater_node::metrics::Metrics;
 use headwater_proto::v1::attach_request::Request as Said;
-use headwater_shared_object::client::{Cursor, Dialect};
+use headwater_shared_object::client::{Cursor, Dialect, Served};
 use headwater_shared_object::mirror::{Mirror, MirrorLimits};
 use headwater_shared_object::object::{ClientId, EdgeIncarnation, Operation, Refusal, SlotName};
-use headwater_shared_object::value::SlotValue;
-use headwater_shared_object::wire::Encoding;
+use headwater_shared_object::value::{Arguments, SlotValue};
+use headwater_shared_object::wire::{DecodeLimits, Encoding, Event, decode};
 
 use super::super::*;
 
@@ -25,6 +26,12 @@ pub(super) fn set(name: &str, value: &str) -> Operation {
     Operation::Set {
         name: name.into(),
         value: text(value),
+    }
+}
+
+pub(super) fn send(text: &str) -> Operation {
+    Operation::Send {
+        arguments: Arguments::new(&[Value::from(text)]).unwrap(),
     }
 }
 
@@ -77,6 +84,32 @@ impl EdgeSim {
 
     pub(super) fn value(&self, object: &str, slot: &str) -> Option<SlotValue> {
         self.mirrors[object].mirror.slot(slot).cloned()
+    }
+
+    /// What its client has heard that was sent.
+    pub(super) fn heard(&mut self, object: &str) -> Vec<String> {
+        let sim = self.mirrors.get_mut(object).unwrap();
+        let cursor = sim.cursor.as_mut().unwrap();
+        let mut messages = Vec::new();
+        loop {
+            match sim.mirror.serve(cursor) {
+                Served::Nothing => break,
+                Served::One(message) => messages.push(message),
+                Served::Several(several) => messages.extend(several),
+                Served::Lost => panic!("the client is lost"),
+            }
+        }
+        let mut heard = Vec::new();
+        for message in messages {
+            let message = decode(&message, DecodeLimits::default()).unwrap();
+            for event in message.events {
+                if let Event::Send { arguments } = event {
+                    let values = arguments.decode(Limits::default()).unwrap();
+                    heard.push(values[0].as_str().unwrap().to_owned());
+                }
+            }
+        }
+        heard
     }
 
     pub(super) fn unanswered(&self, object: &str) -> usize {
@@ -284,7 +317,8 @@ impl Bench {
         self.drain();
     }
 
-    fn write_through(&mut self, count: usize) {
+    /// The same, and nobody is told.
+    pub(super) fn write_through(&mut self, count: usize) {
         for batch in self.writes.drain(..count.min(self.writes.len())) {
             for (key, value) in batch.rows() {
                 match value {
@@ -442,7 +476,8 @@ impl Bench {
                 }
                 if done && std::mem::take(&mut mirror.resends) {
                     let (name, is) = (mirror.mirror.name(), mirror.mirror.persistence());
-                    let again = mirror.mirror.unanswered();
+                    let again = mirror.mirror.repeats_after(0);
+                    let again = again.chain(mirror.mirror.unanswered());
                     let again: Vec<_> = again
                         .map(|request| Said::Object(wire::request(name, is, request)))
                         .collect();

@@ -1,5 +1,7 @@
 //! Owners come and go.
 
+use std::time::Duration;
+
 use headwater_proto::v1;
 
 use super::*;
@@ -95,4 +97,45 @@ fn a_state_that_nobody_wants_is_left_out() {
     }
     assert_eq!(bench.edges[0].value("chat", "a"), Some(text("1")));
     assert_eq!(bench.broken, 0);
+}
+
+#[test]
+fn what_was_sent_and_told_to_nobody_comes_to_everybody_once() {
+    for later in [false, true] {
+        let mut bench = Bench::new(3);
+        for edge in 0..3 {
+            bench.use_object(edge, "kept", Kind::Persistent);
+        }
+        for edge in 0..3 {
+            bench.request(edge, "kept", vec![set("a", "1"), send("before")]);
+        }
+        for edge in 0..3 {
+            assert_eq!(bench.edges[edge].heard("kept").len(), 3);
+        }
+        bench.is_fast = false;
+        bench.request(0, "kept", vec![set("a", "2"), send("first")]);
+        bench.request(0, "kept", vec![send("second")]);
+        // The store has it, and the owner does not live to hear of that.
+        bench.write_through(usize::MAX);
+        bench.fail_over();
+        bench.is_fast = true;
+        bench.attach(0);
+        if later {
+            bench.pass(Duration::from_secs(10));
+        }
+        bench.attach(1);
+        bench.attach(2);
+        bench.settle();
+        for edge in 0..3 {
+            let heard = bench.edges[edge].heard("kept");
+            assert_eq!(heard, ["first", "second"], "edge {edge}");
+            assert_eq!(bench.edges[edge].unanswered("kept"), 0);
+        }
+        // Whoever comes later has nothing to do with it.
+        bench.detach(2, true);
+        bench.edges[2].mirrors.clear();
+        bench.attach(2);
+        bench.use_object(2, "kept", Kind::Persistent);
+        assert_eq!(bench.edges[2].heard("kept"), [""; 0]);
+    }
 }

@@ -384,10 +384,15 @@ impl World {
             }
             ToEdge::Update(update) => {
                 let before = edge.mirror.version.plus(u64::from(!update.is_repeated));
+                let (is_repeated, head) = (update.is_repeated, edge.mirror.log.head());
                 match edge.mirror.handle_update(update) {
                     Ok(()) => assert!(edge.mirror.version >= before),
                     Err(OutOfStep::NoState { .. }) if edge.awaiting => {}
                     Err(error) => panic!("{error}"),
+                }
+                if is_repeated && edge.mirror.log.head() > head {
+                    // It comes late, and also to clients that have joined since.
+                    edge.disturb();
                 }
             }
             ToEdge::State(piece) => {
@@ -395,9 +400,8 @@ impl World {
                 if edge.mirror.handle_state(piece).expect("fits") {
                     assert!(edge.mirror.version >= before);
                     if std::mem::take(&mut edge.awaiting) {
-                        while let Some(again) = edge.mirror.poll_repeat() {
-                            edge.up.push_back(ToOwner::Request(again));
-                        }
+                        let repeats = edge.mirror.repeats_after(0).cloned();
+                        edge.up.extend(repeats.map(ToOwner::Request));
                         let requests = edge.mirror.unanswered().cloned();
                         edge.up.extend(requests.map(ToOwner::Request));
                     }
