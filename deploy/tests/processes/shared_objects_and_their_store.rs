@@ -65,11 +65,17 @@ fn share_through(
             stop();
             wait_for_rest(persistent);
             wait_for_more("temporary ones go on", temporary, 200);
-            // Also one that nobody has used yet: it is not known whether there is a persistent one of its name.
-            let more = share(options(urls, "fresh", false), |fresh| {
-                wait_for_more("new ones can be used", fresh, 20);
-            });
-            assert!(more.is_without_loss(), "{}", more.table());
+            // Also one that nobody has used yet: it is not known whether there is a persistent one of its name. And in an instance that is
+            // new, of a partition that was not open.
+            let elsewhere: Vec<String> = (urls.iter())
+                .map(|url| url.replace("/room", "/another"))
+                .collect();
+            for urls in [urls, &elsewhere] {
+                let more = share(options(urls, "fresh", false), |fresh| {
+                    wait_for_more("new ones can be used", fresh, 20);
+                });
+                assert!(more.is_without_loss(), "{}", more.table());
+            }
             go_on();
             wait_for_more("persistent ones go on", persistent, 50);
         }));
