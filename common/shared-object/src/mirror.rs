@@ -15,7 +15,8 @@
 //! [`Mirror::handle_disconnect`], use the object again with [`Mirror::known`], feed the state, send what is unanswered. What the state
 //! differs in from what clients have comes to them as changes. A request that was applied before the break, whose update did not come, is
 //! confirmed from here, with what it sent; and what it sent goes to the owner once more ([`Mirror::repeats_after`]), for mirrors that have
-//! not heard of it. What its own edge has heard of, and this one has not, is lost.
+//! not heard of it, together with what its requests have sent in the moment before. What was sent by an edge that does not come back is
+//! lost where it was not heard.
 
 mod serve;
 mod states;
@@ -81,8 +82,31 @@ pub struct Request {
     pub operations: Arc<[Operation]>,
 }
 
-/// Repeats that wait for an owner; more are left out.
+/// Repeats that wait for an owner; the oldest go first.
 const MAX_REPEATS: usize = 64;
+
+/// Requests that have sent something, and were answered, which are repeated after a break: those of a moment.
+const MAX_SENT: usize = 32;
+
+/// Bytes of them, but for the last.
+const MAX_SENT_BYTES: usize = 64 << 10;
+
+impl Request {
+    fn cost(&self) -> usize {
+        self.operations.iter().map(Operation::cost).sum()
+    }
+
+    /// What it sends, without what it changes. `None`: nothing.
+    fn sends(&self) -> Option<Self> {
+        let operations = self.operations.iter().filter(|it| it.is_send());
+        let operations: Arc<[Operation]> = operations.cloned().collect();
+        (!operations.is_empty()).then(|| Self {
+            number: self.number,
+            client: self.client,
+            operations,
+        })
+    }
+}
 
 /// What the owner sent does not follow what the mirror has: [`Mirror::distrust`] it, and use the object again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,6 +179,8 @@ pub struct Mirror {
     heard: AppliedNumbers,
     /// What is to be sent again for others.
     repeats: VecDeque<Request>,
+    /// What this edge's requests have sent lately. Its owner may have told this edge of it, and no other.
+    sent: VecDeque<Request>,
     assembly: Assembly,
     pending: VecDeque<Pending>,
     pending_bytes: usize,
@@ -184,6 +210,7 @@ impl Mirror {
             applied: AppliedNumbers::default(),
             heard: AppliedNumbers::default(),
             repeats: VecDeque::new(),
+            sent: VecDeque::new(),
             assembly: Assembly::new(limits.state_bytes),
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -298,6 +325,7 @@ impl Mirror {
         self.version = version;
         let answer = answer.map(|pending: Pending| {
             self.pending_bytes -= pending.cost;
+            self.note_sent(&pending.request);
             self.confirmation(&pending)
         });
         self.append(Entry {
@@ -397,6 +425,26 @@ impl Mirror {
     /// The call to the owner has ended: pieces of a state are dropped. What is known stays.
     pub fn handle_disconnect(&mut self) {
         self.assembly.reset();
+        for request in std::mem::take(&mut self.sent) {
+            self.repeat(request);
+        }
+    }
+
+    fn note_sent(&mut self, request: &Request) {
+        if let Some(sent) = request.sends() {
+            self.sent.push_back(sent);
+            let mut bytes: usize = self.sent.iter().map(Request::cost).sum();
+            while self.sent.len() > MAX_SENT || (bytes > MAX_SENT_BYTES && self.sent.len() > 1) {
+                bytes -= self.sent.pop_front().map_or(0, |oldest| oldest.cost());
+            }
+        }
+    }
+
+    fn repeat(&mut self, sent: Request) {
+        if self.repeats.len() >= MAX_REPEATS {
+            self.repeats.pop_front();
+        }
+        self.repeats.push_back(sent);
     }
 
     /// What is known may be wrong: the next use asks for everything. Clients get what that differs in.

@@ -117,7 +117,7 @@ impl Operation {
     }
 
     /// What holding it costs, in bytes.
-    pub(crate) fn cost(&self) -> usize {
+    pub fn cost(&self) -> usize {
         /// About what the operation itself and its allocations take.
         const EACH: usize = 96;
         EACH + match self {

@@ -55,23 +55,14 @@ impl Mirror {
     /// has sent comes from here.
     fn confirm_late(&mut self, pending: Pending) {
         self.pending_bytes -= pending.cost;
-        let Request {
-            number,
-            client,
-            operations,
-        } = pending.request;
-        let sent: Arc<[Operation]> = operations
-            .iter()
-            .filter(|it| it.is_send())
-            .cloned()
-            .collect();
-        if !sent.is_empty() && self.repeats.len() < MAX_REPEATS {
-            self.repeats.push_back(Request {
-                number,
-                client,
-                operations: Arc::clone(&sent),
-            });
+        let sent = pending.request.sends();
+        if let Some(sent) = &sent {
+            self.repeat(sent.clone());
         }
+        let sent = sent.map_or_else(|| Arc::from([]), |sent| sent.operations);
+        let Request {
+            client, operations, ..
+        } = pending.request;
         self.append(Entry {
             version: self.version,
             operations: sent,

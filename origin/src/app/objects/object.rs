@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use headwater_shared_object::master::{Keeping, Master, Rows};
-use headwater_shared_object::object::{Assembly, Persistence, SlotName, Update};
+use headwater_shared_object::object::{Assembly, Operation, Persistence, SlotName, Update};
 use tokio::time::Instant;
 
 use super::EdgeCall;
@@ -14,8 +14,11 @@ use crate::state::Batch;
 /// How long after a failover edges may come that have not heard of what was sent before it.
 const REPEATS_KEPT: Duration = Duration::from_secs(30);
 
-/// Messages that are kept for them, each of the size of a slot at the most; the oldest go first.
+/// Messages that are kept for them; the oldest go first.
 const MAX_REPEATS: usize = 64;
+
+/// Bytes of them, but for the last.
+const MAX_REPEAT_BYTES: usize = 256 << 10;
 
 #[derive(Debug)]
 pub(super) struct Object {
@@ -72,10 +75,16 @@ impl Object {
     /// Keeps what was sent before this tenure for edges that come later.
     pub(super) fn keep_repeat(&mut self, now: Instant, update: &Update) {
         self.forget_repeats(now);
-        if self.repeats.len() >= MAX_REPEATS {
-            self.repeats.pop_front();
-        }
         self.repeats.push_back((now, update.clone()));
+        let cost = |(_, update): &(Instant, Update)| -> usize {
+            update.operations.iter().map(Operation::cost).sum()
+        };
+        let mut bytes: usize = self.repeats.iter().map(cost).sum();
+        while self.repeats.len() > MAX_REPEATS
+            || (bytes > MAX_REPEAT_BYTES && self.repeats.len() > 1)
+        {
+            bytes -= self.repeats.pop_front().as_ref().map_or(0, cost);
+        }
     }
 
     /// What an edge that comes now may not have heard of.
