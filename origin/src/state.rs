@@ -404,7 +404,7 @@ impl Held {
     /// the first that was left out.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// [`StateError`]; [`StateError::Unavailable`] after the open timeout at the latest.
     pub(crate) async fn scan(
         &self,
         keys: Range<Bytes>,
