@@ -27,13 +27,13 @@ const LIMIT: Duration = Duration::from_secs(10);
 const GAP: Duration = Duration::from_secs(2);
 
 /// A standalone node whose data is on a disk of its own.
-struct Stage {
-    node: Node,
-    disk: Volume,
+pub(crate) struct Stage {
+    pub(crate) node: Node,
+    pub(crate) disk: Volume,
 }
 
 impl Stage {
-    fn start(bytes: u64, min_free: u64) -> Option<Self> {
+    pub(crate) fn start(bytes: u64, min_free: u64) -> Option<Self> {
         let disk = Volume::make(bytes)?;
         let data = disk.inside().join("data").display().to_string();
         let min_free = format!("origin.recording.min_free_bytes={min_free}");

@@ -8,10 +8,9 @@ use headwater_loadtest::members::{Encodings, MemberOptions};
 use headwater_loadtest::report::ObjectSummary;
 use headwater_loadtest::target::Target;
 
+use crate::a_disk_is_full::Stage;
 use crate::applications::Hall;
 use crate::shared_objects::share;
-use crate::support::node::Node;
-use crate::support::volume::Volume;
 use crate::support::wait::{pause, until};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -97,19 +96,9 @@ fn a_store_that_hangs() {
 
 #[test]
 fn a_disk_that_is_full() {
-    let Some(disk) = Volume::make(64 << 20) else {
+    let Some(Stage { mut node, disk }) = Stage::start(64 << 20, 0) else {
         return;
     };
-    let data = disk.inside().join("data").display().to_string();
-    let arguments = [
-        "--rtmp",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--data",
-        &data,
-    ];
-    let mut node = Node::start_within(&disk.wrapper(), "standalone", arguments);
     let urls = [node.url("live/room")];
     let folder = tempfile::tempdir().expect("a folder");
     let record = folder.path().join("confirmed");

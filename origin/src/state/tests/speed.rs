@@ -7,7 +7,7 @@ use crate::store;
 const SPAN: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures for seconds and asserts nothing: since it exists, run by hand as the head of the file says"]
+#[ignore = "since 0.1.0, when it was added: a measure, which takes seconds and has nothing to assert; run by hand as the head of the file says"]
 async fn batches_of_one_small_row() {
     let folder = tempfile::tempdir().unwrap();
     let store = store::tests::open(folder.path(), |_| {}).await.unwrap();
